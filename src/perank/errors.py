@@ -1,0 +1,54 @@
+"""The one exception for input perank can't use: it says where, what and how to mend it.
+
+Entry points turn it into exit code 2 and one message; everything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import NoReturn
+
+
+class BadInput(ValueError):
+    """Input that can't be used: a broken line, an unknown id, a vector of the wrong width.
+
+    `problem` says what was expected and what was found, `remedy` what to do next;
+    `path`, `line` (1-based) and `id` say where, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        remedy: str,
+        path: str | Path | None = None,
+        line: int | None = None,
+        id: str | None = None,
+    ) -> None:
+        self.problem, self.remedy, self.path, self.line, self.id = problem, remedy, path, line, id
+        where = ":".join(str(part) for part in (path, line) if part is not None)
+        named = f"id {id!r}" if id is not None else ""
+        place = ", ".join(part for part in (where, named) if part)
+        super().__init__(f"{place}: {problem} ({remedy})" if place else f"{problem} ({remedy})")
+
+
+def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap an entry point: `BadInput` is printed as one message and ends the process with exit code 2."""
+
+    @wraps(main)
+    def wrapped() -> None:
+        try:
+            main()
+        except BadInput as error:
+            _stop(error)
+
+    return wrapped
+
+
+def _stop(error: BadInput) -> NoReturn:
+    import sys
+
+    sys.stderr.write(f"perank: {error}\n")
+    raise SystemExit(2)

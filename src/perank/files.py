@@ -1,0 +1,111 @@
+"""Files that are whole or not there: atomic writes, checksums, JSON lines with their line numbers."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from perank.errors import BadInput
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success fsync it and rename it to `path`, else remove it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise BadInput("no space left on the disk", remedy="free some space and run again", path=path) from error
+        raise
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write `content` as indented JSON, atomically."""
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=2, ensure_ascii=False, sort_keys=False)
+        file.write("\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Parse a JSON file. Raises `BadInput` naming file and line."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput("there is no such file", remedy="check the path", path=path) from error
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"not JSON: {error.msg}", remedy="mend or remove the file", path=path, line=error.lineno
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path) from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text without newline) of each non-blank line of a UTF-8 file, gzipped or not.
+
+    Raises `BadInput` for a missing file, bytes that aren't UTF-8, or a torn gzip stream.
+    """
+    import gzip
+    import zlib
+
+    path = Path(path)
+    number = 0
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if (text := line.strip("\r\n")) and not text.isspace():
+                    yield number, text
+    except FileNotFoundError as error:
+        raise BadInput("there is no such file", remedy="check the path", path=path) from error
+    except IsADirectoryError as error:
+        raise BadInput("this is a folder, not a file", remedy="name the file inside it", path=path) from error
+    except UnicodeDecodeError as error:
+        raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path, line=number + 1) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadInput(
+            "the gzip stream is broken", remedy="fetch the file again", path=path, line=number + 1
+        ) from error
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of every line of a JSONL file. Raises `BadInput` where a line isn't a JSON object."""
+    for number, text in lines(path):
+        try:
+            row = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BadInput(f"not JSON: {error}", remedy="mend or remove the line", path=path, line=number) from error
+        if not isinstance(row, dict):
+            raise BadInput(
+                f"expected a JSON object, found {type(row).__name__}",
+                remedy="write one object a line",
+                path=path,
+                line=number,
+            )
+        yield number, row

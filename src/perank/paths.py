@@ -1,0 +1,22 @@
+"""Where things lie: the Hydra configuration (checkout or wheel), the cache, and the shared test data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+_CHECKOUT = PACKAGE_DIR.parent.parent
+
+# A wheel carries conf/ inside the package; an editable install finds the checkout's.
+CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else _CHECKOUT / "conf"
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again (weights, indexes, vectors): `PERANK_CACHE` or ~/.cache/perank."""
+    return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
+
+
+def shared_dir() -> Path:
+    """The folder with `collections/` and `fixtures/`: `PERANK_SHARED`, else `../shared` beside the checkout."""
+    return Path(os.environ.get("PERANK_SHARED") or _CHECKOUT.parent / "shared")

@@ -1,0 +1,143 @@
+"""The things that travel through perank: small frozen records and the protocol every ranker keeps.
+
+Vocabulary: *candidates* are the passages a first stage found for a query, best first. A *ranking* is a
+permutation of candidate positions, best first. A *bill* says what a ranking cost. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Protocol, runtime_checkable
+
+Qrels = dict[str, dict[str, int]]
+"""query id -> passage id -> relevance grade."""
+
+Run = dict[str, dict[str, float]]
+"""query id -> passage id -> score. The order is by `rank_order`, never by dict order or a file's rank column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search query; `text` is never empty."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage of a corpus; `title` may be empty."""
+
+    id: str
+    text: str
+    title: str = ""
+
+    @property
+    def contents(self) -> str:
+        """What encoders and BM25 read: the title, a blank, the text."""
+        return f"{self.title} {self.text}".strip() if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """N passages a first stage found for one query, best first, with its scores ([N], or empty if unknown)."""
+
+    query: Query
+    passages: tuple[Passage, ...]
+    scores: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.passages)
+
+    def top(self, depth: int) -> Candidates:
+        """The first `depth` candidates."""
+        return Candidates(self.query, self.passages[:depth], self.scores[:depth])
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a ranking cost. Tokens exclude padding and include rejected drafts; times are wall seconds."""
+
+    forwards: int = 0
+    tokens_processed: int = 0
+    tokens_generated: int = 0
+    seconds_encode: float = 0.0
+    seconds_prefill: float = 0.0
+    seconds_decode: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Encoding, prefill and decoding together."""
+        return self.seconds_encode + self.seconds_prefill + self.seconds_decode
+
+    def __add__(self, other: Bill) -> Bill:
+        return Bill(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """`order` is a permutation of range(N): positions in `candidates`, best first."""
+
+    candidates: Candidates
+    order: tuple[int, ...]
+    bill: Bill = field(default_factory=Bill)
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != list(range(len(self.candidates))):
+            raise ValueError(f"not a permutation of {len(self.candidates)} positions: {self.order}")
+
+    @property
+    def passage_ids(self) -> list[str]:
+        """Passage ids, best first."""
+        return [self.candidates.passages[i].id for i in self.order]
+
+    @property
+    def passages(self) -> list[Passage]:
+        """Passages, best first."""
+        return [self.candidates.passages[i] for i in self.order]
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Anything that orders candidates: PE-Rank, a cross-encoder, a first stage, a published run."""
+
+    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+        """One ranking per element of `batch`, in its order, independent of the company it is ranked in."""
+        ...
+
+
+class Collection(Protocol):
+    """A test collection: queries, passages, judgements, and the first-stage runs that come with it."""
+
+    name: str
+
+    @property
+    def queries(self) -> Mapping[str, Query]:
+        """Query id -> query, in the source's order."""
+        ...
+
+    @property
+    def passages(self) -> Mapping[str, Passage]:
+        """Passage id -> passage; may be lazy (iterating streams, indexing looks up)."""
+        ...
+
+    @property
+    def qrels(self) -> Qrels:
+        """Relevance grades."""
+        ...
+
+    @property
+    def runs(self) -> Mapping[str, Run]:
+        """Name -> first-stage run, read when asked for."""
+        ...
+
+
+def rank_order(scores: Mapping[str, float]) -> list[str]:
+    """Passage ids by score descending, ties by passage id descending, as trec_eval orders them."""
+    return sorted(sorted(scores, reverse=True), key=scores.__getitem__, reverse=True)
+
+
+def strictly_decreasing(ids: Sequence[str]) -> dict[str, float]:
+    """Scores n, n-1, ..., 1 for ids that are already in order: what a ranking becomes in a run."""
+    return {id: float(len(ids) - i) for i, id in enumerate(ids)}
