@@ -1,0 +1,26 @@
+"""What every test may lean on: the shared collections, and a corner of its own for caches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perank.paths import shared_dir
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real collections and fixtures; tests that need it skip where it is absent."""
+    folder = shared_dir()
+    if not (folder / "collections").is_dir():
+        pytest.skip(f"no shared test data under {folder} (set PERANK_SHARED)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test writes its caches into a folder of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("PERANK_CACHE", str(folder))
+    return folder
