@@ -1,0 +1,1 @@
+"""Rows -> batches. Batches carry vectors, not texts to encode."""

@@ -1,0 +1,1 @@
+"""The PE-Rank model: encoder -> projector -> splice into the prompt -> LLM -> scores."""

