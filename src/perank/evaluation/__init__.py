@@ -1,0 +1,1 @@
+"""Measuring rankings: metrics, significance, suites of queries, tables. Imports nothing heavy until it is used."""

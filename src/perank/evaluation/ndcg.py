@@ -1,0 +1,145 @@
+"""NDCG, MRR, MAP, recall and precision as trec_eval 9 computes them, through ranx: the only file that imports it.
+
+trec_eval's rules, which ranx alone doesn't keep: passages go by score descending in fp32 (its `float sim`), ties by
+passage id descending; NDCG has linear gains and counts every grade above 0 (negative ones gain nothing); the other
+metrics count grades of `binary_cutoff` and above (`-l`; 2 on TREC DL); with `complete` every judged query counts and
+one without results scores 0 (`-c`). A query whose judgements hold nothing relevant counts, with 0.
+
+Unusual: ranx's own Qrels and Run hash passage ids into floats, order ties as numba's argsort likes, and are slow to
+compile. Its metric functions are called on padded arrays [Q, N, 2] of small integers instead, which are already in
+order; numba caches those on disk, so that a process after the first one compiles nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from perank.errors import BadInput
+from perank.records import Qrels, Run, rank_order
+
+log = logging.getLogger(__name__)
+
+# The house's name -> ranx's function, and whether the metric is defined without a cutoff.
+_FAMILIES = {
+    "ndcg": ("ndcg", True),
+    "mrr": ("reciprocal_rank", True),
+    "map": ("average_precision", True),
+    "recall": ("recall", True),
+    "precision": ("precision", False),
+    "success": ("hit_rate", False),
+}
+_UNJUDGED, _PADDING = -1.0, -2.0
+
+
+def parse_metric(name: str) -> tuple[str, int | None]:
+    """`"ndcg@10"` -> `("ndcg", 10)`, `"map"` -> `("map", None)`. Raises `BadInput` for names the house doesn't know."""
+    family, at, cutoff = name.partition("@")
+    if family not in _FAMILIES:
+        raise BadInput(f"unknown metric {name!r}", remedy=f"use one of {', '.join(_FAMILIES)}, as in ndcg@10")
+    if at and not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0):
+        raise BadInput(f"metric {name!r} has no whole number above 0 after the @", remedy=f"write {family}@10")
+    if not at and not _FAMILIES[family][1]:
+        raise BadInput(f"metric {name!r} needs a cutoff", remedy=f"write {family}@10")
+    return family, int(cutoff) if at else None
+
+
+def deepest_cutoff(metrics: Sequence[str]) -> int | None:
+    """How many top ranks `metrics` look at; None where one of them looks at the whole ranking."""
+    cutoffs = [parse_metric(name)[1] for name in metrics]
+    return None if not cutoffs or None in cutoffs else max(cutoff for cutoff in cutoffs if cutoff)
+
+
+def measure(
+    qrels: Qrels, run: Run, metrics: Sequence[str], *, binary_cutoff: int = 1, complete: bool = True
+) -> dict[str, dict[str, float]]:
+    """Metric -> query id -> score in [0, 1], queries in the order of `qrels`.
+
+    Queries of the run without judgements are left out, with a warning that counts them. `complete=False` also leaves
+    out judged queries without results. Raises `BadInput` for an unknown metric, a score that is NaN, a cutoff below
+    1, and when no query is left to count.
+    """
+    parsed = [(name, *parse_metric(name)) for name in metrics]
+    if binary_cutoff < 1:
+        raise BadInput(f"binary_cutoff is {binary_cutoff}", remedy="use the lowest relevant grade, 1 or more")
+    query_ids = [id for id in qrels if complete or id in run]
+    _check_queries(qrels, run, query_ids)
+    qrels_QN2, run_QN2 = _arrays(qrels, run, query_ids)
+
+    import ranx.metrics  # loads numba, pandas and ir_datasets
+
+    return {
+        name: _scores(ranx.metrics, family, cutoff, qrels_QN2, run_QN2, query_ids, binary_cutoff)
+        for name, family, cutoff in parsed
+    }
+
+
+def means(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Metric -> mean over its queries."""
+    return {name: math.fsum(scores.values()) / len(scores) for name, scores in per_query.items()}
+
+
+def _check_queries(qrels: Qrels, run: Run, query_ids: list[str]) -> None:
+    unjudged = [id for id in run if id not in qrels]
+    if not query_ids or (run and len(unjudged) == len(run)):
+        raise BadInput(
+            f"no query has both judgements and results: the qrels judge {_some(qrels)}, the run answers {_some(run)}",
+            remedy="use the qrels and the run of the same queries",
+        )
+    if unjudged:
+        log.warning("%d queries of the run have no judgements and don't count: %s", len(unjudged), _some(unjudged))
+
+
+def _some(ids: Mapping[str, object] | Sequence[str]) -> str:
+    shown = ", ".join(list(ids)[:3])
+    return f"{shown}, ... ({len(ids)})" if len(ids) > 3 else shown or "none"
+
+
+def _arrays(qrels: Qrels, run: Run, query_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Judgements by grade and results by rank, [Q, N, 2] each: the position in the judgements, and grade or score."""
+    judged, ranked = [], []
+    for id in query_ids:
+        by_grade = sorted(qrels[id].items(), key=lambda item: item[1], reverse=True)
+        positions = {passage_id: float(i) for i, (passage_id, _) in enumerate(by_grade)}
+        order = _trec_order(id, run.get(id, {}))
+        judged.append([(float(i), float(grade)) for i, (_, grade) in enumerate(by_grade)])
+        ranked.append([(positions.get(passage_id, _UNJUDGED), float(-i)) for i, passage_id in enumerate(order)])
+    return _padded(judged), _padded(ranked)
+
+
+def _trec_order(query_id: str, scores: Mapping[str, float]) -> list[str]:
+    with np.errstate(over="ignore"):
+        fp32 = np.array(list(scores.values()), dtype=np.float32)
+    if np.isnan(fp32).any():
+        passage_id = next(id for id, score in scores.items() if math.isnan(score))
+        raise BadInput(
+            f"passage {passage_id!r} has the score NaN, which has no rank", remedy="mend the run", id=query_id
+        )
+    return rank_order(dict(zip(scores, fp32.tolist(), strict=True)))
+
+
+def _padded(rows: list[list[tuple[float, float]]]) -> np.ndarray:
+    # Padding has a grade below every cutoff and an id that no judgement has, so it adds nothing to any metric.
+    array = np.full((len(rows), max(map(len, rows)), 2), _PADDING)
+    for i, row in enumerate(rows):
+        array[i, : len(row)] = np.array(row).reshape(-1, 2)
+    return array
+
+
+def _scores(
+    functions: Any,
+    family: str,
+    cutoff: int | None,
+    qrels_QN2: np.ndarray,
+    run_QN2: np.ndarray,
+    query_ids: list[str],
+    binary_cutoff: int,
+) -> dict[str, float]:
+    lowest_grade = 1 if family == "ndcg" else binary_cutoff
+    function = getattr(functions, _FAMILIES[family][0])
+    scores = function(qrels_QN2, run_QN2, cutoff or 0, lowest_grade)
+    return dict(zip(query_ids, map(float, scores), strict=True))
