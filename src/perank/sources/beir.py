@@ -1,0 +1,87 @@
+"""BEIR folders: corpus.jsonl, queries.jsonl and qrels/<split>.tsv with a header line, as the BEIR benchmark ships them.
+
+A BEIR queries file holds all splits; the collection shows the queries that its own split judges. Runs that lie
+beside the corpus (`run.<name>.trec`) come along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from perank.errors import BadInput
+from perank.files import lines
+from perank.records import Passage, Qrels, Query, Run
+from perank.sources.texts import read_passages, read_queries
+from perank.sources.trec import RunFiles, integer
+
+
+class BeirCollection:
+    """One split of a BEIR folder; files are read when first asked for. Raises `BadInput` for an unknown split."""
+
+    def __init__(self, folder: str | Path, split: str = "test", name: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.name = name or f"{self.folder.name}-{split}"
+        self._qrels_path = self.folder / "qrels" / f"{split}.tsv"
+        if not self._qrels_path.is_file():
+            splits = ", ".join(sorted(path.stem for path in self.folder.glob("qrels/*.tsv"))) or "none"
+            raise BadInput(
+                f"no judgements for split {split!r}",
+                remedy=f"check the folder, or choose one of its splits: {splits}",
+                path=self._qrels_path,
+            )
+
+    @cached_property
+    def queries(self) -> Mapping[str, Query]:
+        """The queries that the split judges, in the file's order. Raises `BadInput` if one has no text."""
+        path = self.folder / "queries.jsonl"
+        texts = read_queries(path)
+        if missing := next((id for id in self.qrels if id not in texts), None):
+            remedy = f"add the query to {path.name}, or remove its judgements"
+            raise BadInput(f"a judged query isn't in {path.name}", remedy=remedy, path=self._qrels_path, id=missing)
+        return {id: query for id, query in texts.items() if id in self.qrels}
+
+    @cached_property
+    def passages(self) -> Mapping[str, Passage]:
+        return read_passages(self.folder / "corpus.jsonl")
+
+    @cached_property
+    def qrels(self) -> Qrels:
+        return read_beir_qrels(self._qrels_path)
+
+    @cached_property
+    def runs(self) -> Mapping[str, Run]:
+        return RunFiles(self.folder)
+
+
+def read_beir_qrels(path: str | Path) -> Qrels:
+    """Query id -> passage id -> grade, from a header line and `query<TAB>passage<TAB>grade` lines.
+
+    Raises `BadInput` for a missing header, a wrong number of fields, a grade that isn't an integer, or a pair
+    judged twice.
+    """
+    qrels: Qrels = {}
+    for number, (line, text) in enumerate(lines(path)):
+        fields = text.split("\t")
+        if len(fields) != 3:
+            problem = f"expected 3 fields between tabs, found {len(fields)}"
+            raise BadInput(problem, remedy="mend the line", path=path, line=line)
+        query_id, passage_id, grade = fields
+        if number == 0:
+            _check_header(grade, path, line)
+            continue
+        if not query_id.strip() or not passage_id.strip():
+            raise BadInput("an id is empty", remedy="mend the line", path=path, line=line)
+        grades = qrels.setdefault(query_id, {})
+        if passage_id in grades:
+            problem = f"the passage was judged twice for query {query_id!r}"
+            raise BadInput(problem, remedy="keep one of the lines", path=path, line=line, id=passage_id)
+        grades[passage_id] = integer(grade, "grade", path, line, passage_id)
+    return qrels
+
+
+def _check_header(field: str, path: str | Path, line: int) -> None:
+    if field.strip().lstrip("+-").isdigit():
+        remedy = "put 'query-id<TAB>corpus-id<TAB>score' into the first line"
+        raise BadInput("expected a header line, found a judgement", remedy=remedy, path=path, line=line)

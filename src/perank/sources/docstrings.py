@@ -1,0 +1,118 @@
+"""Pairs of query and passage from Python packages: a docstring's first sentence asks for the rest of it.
+
+Files are parsed with `ast`, never imported. Only what a user of the package can reach counts: no functions or classes
+whose names start with an underscore, nothing inside functions. Modules count whatever their names, as NumPy and SciPy
+keep their public functions in private modules.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sysconfig
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+QUERY_WORDS = range(4, 26)
+PASSAGE_WORDS = 25
+
+_Definition = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_Branch = (ast.If, ast.Try, ast.With, ast.ExceptHandler)
+
+# Sentences don't end in these, although a dot and a blank follow.
+_SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\bcf)[.!?](?=\s)")
+_ROLE = re.compile(r":[a-z]+(?::[a-z]+)*:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
+_UNDERLINE = re.compile(r"^[ \t]*([-=~^*#+_\"'`.:])\1{2,}[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What the docstring of `name` (its qualified name) gives: a question and the text that answers it."""
+
+    name: str
+    query: str
+    passage: str
+
+
+def source_folder(package: str) -> Path | None:
+    """Where `package` lies, without importing it; `stdlib` is the standard library. None if it isn't installed."""
+    if package == "stdlib":
+        return Path(sysconfig.get_path("stdlib"))
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(places[0]) if places else None
+
+
+def source_files(package: str, skipped_folders: frozenset[str]) -> list[tuple[str, Path]]:
+    """(module name, path) of a package's .py files, by name.
+
+    `skipped_folders` holds names of folders to leave out wherever they are, or `package/name` for one at the top.
+    """
+    root = source_folder(package)
+    if root is None:
+        return []
+    prefix = () if package == "stdlib" else (package,)
+    found = []
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root).with_suffix("").parts
+        folders = {*parts[:-1], "/".join((package, *parts[:1]))}
+        if not folders & skipped_folders:
+            module = parts[:-1] if parts[-1] == "__init__" else parts
+            found.append((".".join((*prefix, *module)), path))
+    return sorted(found)
+
+
+def pairs_in(module: str, path: Path) -> list[Pair]:
+    """The pairs of one file, in its order; a name defined again is called name#2.
+
+    Raises SyntaxError, ValueError, RecursionError or OSError for files that can't be parsed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+        tree = ast.parse(path.read_bytes())
+    seen: Counter[str] = Counter()
+    pairs = []
+    for name, docstring in _docstrings(tree, module):
+        seen[name] += 1
+        if parts := split_docstring(docstring):
+            pairs.append(Pair(name if seen[name] == 1 else f"{name}#{seen[name]}", *parts))
+    return pairs
+
+
+def split_docstring(docstring: str) -> tuple[str, str] | None:
+    """(first sentence, rest), blanks collapsed and markup lightened; None if either has the wrong length."""
+    first_paragraph, _, others = readable(docstring).partition("\n\n")
+    first_paragraph = " ".join(first_paragraph.split())
+    end = match.end() if (match := _SENTENCE_END.search(first_paragraph)) else len(first_paragraph)
+    query, passage = first_paragraph[:end], " ".join([first_paragraph[end:], others])
+    passage = " ".join(passage.split())
+    if _words(query) not in QUERY_WORDS or _words(passage) < PASSAGE_WORDS:
+        return None
+    return query, passage
+
+
+def readable(text: str) -> str:
+    """Without reStructuredText's underlines, roles and double backticks."""
+    return _ROLE.sub(r"\1", _UNDERLINE.sub("", text)).replace("``", "`")
+
+
+def _words(text: str) -> int:
+    return sum(any(letter.isalpha() for letter in word) for word in text.split())
+
+
+def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(node, _Branch) and (docstring := ast.get_docstring(node)):  # type: ignore[arg-type]
+        yield name, docstring
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, _Branch):
+                yield from _docstrings(child, name)
+            elif isinstance(child, _Definition) and not child.name.startswith("_"):
+                yield from _docstrings(child, f"{name}.{child.name}")

@@ -1,0 +1,183 @@
+"""TREC's formats: runs (six columns), qrels (four columns), and folders that hold both beside the texts.
+
+A run's order comes from its scores (`perank.records.rank_order`). Its rank column is checked and otherwise unused:
+a passage ranked behind one that it outscores means that one of the two columns is wrong. Scores are compared in
+fp32 there, as trec_eval reads them, so ranks may put near-ties in any order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from perank.errors import BadInput
+from perank.files import atomic_write, lines
+from perank.records import Passage, Qrels, Query, Run, rank_order
+from perank.sources.texts import read_passages, read_queries
+
+_BLANKS = re.compile(r"[ \t\v\f]+")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
+_FLOAT32_MAX = 3.4028234663852886e38
+
+
+def read_run(path: str | Path) -> Run:
+    """Query id -> passage id -> score, from `query Q0 passage rank score tag` lines.
+
+    Raises `BadInput` for a wrong number of columns, a passage twice for a query, a score that isn't a finite fp32
+    number, a rank that isn't an integer or that contradicts the scores.
+    """
+    run: Run = {}
+    places: dict[str, list[tuple[int, float, int, str]]] = {}
+    for line, (query_id, _, passage_id, rank, score, _) in _columns(path, 6, "query Q0 passage rank score tag"):
+        scores = run.setdefault(query_id, {})
+        _check_pair(query_id, passage_id, scores, path, line)
+        scores[passage_id] = _score(score, path, line, passage_id)
+        place = (integer(rank, "rank", path, line, passage_id), scores[passage_id], line, passage_id)
+        places.setdefault(query_id, []).append(place)
+    for query_id, found in places.items():
+        _check_ranks(query_id, found, path)
+    return run
+
+
+def write_run(path: str | Path, run: Run, tag: str) -> None:
+    """Write `run` atomically, each query's passages by `rank_order`, scores so that `read_run` gives the same floats.
+
+    Queries without passages leave no line, as the format has none for them.
+    Raises `BadInput` for ids or a tag that six columns can't hold, or scores `read_run` would refuse.
+    """
+    with atomic_write(path) as file:
+        for query_id, scores in run.items():
+            for rank, passage_id in enumerate(rank_order(scores), start=1):
+                _check_writable(query_id, passage_id, tag, path)
+                score = float(scores[passage_id])
+                _check_finite(score, path, None, passage_id)
+                file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n")
+
+
+def read_qrels(path: str | Path) -> Qrels:
+    """Query id -> passage id -> grade, from `query iteration passage grade` lines; grades may be negative.
+
+    Raises `BadInput` for a wrong number of columns, a grade that isn't an integer, or a pair judged twice.
+    """
+    qrels: Qrels = {}
+    for line, (query_id, _, passage_id, grade) in _columns(path, 4, "query 0 passage grade"):
+        grades = qrels.setdefault(query_id, {})
+        _check_pair(query_id, passage_id, grades, path, line)
+        grades[passage_id] = integer(grade, "grade", path, line, passage_id)
+    return qrels
+
+
+class RunFiles(Mapping[str, Run]):
+    """The runs in a folder (`run.<name>[.top100].trec[.gz]`) by name, each read when first asked for."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._paths: dict[str, Path] = {}
+        self._read: dict[str, Run] = {}
+        for path in sorted(Path(folder).glob("run.*.trec*")):
+            if match := _RUN_NAME.fullmatch(path.name):
+                first = self._paths.setdefault(match["name"], path)
+                if first is not path:
+                    problem = f"two files hold a run {match['name']!r}, the other is {first.name}"
+                    raise BadInput(problem, remedy="rename one of them", path=path)
+
+    def __getitem__(self, name: str) -> Run:
+        if name not in self._read:
+            self._read[name] = read_run(self._paths[name])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+class TrecCollection:
+    """A folder with passages.jsonl, queries.tsv, qrels.txt and run.*.trec files.
+
+    `queries` holds every query of the file, judged or not; files are read when first asked for.
+    """
+
+    def __init__(self, folder: str | Path, name: str | None = None) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise BadInput("there is no such folder", remedy="check the path", path=folder)
+        self.name = name or self.folder.name
+
+    @cached_property
+    def queries(self) -> Mapping[str, Query]:
+        return read_queries(self.folder / "queries.tsv")
+
+    @cached_property
+    def passages(self) -> Mapping[str, Passage]:
+        return read_passages(self.folder / "passages.jsonl")
+
+    @cached_property
+    def qrels(self) -> Qrels:
+        return read_qrels(self.folder / "qrels.txt")
+
+    @cached_property
+    def runs(self) -> Mapping[str, Run]:
+        return RunFiles(self.folder)
+
+
+def integer(text: str, what: str, path: str | Path, line: int, id: str) -> int:
+    """`text` as an integer in ASCII digits, else `BadInput` naming `what`."""
+    if not _INTEGER.fullmatch(text):
+        problem = f"expected an integer {what}, found {text!r}"
+        raise BadInput(problem, remedy="mend the line", path=path, line=line, id=id)
+    return int(text)
+
+
+def _columns(path: str | Path, count: int, form: str) -> Iterator[tuple[int, list[str]]]:
+    for line, text in lines(path):
+        fields = _BLANKS.split(text.strip(" \t\v\f"))
+        if len(fields) != count:
+            problem = f"expected {count} columns ({form}), found {len(fields)}"
+            raise BadInput(problem, remedy="mend the line", path=path, line=line)
+        yield line, fields
+
+
+def _check_pair(query_id: str, passage_id: str, known: Mapping[str, object], path: str | Path, line: int) -> None:
+    if passage_id in known:
+        problem = f"the passage occurs twice for query {query_id!r}"
+        raise BadInput(problem, remedy="keep one of the lines", path=path, line=line, id=passage_id)
+
+
+def _score(text: str, path: str | Path, line: int, id: str) -> float:
+    try:
+        score = float(text)
+    except ValueError as error:
+        problem = f"expected a number as score, found {text!r}"
+        raise BadInput(problem, remedy="mend the line", path=path, line=line, id=id) from error
+    _check_finite(score, path, line, id)
+    return score
+
+
+def _check_finite(score: float, path: str | Path, line: int | None, id: str) -> None:
+    if not math.isfinite(score) or abs(score) > _FLOAT32_MAX:
+        remedy = "give it a finite score, or leave the passage out"
+        raise BadInput(f"the score {score} isn't a finite fp32 number", remedy=remedy, path=path, line=line, id=id)
+
+
+def _check_ranks(query_id: str, places: list[tuple[int, float, int, str]], path: str | Path) -> None:
+    places = sorted(places, key=lambda place: (place[0], -place[1]))
+    singles = array("f", [score for _, score, _, _ in places])
+    for i in range(1, len(places)):
+        if singles[i] > singles[i - 1]:
+            (better_rank, _, _, other), (rank, _, line, id) = places[i - 1], places[i]
+            problem = f"query {query_id!r}: rank {rank}, but it outscores {other!r} at rank {better_rank}"
+            remedy = "make ranks and scores agree, for instance by numbering the passages by score again"
+            raise BadInput(problem, remedy=remedy, path=path, line=line, id=id)
+
+
+def _check_writable(query_id: str, passage_id: str, tag: str, path: str | Path) -> None:
+    for what, text in (("query id", query_id), ("passage id", passage_id), ("tag", tag)):
+        if not text or len(text.split()) != 1 or text != text.strip():
+            remedy = "use ids without blanks, or map them before writing"
+            raise BadInput(f"a run's columns can't hold the {what} {text!r}", remedy=remedy, path=path, id=passage_id)
