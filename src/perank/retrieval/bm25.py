@@ -1,0 +1,100 @@
+"""BM25 as Lucene scores it (k1 0.9, b 0.4 are Anserini's defaults), the first stage of the paper's tables.
+
+The index is bm25s'; the words are `EnglishAnalyzer`'s. Unusual: only passages that share a word with the query are
+found, so a query may have fewer results than asked for, or none; and equal scores at the cutoff are settled by id, as
+trec_eval would, instead of by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from perank.errors import BadInput
+from perank.records import Collection, Passage, Query, Run, rank_order
+from perank.retrieval.analysis import EnglishAnalyzer
+
+
+class Bm25:
+    """A first stage over a collection's passages (title and text).
+
+    The index of the last corpus searched is kept in memory. Raises `BadInput` for `k1` below 0, `b` outside [0, 1] and
+    an unknown `stemmer`.
+    """
+
+    def __init__(
+        self, k1: float = 0.9, b: float = 0.4, stemmer: str = "porter", depth: int = 100, *, progress: bool = False
+    ) -> None:
+        if not (k1 >= 0 and 0 <= b <= 1):
+            raise BadInput(f"BM25 can't use k1={k1}, b={b}", remedy="choose k1 of 0 or more and b between 0 and 1")
+        self.k1, self.b, self.depth, self.progress = k1, b, depth, progress
+        self._analyze = EnglishAnalyzer(stemmer)
+        self._corpus: Mapping[str, Passage] | None = None
+        self._ids: list[str] = []
+        self._index: Any = None
+
+    def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
+        """Query id -> up to `depth` passages with scores above 0, best first; every query has an entry.
+
+        Searches all queries of the collection unless `queries` names some. Raises `BadInput` for a depth below 1, a
+        query given twice, and a corpus without passages.
+        """
+        from tqdm.auto import tqdm
+
+        asked = list(collection.queries.values()) if queries is None else queries
+        depth = check_request(asked, self.depth if depth is None else depth)
+        self._use(collection)
+        return {query.id: self._best(query, depth) for query in tqdm(asked, "bm25", disable=not self.progress)}
+
+    def _best(self, query: Query, depth: int) -> dict[str, float]:
+        words = [word for word in self._analyze(query.text) if word in self._index.vocab_dict]
+        if not words:
+            return {}
+        scores_N = self._index.get_scores(words)
+        found = np.flatnonzero(scores_N > 0)
+        if len(found) > depth:  # all that tie with the last one stay until ids settle the tie
+            found = found[scores_N[found] >= np.partition(scores_N[found], -depth)[-depth]]
+        scores = {self._ids[i]: float(scores_N[i]) for i in found}
+        return {id: scores[id] for id in rank_order(scores)[:depth]}
+
+    def _use(self, collection: Collection) -> None:
+        passages = collection.passages
+        if passages is self._corpus:
+            return
+        if not len(passages):
+            raise BadInput(
+                "the collection has no passages", remedy="check where it was read from", path=collection.name
+            )
+        self._ids, self._index = self._build(passages)
+        self._corpus = passages
+
+    def _build(self, passages: Mapping[str, Passage]) -> tuple[list[str], Any]:
+        import bm25s
+        from tqdm.auto import tqdm
+
+        ids: list[str] = []
+        vocabulary: dict[str, int] = {}
+        words_NT: list[list[int]] = []
+        for id, passage in tqdm(passages.items(), "bm25 index", disable=not self.progress):
+            ids.append(id)
+            words_NT.append([vocabulary.setdefault(word, len(vocabulary)) for word in self._analyze(passage.contents)])
+        index = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
+        if vocabulary:
+            index.index((words_NT, vocabulary), create_empty_token=False, show_progress=False)
+        else:
+            index.vocab_dict = {}
+        return ids, index
+
+
+def check_request(queries: Sequence[Query], depth: int) -> int:
+    """`depth`, if it and the queries can be searched for. Raises `BadInput` otherwise."""
+    if depth < 1:
+        raise BadInput(f"can't retrieve {depth} passages a query", remedy="ask for a depth of 1 or more")
+    seen: set[str] = set()
+    for query in queries:
+        if query.id in seen:
+            raise BadInput("the query was given twice", remedy="search for every query once", id=query.id)
+        seen.add(query.id)
+    return depth
