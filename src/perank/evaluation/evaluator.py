@@ -1,0 +1,103 @@
+"""Ranks a suite's candidates and measures the run.
+
+Unusual: it is split where devices meet. `rank_candidates` is what each device does with its share of the queries,
+`evaluate_run` what is done once with the gathered run and bills; `evaluate_ranker` is both in one process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from perank.errors import BadInput
+from perank.evaluation.ndcg import measure
+from perank.evaluation.result import Evaluation
+from perank.evaluation.suites import Suite
+from perank.records import Bill, Candidates, Ranker, Ranking, Run
+from perank.sources.candidates import candidates_run
+
+
+def evaluate_ranker(
+    ranker: Ranker,
+    suite: Suite,
+    *,
+    system: str = "",
+    batch_size: int = 16,
+    query_ids: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Rank the suite's candidates, `batch_size` queries at a time, and measure the result.
+
+    The run holds the candidates alone, so metrics see nothing of the first stage below `depth`. `query_ids` restricts
+    what is ranked and measured to a part of the suite's queries.
+    """
+    candidates = suite.candidates(query_ids)
+    start = time.perf_counter()
+    rankings = rank_candidates(ranker, candidates, batch_size=batch_size, progress=progress, label=suite.name)
+    seconds = time.perf_counter() - start
+    return evaluate_run(
+        candidates_run(rankings),
+        suite,
+        system=system or type(ranker).__name__,
+        bills={ranking.candidates.query.id: ranking.bill for ranking in rankings},
+        seconds=seconds,
+        query_ids=query_ids,
+    )
+
+
+def evaluate_run(
+    run: Run,
+    suite: Suite,
+    *,
+    system: str = "run",
+    bills: Mapping[str, Bill] | None = None,
+    seconds: float = 0.0,
+    query_ids: Sequence[str] | None = None,
+) -> Evaluation:
+    """Measure a run that is already there: a file's, a first stage's, or one gathered from devices.
+
+    Queries of the suite without results score 0; queries of the run outside the suite don't count; both are counted
+    in the evaluation's note. Raises `BadInput` where the run answers none of the collection's judged queries.
+    """
+    qrels = suite.qrels(query_ids)
+    if run and not any(id in suite.collection.qrels for id in run):
+        problem = f"{system} answers none of the judged queries of {suite.collection.name}, but {', '.join([*run][:3])}"
+        raise BadInput(problem, remedy="use a run for this collection", id=suite.name)
+    counted = {id: run[id] for id in qrels if run.get(id)}
+    return Evaluation(
+        suite=suite.name,
+        system=system,
+        run=counted,
+        per_query=measure(qrels, counted, suite.metrics, binary_cutoff=suite.binary_cutoff),
+        bills=dict(bills or {}),
+        seconds=seconds,
+        labels=suite.labels,
+        note=_note(suite, len(qrels) - len(counted), len(run) - len(counted)),
+    )
+
+
+def rank_candidates(
+    ranker: Ranker, candidates: Sequence[Candidates], *, batch_size: int = 16, progress: bool = True, label: str = ""
+) -> list[Ranking]:
+    """One ranking per element of `candidates`, in their order. Raises `RuntimeError` where the ranker mixes them up."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    rankings: list[Ranking] = []
+    with tqdm(total=len(candidates), desc=label or None, unit="query", disable=not progress) as bar:
+        for start in range(0, len(candidates), batch_size):
+            batch = candidates[start : start + batch_size]
+            ranked = ranker.rank_batch(batch)
+            if [ranking.candidates.query.id for ranking in ranked] != [element.query.id for element in batch]:
+                raise RuntimeError(f"{type(ranker).__name__} gave rankings of other queries than it was asked for")
+            rankings += ranked
+            bar.update(len(batch))
+    return rankings
+
+
+def _note(suite: Suite, unanswered: int, outside: int) -> str:
+    parts = [
+        suite.note,
+        f"{unanswered} queries without results score 0" if unanswered else "",
+        f"{outside} queries of the run are not measured" if outside else "",
+    ]
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,158 @@
+"""Results as rows: one value a row, in one schema for every study, written to and read from results.csv.
+
+Numbers are written as Python prints them, so that reading gives back the same floats; nothing is typed by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from perank.errors import BadInput
+from perank.evaluation.result import Evaluation
+from perank.files import atomic_write, lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """One measured value and everything needed to know what it is a value of. None and "" mean: doesn't apply.
+
+    `spread` is the standard deviation over seeds. `baseline` is the system that `p_value` (paired t-test) is against.
+    Metrics of cost (`forwards_per_query`, `tokens_processed`, `seconds_per_query`, ...) are means over queries.
+    """
+
+    study: str = ""
+    scale: str = ""
+    system: str
+    variant: str = ""
+    encoder: str = ""
+    backbone: str = ""
+    prompt: str = ""
+    first_stage: str = ""
+    candidates: int | None = None
+    window: int | None = None
+    step: int | None = None
+    collection: str = ""
+    metric: str
+    value: float
+    spread: float | None = None
+    n_queries: int | None = None
+    baseline: str = ""
+    p_value: float | None = None
+    seed: int | None = None
+    device: str = ""
+    version: str = ""
+
+
+COLUMNS = tuple(column.name for column in fields(ResultRow))
+_INTEGERS = {"candidates", "window", "step", "n_queries", "seed"}
+_FLOATS = {"value", "spread", "p_value"}
+
+
+def rows_from(evaluation: Evaluation, against: Sequence[Evaluation] = (), **labels: Any) -> list[ResultRow]:
+    """One row per metric and baseline (per metric where `against` is empty), then one per cost.
+
+    `labels` are further columns of `ResultRow`; they override the evaluation's own. `device` and `version` default
+    to this machine and this perank.
+    """
+    common: dict[str, Any] = {
+        "system": evaluation.system,
+        "n_queries": evaluation.n_queries,
+        "device": labels.get("device") or device_name(),
+        "version": installed_version("perank"),
+    }
+    common |= dict(evaluation.labels) | labels
+    rows = []
+    for metric, value in evaluation.means.items():
+        baselines: list[dict[str, Any]] = [
+            {"baseline": other.system, "p_value": evaluation.p_value(other, metric)}
+            for other in against
+            if other is not evaluation
+        ]
+        rows += [ResultRow(metric=metric, value=value, **common, **baseline) for baseline in baselines or [{}]]
+    common["n_queries"] = len(evaluation.bills)
+    return rows + [ResultRow(metric=name, value=value, **common) for name, value in evaluation.costs.items()]
+
+
+def write_results_csv(path: str | Path, rows: Iterable[ResultRow]) -> None:
+    """Write `rows` under a header, atomically. Raises `BadInput` for numbers that aren't finite, and for newlines."""
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            cells = asdict(row)
+            _check_writable(cells, path)
+            writer.writerow(["" if cell is None else cell for cell in cells.values()])
+
+
+def read_results_csv(path: str | Path) -> list[ResultRow]:
+    """The rows of a results file. Raises `BadInput` for another header or a cell that isn't what its column holds."""
+    table = [(number, _cells(text, path, number)) for number, text in lines(path)]
+    if not table or tuple(table[0][1]) != COLUMNS:
+        problem = f"expected the header {','.join(COLUMNS)}"
+        raise BadInput(problem, remedy="write the file with write_results_csv", path=path, line=1)
+    return [_row(cells, path, number) for number, cells in table[1:]]
+
+
+def device_name(device: str | None = None) -> str:
+    """What results were measured on: `CPU, 2 cores`, or an accelerator's name.
+
+    `device` is a torch device such as `cuda:0`; without one, the first CUDA device if there is any.
+    """
+    import torch
+
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind.startswith("cuda"):
+        return torch.cuda.get_device_name(kind)
+    if not kind.startswith("cpu"):
+        return kind.upper()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"CPU, {cores} core{'s' if cores > 1 else ''}"
+
+
+def _check_writable(cells: dict[str, Any], path: str | Path) -> None:
+    for column, cell in cells.items():
+        if isinstance(cell, float) and not math.isfinite(cell):
+            raise BadInput(f"{column} is {cell}: {cells}", remedy="leave the row out", path=path)
+        if "\n" in str(cell) or "\r" in str(cell):
+            raise BadInput(f"{column} holds a newline: {cell!r}", remedy="write it on one line", path=path)
+
+
+def _cells(text: str, path: str | Path, line: int) -> list[str]:
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise BadInput(f"not CSV: {error}", remedy="mend the line", path=path, line=line) from error
+
+
+def _row(cells: list[str], path: str | Path, line: int) -> ResultRow:
+    if len(cells) != len(COLUMNS):
+        problem = f"expected {len(COLUMNS)} columns, found {len(cells)}"
+        raise BadInput(problem, remedy="mend the line", path=path, line=line)
+    values: dict[str, Any] = {
+        column: _value(column, cell, path, line) for column, cell in zip(COLUMNS, cells, strict=True)
+    }
+    for column in ("system", "metric", "value"):
+        if values[column] in ("", None):
+            raise BadInput(f"{column} is empty", remedy="mend the line", path=path, line=line)
+    return ResultRow(**values)
+
+
+def _value(column: str, cell: str, path: str | Path, line: int) -> str | int | float | None:
+    if column not in _INTEGERS | _FLOATS:
+        return cell
+    if not cell:
+        return None
+    try:
+        number = int(cell) if column in _INTEGERS else float(cell)
+    except ValueError as error:
+        raise BadInput(f"{column} is no number: {cell!r}", remedy="mend the line", path=path, line=line) from error
+    if not math.isfinite(number):
+        raise BadInput(f"{column} is {cell}", remedy="mend the line", path=path, line=line)
+    return number

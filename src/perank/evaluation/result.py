@@ -1,0 +1,150 @@
+"""What evaluating one system on one suite gave: scores per query, the run they come from, and its bill.
+
+Plain data, so that devices can gather it and files can hold it. Every judged query of the suite has a score; costs
+are means over the queries that were ranked, which are fewer where the first stage found nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from perank.errors import BadInput
+from perank.evaluation.ndcg import means
+from perank.evaluation.significance import TTest, paired_t_test
+from perank.files import atomic_write, lines, read_json, write_json
+from perank.records import Bill, Run
+from perank.sources.trec import write_run
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """`per_query`: metric -> query id -> score. `bills`: query id -> bill, empty for a run that came from a file.
+
+    `seconds` is the wall time of ranking. `labels` are the suite's columns of a results table (collection, first
+    stage, candidates). `note` says which of the collection's queries were measured and what was left out.
+    """
+
+    suite: str
+    system: str
+    run: Run
+    per_query: Mapping[str, Mapping[str, float]]
+    bills: Mapping[str, Bill] = field(default_factory=dict)
+    seconds: float = 0.0
+    labels: Mapping[str, str | int] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Metric -> mean over the queries."""
+        return means(self.per_query)
+
+    @property
+    def n_queries(self) -> int:
+        """How many queries the means are over."""
+        return max(map(len, self.per_query.values()), default=0)
+
+    @property
+    def bill(self) -> Bill:
+        """The bills of all queries together."""
+        return sum(self.bills.values(), Bill())
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Means over the ranked queries: forwards, tokens and seconds of the bill, and wall seconds; {} unbilled."""
+        if not self.bills:
+            return {}
+        bill, n = self.bill, len(self.bills)
+        costs = {part.name: getattr(bill, part.name) / n for part in fields(Bill)}
+        return {"forwards_per_query": costs.pop("forwards")} | costs | {"seconds_per_query": self.seconds / n}
+
+    def compare(self, other: Evaluation, metric: str = "ndcg@10") -> TTest:
+        """The paired t-test of this system minus `other`. Raises `BadInput` where their metrics or queries differ."""
+        for evaluation in (self, other):
+            if metric not in evaluation.per_query:
+                raise BadInput(
+                    f"{evaluation.system} has no {metric!r}, only {', '.join(evaluation.per_query)}",
+                    remedy="compare a metric that the suite measures",
+                )
+        return paired_t_test(self.per_query[metric], other.per_query[metric])
+
+    def p_value(self, other: Evaluation, metric: str = "ndcg@10") -> float | None:
+        """p of `compare`, or None on a suite of one query, where there is no test."""
+        return self.compare(other, metric).p if self.n_queries > 1 else None
+
+    def save(self, folder: str | Path, against: Sequence[Evaluation] = ()) -> None:
+        """Write <suite>.<system>.trec and .per_query.tsv, then this system's entry of metrics.json.
+
+        Each file is whole or unchanged, the other entries of metrics.json stay, and an entry there means that its
+        files are written. `against` are the systems whose p-values the entry holds. Raises `BadInput` for a broken
+        metrics.json and for a system whose files would be those of another.
+        """
+        folder = Path(folder)
+        key, stem = f"{self.suite}/{self.system}", _slug(f"{self.suite}.{self.system}")
+        entries = _entries(folder / "metrics.json")
+        for other, entry in entries.items():
+            if other != key and isinstance(entry, dict) and entry.get("files") == stem:
+                problem = f"{key!r} and {other!r} would write the same files {stem}.*"
+                raise BadInput(problem, remedy="rename one of the systems", path=folder)
+        entry = self._entry(against) | {"files": stem}
+        write_run(folder / f"{stem}.trec", self.run, tag=_slug(self.system))
+        _write_per_query(folder / f"{stem}.per_query.tsv", self.per_query, self.bills)
+        write_json(folder / "metrics.json", entries | {key: entry})
+
+    def _entry(self, against: Iterable[Evaluation]) -> dict[str, Any]:
+        return {
+            "suite": self.suite,
+            "system": self.system,
+            **self.labels,
+            "n_queries": self.n_queries,
+            "note": self.note,
+            "means": self.means,
+            "costs": self.costs,
+            "p_values": {
+                other.system: {metric: self.p_value(other, metric) for metric in self.per_query} for other in against
+            },
+        }
+
+
+def read_per_query(path: str | Path) -> dict[str, dict[str, float]]:
+    """Metric or cost -> query id -> value, from a per_query.tsv. Raises `BadInput` for a broken line."""
+    table = [(number, text.split("\t")) for number, text in lines(path)]
+    if not table or table[0][1][0] != "query":
+        raise BadInput("the first line isn't a header beginning with 'query'", remedy="evaluate again", path=path)
+    header = table[0][1]
+    columns: dict[str, dict[str, float]] = {name: {} for name in header[1:]}
+    for number, cells in table[1:]:
+        try:
+            for name, cell in zip(header[1:], cells[1:], strict=True):
+                if cell:
+                    columns[name][cells[0]] = float(cell)
+        except ValueError as error:
+            problem = f"expected an id and {len(header) - 1} numbers, found {cells!r}"
+            raise BadInput(problem, remedy="evaluate again", path=path, line=number) from error
+    return columns
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    entries = read_json(path) if path.exists() else {}
+    if not isinstance(entries, dict):
+        raise BadInput("expected a JSON object of evaluations", remedy="move the file away", path=path)
+    return entries
+
+
+def _write_per_query(path: Path, per_query: Mapping[str, Mapping[str, float]], bills: Mapping[str, Bill]) -> None:
+    costs = [part.name for part in fields(Bill)] if bills else []
+    query_ids = list(next(iter(per_query.values()), {}))
+    with atomic_write(path) as file:
+        file.write("\t".join(["query", *per_query, *costs]) + "\n")
+        for id in query_ids:
+            scores = [repr(per_query[metric][id]) for metric in per_query]
+            # A query that the first stage found nothing for has scores and no bill.
+            bill = [repr(getattr(bills[id], name)) if id in bills else "" for name in costs]
+            file.write("\t".join([id, *scores, *bill]) + "\n")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", text) or "_"

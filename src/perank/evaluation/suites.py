@@ -1,0 +1,149 @@
+"""A suite: the queries of a collection, the candidates a first stage finds for them, and what is measured.
+
+Every judged query counts, or a sample of them that depends on their ids alone, so that all systems, devices and
+sessions meet the same one. A judged query that the first stage leaves unanswered can't be reranked; it scores 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from perank.errors import BadInput
+from perank.evaluation.ndcg import parse_metric
+from perank.records import Candidates, Collection, Qrels, Query, Run, rank_order
+from perank.sources.candidates import make_candidates
+from perank.sources.trec import read_run
+
+
+class FirstStage(Protocol):
+    """Anything that searches a collection: BM25, an encoder."""
+
+    def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
+        """A run for `queries` (all of the collection's by default) with at most `depth` passages each."""
+        ...
+
+
+@dataclass(eq=False)
+class Suite:
+    """What to evaluate on; reads nothing before it is asked for candidates or queries.
+
+    `first_stage` is the name of a run that comes with the collection, the path of a run file, a run, or a retriever.
+    `depth` is how many candidates a query are ranked; `max_queries` takes a sample by hash of the query ids.
+    `binary_cutoff` is the lowest grade that MRR, MAP, recall and precision call relevant (2 on TREC DL).
+    Raises `BadInput` for a number below 1, for unknown metrics, and for none.
+    """
+
+    name: str
+    collection: Collection
+    first_stage: str | Path | Run | FirstStage
+    depth: int = 100
+    max_queries: int | None = None
+    metrics: Sequence[str] = ("ndcg@10", "mrr@10", "map", "recall@100")
+    binary_cutoff: int = 1
+
+    def __post_init__(self) -> None:
+        self.metrics = tuple(self.metrics)
+        for metric in self.metrics:
+            parse_metric(metric)
+        if not self.metrics:
+            raise BadInput("there is nothing to measure", remedy="name metrics, as in ndcg@10", id=self.name)
+        for what in ("depth", "max_queries", "binary_cutoff"):
+            number = getattr(self, what)
+            if number is not None and number < 1:
+                raise BadInput(f"{what} is {number}", remedy="use 1 or more", id=self.name)
+
+    @cached_property
+    def query_ids(self) -> list[str]:
+        """The measured queries: all judged ones, or the sample, in the order of the qrels."""
+        judged = list(self.collection.qrels)
+        if self.max_queries is None or len(judged) <= self.max_queries:
+            return judged
+        sample = set(sorted(judged, key=lambda id: hashlib.sha256(id.encode()).digest())[: self.max_queries])
+        return [id for id in judged if id in sample]
+
+    @cached_property
+    def first_stage_run(self) -> Run:
+        """The first stage's own run over the candidates: the suite's queries that it answers, `depth` passages each."""
+        run = self._searched()
+        answered = [id for id in self.query_ids if run.get(id)]
+        if not answered:
+            raise BadInput(
+                f"the first stage {self.first_stage_name} answers none of the {len(self.query_ids)} queries",
+                remedy="use a run and qrels of the same queries",
+                id=self.name,
+            )
+        return {id: {passage: run[id][passage] for passage in rank_order(run[id])[: self.depth]} for id in answered}
+
+    @property
+    def first_stage_name(self) -> str:
+        """What tables call the first stage."""
+        if isinstance(self.first_stage, str | Path):
+            return Path(self.first_stage).name
+        return "run" if isinstance(self.first_stage, Mapping) else _name_of(self.first_stage)
+
+    @property
+    def labels(self) -> dict[str, str | int]:
+        """The suite's columns of a results table."""
+        return {"collection": self.collection.name, "first_stage": self.first_stage_name, "candidates": self.depth}
+
+    @property
+    def note(self) -> str:
+        """Which of the judged queries are measured."""
+        judged, measured = len(self.collection.qrels), len(self.query_ids)
+        return f"a sample of {measured} of {judged} judged queries, by hash of their ids" if measured < judged else ""
+
+    def candidates(self, query_ids: Sequence[str] | None = None) -> list[Candidates]:
+        """Candidates of `query_ids` (all by default), best first; queries the first stage left unanswered have none."""
+        wanted = self.query_ids if query_ids is None else self._known(query_ids)
+        return [self._candidates[id] for id in wanted if id in self._candidates]
+
+    def qrels(self, query_ids: Sequence[str] | None = None) -> Qrels:
+        """The judgements of `query_ids` (all by default)."""
+        wanted = self.query_ids if query_ids is None else self._known(query_ids)
+        return {id: self.collection.qrels[id] for id in wanted}
+
+    @cached_property
+    def _candidates(self) -> dict[str, Candidates]:
+        run = self.first_stage_run
+        made = make_candidates(self.collection, run, self.depth, query_ids=list(run))
+        return {candidates.query.id: candidates for candidates in made}
+
+    def _searched(self) -> Run:
+        if isinstance(self.first_stage, str | Path):
+            return self._named_run(str(self.first_stage))
+        if isinstance(self.first_stage, Mapping):
+            return self.first_stage
+        return self.first_stage.search(self.collection, self._queries(), self.depth)
+
+    def _queries(self) -> list[Query]:
+        queries = self.collection.queries
+        if unknown := [id for id in self.query_ids if id not in queries]:
+            problem = f"{len(unknown)} judged queries have no text: {', '.join(unknown[:3])}"
+            raise BadInput(problem, remedy="use qrels and queries that belong together", id=self.collection.name)
+        return [queries[id] for id in self.query_ids]
+
+    def _named_run(self, name: str) -> Run:
+        if name in self.collection.runs:
+            return self.collection.runs[name]
+        if Path(name).is_file():
+            return read_run(name)
+        known = ", ".join(self.collection.runs) or "none"
+        problem = f"{self.collection.name} has no run {name!r}, and there is no such file"
+        raise BadInput(problem, remedy=f"name a run file or a run that it has: {known}", id=self.name)
+
+    def _known(self, query_ids: Sequence[str]) -> Sequence[str]:
+        known = set(self.query_ids)
+        strangers = [id for id in query_ids if id not in known]
+        if strangers:
+            problem = f"{len(strangers)} queries don't belong to the suite: {', '.join(strangers[:3])}"
+            raise BadInput(problem, remedy="take them from its query_ids", id=self.name)
+        return query_ids
+
+
+def _name_of(thing: object) -> str:
+    return str(getattr(thing, "name", "") or type(thing).__name__)
