@@ -13,8 +13,9 @@ from pathlib import Path
 from perank.errors import BadInput
 from perank.files import lines
 from perank.records import Passage, Qrels, Query, Run
+from perank.sources.fields import check_new_pair, integer
 from perank.sources.texts import read_passages, read_queries
-from perank.sources.trec import RunFiles, integer
+from perank.sources.trec import runs_in
 
 
 class BeirCollection:
@@ -52,7 +53,7 @@ class BeirCollection:
 
     @cached_property
     def runs(self) -> Mapping[str, Run]:
-        return RunFiles(self.folder)
+        return runs_in(self.folder)
 
 
 def read_beir_qrels(path: str | Path) -> Qrels:
@@ -63,21 +64,17 @@ def read_beir_qrels(path: str | Path) -> Qrels:
     """
     qrels: Qrels = {}
     for number, (line, text) in enumerate(lines(path)):
-        fields = text.split("\t")
-        if len(fields) != 3:
-            problem = f"expected 3 fields between tabs, found {len(fields)}"
+        columns = text.split("\t")
+        if len(columns) != 3:
+            problem = f"expected 3 fields between tabs, found {len(columns)}"
             raise BadInput(problem, remedy="mend the line", path=path, line=line)
-        query_id, passage_id, grade = fields
+        query_id, passage_id, grade = columns
         if number == 0:
             _check_header(grade, path, line)
             continue
-        if not query_id.strip() or not passage_id.strip():
-            raise BadInput("an id is empty", remedy="mend the line", path=path, line=line)
         grades = qrels.setdefault(query_id, {})
-        if passage_id in grades:
-            problem = f"the passage was judged twice for query {query_id!r}"
-            raise BadInput(problem, remedy="keep one of the lines", path=path, line=line, id=passage_id)
-        grades[passage_id] = integer(grade, "grade", path, line, passage_id)
+        check_new_pair(query_id, passage_id, grades, path, line)
+        grades[passage_id] = integer(grade.strip(), "grade", path, line, passage_id)
     return qrels
 
 

@@ -11,7 +11,6 @@ import ast
 import re
 import sysconfig
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -46,8 +45,7 @@ def source_folder(package: str) -> Path | None:
         spec = find_spec(package)
     except (ImportError, ValueError):
         return None
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(places[0]) if places else None
+    return Path(spec.origin).parent if spec and spec.origin and spec.submodule_search_locations else None
 
 
 def source_files(package: str, skipped_folders: frozenset[str]) -> list[tuple[str, Path]]:
@@ -70,20 +68,15 @@ def source_files(package: str, skipped_folders: frozenset[str]) -> list[tuple[st
 
 
 def pairs_in(module: str, path: Path) -> list[Pair]:
-    """The pairs of one file, in its order; a name defined again is called name#2.
+    """The pairs of one file, in its order; a name that is defined twice may occur twice.
 
     Raises SyntaxError, ValueError, RecursionError or OSError for files that can't be parsed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's strings
         tree = ast.parse(path.read_bytes())
-    seen: Counter[str] = Counter()
-    pairs = []
-    for name, docstring in _docstrings(tree, module):
-        seen[name] += 1
-        if parts := split_docstring(docstring):
-            pairs.append(Pair(name if seen[name] == 1 else f"{name}#{seen[name]}", *parts))
-    return pairs
+    found = ((name, split_docstring(docstring)) for name, docstring in _docstrings(tree, module))
+    return [Pair(name, *parts) for name, parts in found if parts]
 
 
 def split_docstring(docstring: str) -> tuple[str, str] | None:
@@ -99,7 +92,8 @@ def split_docstring(docstring: str) -> tuple[str, str] | None:
 
 
 def readable(text: str) -> str:
-    """Without reStructuredText's underlines, roles and double backticks."""
+    """Without reStructuredText's underlines, roles and double backticks, and without halves of surrogate pairs."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return _ROLE.sub(r"\1", _UNDERLINE.sub("", text)).replace("``", "`")
 
 

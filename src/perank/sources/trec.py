@@ -7,22 +7,20 @@ fp32 there, as trec_eval reads them, so ranks may put near-ties in any order.
 
 from __future__ import annotations
 
-import math
 import re
 from array import array
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 
 from perank.errors import BadInput
 from perank.files import atomic_write, lines
 from perank.records import Passage, Qrels, Query, Run, rank_order
+from perank.sources import fields
 from perank.sources.texts import read_passages, read_queries
 
 _BLANKS = re.compile(r"[ \t\v\f]+")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
-_FLOAT32_MAX = 3.4028234663852886e38
 
 
 def read_run(path: str | Path) -> Run:
@@ -35,9 +33,9 @@ def read_run(path: str | Path) -> Run:
     places: dict[str, list[tuple[int, float, int, str]]] = {}
     for line, (query_id, _, passage_id, rank, score, _) in _columns(path, 6, "query Q0 passage rank score tag"):
         scores = run.setdefault(query_id, {})
-        _check_pair(query_id, passage_id, scores, path, line)
-        scores[passage_id] = _score(score, path, line, passage_id)
-        place = (integer(rank, "rank", path, line, passage_id), scores[passage_id], line, passage_id)
+        fields.check_new_pair(query_id, passage_id, scores, path, line)
+        scores[passage_id] = fields.score(score, path, line, passage_id)
+        place = (fields.integer(rank, "rank", path, line, passage_id), scores[passage_id], line, passage_id)
         places.setdefault(query_id, []).append(place)
     for query_id, found in places.items():
         _check_ranks(query_id, found, path)
@@ -54,8 +52,7 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
         for query_id, scores in run.items():
             for rank, passage_id in enumerate(rank_order(scores), start=1):
                 _check_writable(query_id, passage_id, tag, path)
-                score = float(scores[passage_id])
-                _check_finite(score, path, None, passage_id)
+                score = fields.finite(float(scores[passage_id]), path, None, passage_id)
                 file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n")
 
 
@@ -67,34 +64,43 @@ def read_qrels(path: str | Path) -> Qrels:
     qrels: Qrels = {}
     for line, (query_id, _, passage_id, grade) in _columns(path, 4, "query 0 passage grade"):
         grades = qrels.setdefault(query_id, {})
-        _check_pair(query_id, passage_id, grades, path, line)
-        grades[passage_id] = integer(grade, "grade", path, line, passage_id)
+        fields.check_new_pair(query_id, passage_id, grades, path, line)
+        grades[passage_id] = fields.integer(grade, "grade", path, line, passage_id)
     return qrels
 
 
-class RunFiles(Mapping[str, Run]):
-    """The runs in a folder (`run.<name>[.top100].trec[.gz]`) by name, each read when first asked for."""
+class LazyRuns(Mapping[str, Run]):
+    """Runs by name, each read when first asked for."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self._paths: dict[str, Path] = {}
+    def __init__(self, readers: Mapping[str, Callable[[], Run]]) -> None:
+        self._readers = readers
         self._read: dict[str, Run] = {}
-        for path in sorted(Path(folder).glob("run.*.trec*")):
-            if match := _RUN_NAME.fullmatch(path.name):
-                first = self._paths.setdefault(match["name"], path)
-                if first is not path:
-                    problem = f"two files hold a run {match['name']!r}, the other is {first.name}"
-                    raise BadInput(problem, remedy="rename one of them", path=path)
 
     def __getitem__(self, name: str) -> Run:
         if name not in self._read:
-            self._read[name] = read_run(self._paths[name])
+            self._read[name] = self._readers[name]()
         return self._read[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers  # the inherited one would read the run
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
+        return iter(self._readers)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._readers)
+
+
+def runs_in(folder: str | Path) -> LazyRuns:
+    """The runs of a folder (`run.<name>[.top100].trec[.gz]`) by name. Raises `BadInput` if two have the same name."""
+    paths: dict[str, Path] = {}
+    for path in sorted(Path(folder).glob("run.*.trec*")):
+        if match := _RUN_NAME.fullmatch(path.name):
+            first = paths.setdefault(match["name"], path)
+            if first is not path:
+                problem = f"two files hold a run {match['name']!r}, the other is {first.name}"
+                raise BadInput(problem, remedy="rename one of them", path=path)
+    return LazyRuns({name: partial(read_run, path) for name, path in paths.items()})
 
 
 class TrecCollection:
@@ -123,46 +129,16 @@ class TrecCollection:
 
     @cached_property
     def runs(self) -> Mapping[str, Run]:
-        return RunFiles(self.folder)
-
-
-def integer(text: str, what: str, path: str | Path, line: int, id: str) -> int:
-    """`text` as an integer in ASCII digits, else `BadInput` naming `what`."""
-    if not _INTEGER.fullmatch(text):
-        problem = f"expected an integer {what}, found {text!r}"
-        raise BadInput(problem, remedy="mend the line", path=path, line=line, id=id)
-    return int(text)
+        return runs_in(self.folder)
 
 
 def _columns(path: str | Path, count: int, form: str) -> Iterator[tuple[int, list[str]]]:
     for line, text in lines(path):
-        fields = _BLANKS.split(text.strip(" \t\v\f"))
-        if len(fields) != count:
-            problem = f"expected {count} columns ({form}), found {len(fields)}"
+        columns = _BLANKS.split(text.strip(" \t\v\f"))
+        if len(columns) != count:
+            problem = f"expected {count} columns ({form}), found {len(columns)}"
             raise BadInput(problem, remedy="mend the line", path=path, line=line)
-        yield line, fields
-
-
-def _check_pair(query_id: str, passage_id: str, known: Mapping[str, object], path: str | Path, line: int) -> None:
-    if passage_id in known:
-        problem = f"the passage occurs twice for query {query_id!r}"
-        raise BadInput(problem, remedy="keep one of the lines", path=path, line=line, id=passage_id)
-
-
-def _score(text: str, path: str | Path, line: int, id: str) -> float:
-    try:
-        score = float(text)
-    except ValueError as error:
-        problem = f"expected a number as score, found {text!r}"
-        raise BadInput(problem, remedy="mend the line", path=path, line=line, id=id) from error
-    _check_finite(score, path, line, id)
-    return score
-
-
-def _check_finite(score: float, path: str | Path, line: int | None, id: str) -> None:
-    if not math.isfinite(score) or abs(score) > _FLOAT32_MAX:
-        remedy = "give it a finite score, or leave the passage out"
-        raise BadInput(f"the score {score} isn't a finite fp32 number", remedy=remedy, path=path, line=line, id=id)
+        yield line, columns
 
 
 def _check_ranks(query_id: str, places: list[tuple[int, float, int, str]], path: str | Path) -> None:

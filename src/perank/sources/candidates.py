@@ -1,0 +1,58 @@
+"""From a first-stage run to candidates, and from rankings back to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from perank.errors import BadInput
+from perank.records import Candidates, Collection, Passage, Query, Ranking, Run, rank_order, strictly_decreasing
+
+
+def make_candidates(
+    collection: Collection, run: Run, depth: int, query_ids: Sequence[str] | None = None
+) -> list[Candidates]:
+    """The first `depth` passages of each query, by score: one element per query of the collection, in its order.
+
+    A query that the run doesn't know gets no passages, so that none is lost; the run's other queries don't count.
+    `query_ids` chooses queries, and then gives the order.
+
+    Raises `BadInput` for an unknown query or passage id, and for a run that knows none of the collection's queries.
+    """
+    if depth < 1:
+        raise BadInput(f"the depth must be at least 1, found {depth}", remedy="ask for some passages")
+    queries = collection.queries
+    if run and not any(id in queries for id in run):
+        problem = f"the run has no query of {collection.name}, only others"
+        raise BadInput(problem, remedy="check that run and collection belong together", id=next(iter(run)))
+    chosen = list(queries) if query_ids is None else query_ids
+    if unknown := next((id for id in chosen if id not in queries), None):
+        raise BadInput(f"{collection.name} has no such query", remedy="check the query ids", id=unknown)
+    return [_candidates(collection, queries[id], run.get(id, {}), depth) for id in chosen]
+
+
+def candidates_run(rankings: Iterable[Ranking]) -> Run:
+    """Query id -> passage id -> n, n-1, ..., 1. Raises `BadInput` for a query or a passage that occurs twice."""
+    run: Run = {}
+    for ranking in rankings:
+        id = ranking.candidates.query.id
+        if id in run:
+            raise BadInput("two rankings of one query", remedy="rank every query once", id=id)
+        run[id] = strictly_decreasing(ranking.passage_ids)
+        if len(run[id]) != len(ranking.order):
+            raise BadInput("a passage occurs twice among the candidates", remedy="keep one of them", id=id)
+    return run
+
+
+def _candidates(collection: Collection, query: Query, scores: dict[str, float], depth: int) -> Candidates:
+    ids = rank_order(scores)[:depth]
+    passages = tuple(_passage(collection, query.id, id) for id in ids)
+    return Candidates(query, passages, tuple(scores[id] for id in ids))
+
+
+def _passage(collection: Collection, query_id: str, passage_id: str) -> Passage:
+    try:
+        return collection.passages[passage_id]
+    except KeyError as error:
+        problem = f"the run names a passage for query {query_id!r} that {collection.name} has no text for"
+        remedy = "check that run and collection belong together"
+        raise BadInput(problem, remedy=remedy, id=passage_id) from error

@@ -1,0 +1,169 @@
+"""Any dataset of ir_datasets by its id, as a collection: `msmarco-passage/trec-dl-2019/judged`, `beir/nfcorpus/test`.
+
+ir_datasets fetches what is asked for and keeps it under its own folder (`IR_DATASETS_HOME`). Passages stay on disk:
+looking one up reads its document store, going through all of them streams. Its BEIR lacks Signal, News and Robust04
+(licences); those load from a folder (`perank.sources.beir`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from contextlib import contextmanager
+from functools import cached_property
+from textwrap import shorten
+from typing import Any
+
+from perank.errors import BadInput
+from perank.records import Passage, Qrels, Query, Run
+from perank.sources.fields import check_new_pair, finite
+from perank.sources.trec import LazyRuns
+
+_TEXT_FIELDS = ("text", "abstract", "body")
+
+
+class IrdsCollection:
+    """A dataset of ir_datasets; nothing is fetched before it is asked for.
+
+    A dataset without judgements has empty `qrels`; its scored documents, if any, are the run `scoreddocs`.
+    Raises `BadInput` for an unknown id, for queries or passages that the dataset doesn't have, and where
+    ir_datasets can't get them.
+    """
+
+    def __init__(self, dataset_id: str, name: str | None = None) -> None:
+        self.name = name or dataset_id
+        self._id = dataset_id
+        self._dataset = _load(dataset_id)
+
+    @cached_property
+    def queries(self) -> Mapping[str, Query]:
+        self._check_has("queries")
+        queries: dict[str, Query] = {}
+        with _supplying(self._id, "queries"):
+            for row in self._dataset.queries_iter():
+                text = _default_text(row)
+                if not text.strip():
+                    raise BadInput(
+                        "the query is empty", remedy="choose another dataset", path=self._id, id=row.query_id
+                    )
+                queries[row.query_id] = Query(row.query_id, text)
+        return queries
+
+    @cached_property
+    def passages(self) -> Mapping[str, Passage]:
+        self._check_has("docs")
+        return _Passages(self._id, self._dataset)
+
+    @cached_property
+    def qrels(self) -> Qrels:
+        """Grades; a passage that was judged several times, say by its spans, counts with the highest."""
+        qrels: Qrels = {}
+        if self._dataset.has_qrels():
+            with _supplying(self._id, "qrels"):
+                for row in self._dataset.qrels_iter():
+                    grades, grade = qrels.setdefault(row.query_id, {}), int(row.relevance)
+                    grades[row.doc_id] = max(grade, grades.get(row.doc_id, grade))
+        return qrels
+
+    @cached_property
+    def runs(self) -> Mapping[str, Run]:
+        return LazyRuns({"scoreddocs": self._scoreddocs} if self._dataset.has_scoreddocs() else {})
+
+    def _scoreddocs(self) -> Run:
+        run: Run = {}
+        with _supplying(self._id, "scoreddocs"):
+            for number, row in enumerate(self._dataset.scoreddocs_iter(), start=1):
+                scores = run.setdefault(row.query_id, {})
+                check_new_pair(row.query_id, row.doc_id, scores, self._id, number)
+                scores[row.doc_id] = finite(float(row.score), self._id, number, row.doc_id)
+        return run
+
+    def _check_has(self, what: str) -> None:
+        if not self._dataset.has(what):
+            remedy = "choose a part of the dataset that has them, see ir_datasets' catalogue"
+            raise BadInput(f"the dataset has no {what}", remedy=remedy, path=self._id)
+
+
+class _Passages(Mapping[str, Passage]):
+    """Looks passages up in the document store; `items` and `values` stream instead, in the dataset's order."""
+
+    def __init__(self, id: str, dataset: Any) -> None:
+        self._id, self._dataset = id, dataset
+
+    def __getitem__(self, id: str) -> Passage:
+        with _supplying(self._id, "docs"):
+            return _to_passage(self._dataset.docs_store().get(id))
+
+    def __iter__(self) -> Iterator[str]:
+        return (passage.id for passage in self.stream())
+
+    def __len__(self) -> int:
+        with _supplying(self._id, "docs"):
+            count = self._dataset.docs_count()
+        return sum(1 for _ in self.stream()) if count is None else int(count)
+
+    def items(self) -> ItemsView[str, Passage]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[Passage]:
+        return _Values(self)
+
+    def stream(self) -> Iterator[Passage]:
+        with _supplying(self._id, "docs"):
+            yield from map(_to_passage, self._dataset.docs_iter())
+
+
+class _Items(ItemsView[str, Passage]):
+    _mapping: _Passages
+
+    def __iter__(self) -> Iterator[tuple[str, Passage]]:
+        return ((passage.id, passage) for passage in self._mapping.stream())
+
+
+class _Values(ValuesView[Passage]):
+    _mapping: _Passages
+
+    def __iter__(self) -> Iterator[Passage]:
+        return self._mapping.stream()
+
+
+def _load(dataset_id: str) -> Any:
+    try:
+        import ir_datasets
+    except ImportError as error:
+        remedy = "install perank[data], which brings ir_datasets"
+        raise BadInput("ir_datasets isn't installed", remedy=remedy, id=dataset_id) from error
+    try:
+        return ir_datasets.load(dataset_id)
+    except KeyError as error:
+        from difflib import get_close_matches
+
+        near = get_close_matches(dataset_id, list(ir_datasets.registry))
+        remedy = f"did you mean {' or '.join(near)}?" if near else "see ir_datasets' catalogue"
+        raise BadInput("ir_datasets knows no such dataset", remedy=remedy, id=dataset_id) from error
+
+
+@contextmanager
+def _supplying(dataset_id: str, what: str) -> Iterator[None]:
+    """What ir_datasets raises when it can't fetch, unpack or parse a file becomes `BadInput`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        remedy = "check the network and ir_datasets' notes on this dataset, then run again"
+        cause = shorten(str(error), 300)  # a failed download lists every attempt at every mirror
+        raise BadInput(f"ir_datasets can't supply the {what}: {cause}", remedy=remedy, path=dataset_id) from error
+
+
+def _to_passage(row: Any) -> Passage:
+    """Title apart where there is one; the text is what of text, abstract and body there is, else the default text."""
+    title = getattr(row, "title", "")
+    title = title if isinstance(title, str) else ""
+    found = [value for name in _TEXT_FIELDS if isinstance(value := getattr(row, name, None), str) and value.strip()]
+    if found or any(isinstance(getattr(row, name, None), str) for name in _TEXT_FIELDS):
+        return Passage(row.doc_id, "\n".join(found), title)
+    return Passage(row.doc_id, _default_text(row).removeprefix(title).strip(), title)
+
+
+def _default_text(row: Any) -> str:
+    """What ir_datasets itself takes for the row's text: a topic's title, a query's words."""
+    text: str = row.default_text() if hasattr(row, "default_text") else row.text
+    return text
