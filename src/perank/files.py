@@ -78,7 +78,7 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8", newline="\n") as file:
+        with opener(path, "rt", encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 if (text := line.strip("\r\n")) and not text.isspace():
                     yield number, text
@@ -86,6 +86,8 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
         raise BadInput("there is no such file", remedy="check the path", path=path) from error
     except IsADirectoryError as error:
         raise BadInput("this is a folder, not a file", remedy="name the file inside it", path=path) from error
+    except (NotADirectoryError, PermissionError) as error:
+        raise BadInput(f"can't be read: {error.strerror}", remedy="check the path and its rights", path=path) from error
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path, line=number + 1) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -99,7 +101,7 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, text in lines(path):
         try:
             row = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: not JSON, or an integer of thousands of digits
             raise BadInput(f"not JSON: {error}", remedy="mend or remove the line", path=path, line=number) from error
         if not isinstance(row, dict):
             raise BadInput(

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Qrels = dict[str, dict[str, int]]
 """query id -> passage id -> relevance grade."""
@@ -104,6 +107,14 @@ class Ranker(Protocol):
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """One ranking per element of `batch`, in its order, independent of the company it is ranked in."""
+        ...
+
+
+class Vectors(Protocol):
+    """Vectors by id: an EmbeddingStore, or anything like it."""
+
+    def get(self, ids: Sequence[str]) -> np.ndarray:
+        """[len(ids), E] in fp32. Raises `BadInput` for an unknown id."""
         ...
 
 

@@ -80,7 +80,7 @@ def rank_candidates(
     ranker: Ranker, candidates: Sequence[Candidates], *, batch_size: int = 16, progress: bool = True, label: str = ""
 ) -> list[Ranking]:
     """One ranking per element of `candidates`, in their order. Raises `RuntimeError` where the ranker mixes them up."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     rankings: list[Ranking] = []
     with tqdm(total=len(candidates), desc=label or None, unit="query", disable=not progress) as bar:

@@ -121,7 +121,7 @@ def assign_splits(relevant: Mapping[str, list[str]]) -> dict[str, str]:
 
 
 def _read_pairs(packages: list[str]) -> tuple[list[tuple[str, Pair]], int]:
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     files = [(package, *file) for package in packages for file in source_files(package, SKIPPED_FOLDERS)]
     pairs: list[tuple[str, Pair]] = []

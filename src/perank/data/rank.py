@@ -1,0 +1,111 @@
+"""Stage 2's data: rows with the teacher's order -> `RankBatch`. Every passage's vector comes from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from perank.data.order import row_at, shuffled
+from perank.data.rows import RankRow
+from perank.data.stream import StreamModule
+from perank.errors import BadInput
+from perank.model.batches import PromptBatch, RankBatch, padded
+from perank.model.prompts import Prompt, PromptBuilder
+from perank.records import Passage, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class RankExample:
+    """One row in the prompt order it is shown in; `order` are the positions of the first K ranks."""
+
+    prompt: Prompt
+    content: Prompt | None
+    vectors_NE: np.ndarray
+    order: tuple[int, ...]
+    query_E: np.ndarray | None
+
+
+class RankData(StreamModule):
+    """Rows -> shuffled prompts -> batches.
+
+    `steps` trains the first K ranks only (None: all). `text_of` (passages by id) is needed for prompts with texts,
+    `query_vectors` (by query id) for the extensions that show the LLM the query's vector. Rows whose prompt would
+    exceed the prompt builder's `max_length` are left out and counted in `dropped`.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[RankRow],
+        vectors: Vectors,
+        prompts: PromptBuilder,
+        *,
+        text_of: Mapping[str, Passage] | None = None,
+        query_vectors: Vectors | None = None,
+        steps: int | None = None,
+        shuffle: bool = True,
+        batch_size: int = 4,
+        epochs: int = 1,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, epochs=epochs, seed=seed, num_workers=num_workers)
+        self.vectors, self.prompts, self.text_of, self.query_vectors = vectors, prompts, text_of, query_vectors
+        self.steps, self.shuffle = steps, shuffle
+        self.kept = [row for row in rows if self._fits(row)]
+        self.dropped = len(rows) - len(self.kept)
+        if not self.kept:
+            raise BadInput(f"none of the {len(rows)} rows fits the prompt", remedy="raise prompt.max_length")
+
+    @property
+    def rows(self) -> int:
+        return len(self.kept)
+
+    def example(self, position: int) -> RankExample:
+        row = self.kept[row_at(position, self.rows, self.seed)]
+        n = len(row.passage_ids)
+        shown = shuffled(n, self.seed, position) if self.shuffle else list(range(n))
+        place = {candidate: slot for slot, candidate in enumerate(shown)}
+        ids = [row.passage_ids[candidate] for candidate in shown]
+        return RankExample(
+            prompt=self.prompts.rank(row.query.text, n),
+            content=self._content(row.query.text, ids),
+            vectors_NE=self.vectors.get(ids),
+            order=tuple(place[candidate] for candidate in row.order[: self.steps]),
+            query_E=None if self.query_vectors is None else self.query_vectors.get([row.query.id])[0],
+        )
+
+    def collate(self, examples: Sequence[RankExample]) -> RankBatch:
+        return rank_batch(examples)
+
+    def _content(self, query: str, ids: Sequence[str]) -> Prompt | None:
+        if self.text_of is None:
+            return None
+        return self.prompts.rank_with_text(query, [self.text_of[id].contents for id in ids])
+
+    def _fits(self, row: RankRow) -> bool:
+        try:
+            self.prompts.rank(row.query.text, len(row.passage_ids))
+        except BadInput:
+            return False
+        return len(row.order) > 1
+
+
+def rank_batch(examples: Sequence[RankExample]) -> RankBatch:
+    """Stack examples of any sizes: missing candidates are padded with zero vectors and masked."""
+    sizes = [len(example.vectors_NE) for example in examples]
+    vectors_BNE = torch.zeros(len(examples), max(sizes), examples[0].vectors_NE.shape[1])
+    for b, example in enumerate(examples):
+        vectors_BNE[b, : sizes[b]] = torch.from_numpy(np.ascontiguousarray(example.vectors_NE))
+    contents = [example.content for example in examples if example.content is not None]
+    queries = [torch.from_numpy(example.query_E) for example in examples if example.query_E is not None]
+    return RankBatch(
+        prompt=PromptBatch.of([example.prompt for example in examples]),
+        vectors_BNE=vectors_BNE,
+        candidates_BN=torch.arange(max(sizes)) < torch.tensor(sizes)[:, None],
+        order_BK=padded([example.order for example in examples], -1),
+        query_BE=torch.stack(queries) if queries else None,
+        content=PromptBatch.of(contents) if contents else None,
+    )

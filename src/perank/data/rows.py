@@ -1,0 +1,68 @@
+"""Training rows of stage 2, and the JSONL file that holds them: ids and an order, never passage texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from perank.errors import BadInput
+from perank.files import atomic_write, json_lines
+from perank.records import Query
+
+
+@dataclass(frozen=True, slots=True)
+class RankRow:
+    """A query, its N candidates' ids, and the teacher's `order`: positions in `passage_ids`, best first."""
+
+    query: Query
+    passage_ids: tuple[str, ...]
+    order: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != list(range(len(self.passage_ids))):
+            raise ValueError(f"not a permutation of {len(self.passage_ids)} positions: {self.order}")
+
+
+def write_rows(path: str | Path, rows: Iterable[RankRow]) -> int:
+    """Write one JSON object a row, atomically; returns how many."""
+    count = 0
+    with atomic_write(path) as file:
+        for row in rows:
+            record = {
+                "query_id": row.query.id,
+                "query": row.query.text,
+                "passages": row.passage_ids,
+                "order": row.order,
+            }
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_rows(path: str | Path) -> list[RankRow]:
+    """The rows of a file. Raises `BadInput` naming the line of an empty query, a repeated id or a broken order."""
+    return [_row(record, Path(path), number) for number, record in json_lines(path)]
+
+
+def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
+    keys = ("query_id", "query", "passages", "order")
+    if set(record) != set(keys):
+        raise BadInput(
+            f"expected the fields {', '.join(keys)}, found {', '.join(map(str, record)) or 'none'}",
+            remedy="make the rows with perank.prepare",
+            path=path,
+            line=line,
+        )
+    query_id, query, passages, order = (record[key] for key in keys)
+    if not isinstance(query_id, str) or not isinstance(query, str) or not query.strip():
+        raise BadInput("the query has no id or no text", remedy="drop the row", path=path, line=line)
+    if not isinstance(passages, list) or not all(isinstance(p, str) for p in passages):
+        raise BadInput("passages is not a list of ids", remedy="make the rows again", path=path, line=line, id=query_id)
+    if len(set(passages)) < len(passages):
+        raise BadInput("a passage id stands twice in the row", remedy="drop one", path=path, line=line, id=query_id)
+    if not isinstance(order, list) or sorted(map(repr, order)) != sorted(map(repr, range(len(passages)))):
+        problem = f"order is not a permutation of the {len(passages)} positions"
+        raise BadInput(problem, remedy="make the rows again", path=path, line=line, id=query_id)
+    return RankRow(Query(query_id, query), tuple(passages), tuple(order))

@@ -1,0 +1,1 @@
+"""Training sets: candidates and a teacher's order -> rows."""

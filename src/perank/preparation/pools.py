@@ -1,0 +1,48 @@
+"""Where a training row's candidates come from: a first-stage run's top, or a draw over a retriever's deep ranking.
+
+The paper takes the dense top 20 (`TopK`). Rows of nothing but hard candidates teach slowly at first;
+`LogUniform` mixes near and far ones: ranks drawn log-uniformly, so half of them lie above the geometric middle.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from perank.records import Run, rank_order
+
+
+class Pool(Protocol):
+    """Candidates for a query: distinct passage ids, or fewer than asked for where there are not enough."""
+
+    def draw(self, query_id: str, positives: Sequence[str], rng: random.Random) -> list[str]:
+        """Passage ids in no particular order."""
+        ...
+
+
+class TopK:
+    """The first n of a run, as reranking will meet them; a positive the run misses stays missing."""
+
+    def __init__(self, run: Run, n: int = 20) -> None:
+        self.run, self.n = run, n
+
+    def draw(self, query_id: str, positives: Sequence[str], rng: random.Random) -> list[str]:
+        return rank_order(self.run.get(query_id, {}))[: self.n]
+
+
+class LogUniform:
+    """One positive and n - 1 passages at log-uniform ranks of a deep run."""
+
+    def __init__(self, run: Run, n: int = 20) -> None:
+        self.ranked = {query: rank_order(scores) for query, scores in run.items()}
+        self.n = n
+
+    def draw(self, query_id: str, positives: Sequence[str], rng: random.Random) -> list[str]:
+        ranked = self.ranked.get(query_id, [])
+        drawn = dict.fromkeys(rng.sample(sorted(positives), min(1, len(positives))))
+        reachable = len(drawn.keys() | set(ranked))
+        while len(drawn) < min(self.n, reachable):
+            drawn[ranked[int(math.exp(rng.random() * math.log(len(ranked) + 1))) - 1]] = None
+        return list(drawn)

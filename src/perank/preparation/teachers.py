@@ -1,0 +1,55 @@
+"""Teachers: the order a row's candidates should end in. Grades first, then a scorer's opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from perank.errors import BadInput
+from perank.records import Qrels, Query, Run, Vectors
+
+
+class Teacher(Protocol):
+    """Scores a query's candidates; higher is better."""
+
+    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
+        """One score a passage."""
+        ...
+
+
+class RunTeacher:
+    """An existing run's scores (a published reranker's, a cross-encoder's): it has to score every candidate."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
+        known = self.run.get(query.id, {})
+        for id in passage_ids:
+            if id not in known:
+                raise BadInput(
+                    f"the teacher's run doesn't score passage {id!r}",
+                    remedy="draw candidates from the teacher's own run",
+                    id=query.id,
+                )
+        return [known[id] for id in passage_ids]
+
+
+class EncoderTeacher:
+    """The encoder's similarity, from stored vectors."""
+
+    def __init__(self, query_vectors: Vectors, passage_vectors: Vectors) -> None:
+        self.query_vectors, self.passage_vectors = query_vectors, passage_vectors
+
+    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
+        query_E = self.query_vectors.get([query.id])[0]
+        similarities: list[float] = (self.passage_vectors.get(list(passage_ids)) @ query_E).tolist()
+        return similarities
+
+
+def teacher_order(query: Query, passage_ids: Sequence[str], qrels: Qrels, teacher: Teacher) -> tuple[int, ...]:
+    """Positions best first: by grade, then by the teacher's score, then by id, so that the order is total."""
+    grades = qrels.get(query.id, {})
+    scores = teacher.scores(query, passage_ids)
+    keys = [(-grades.get(id, 0), -score, id) for id, score in zip(passage_ids, scores, strict=True)]
+    return tuple(sorted(range(len(keys)), key=keys.__getitem__))

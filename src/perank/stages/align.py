@@ -1,0 +1,30 @@
+"""Stage 1: the projector learns to make a frozen LLM reconstruct a text from its embedding (Eq. 2 and 3)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from perank.model.backbone import PERank
+from perank.model.batches import AlignBatch
+from perank.model.losses import reconstruction
+from perank.stages.base import Stage
+from perank.stages.optimizer import AdamW
+
+
+class AlignModule(Stage):
+    """Trains the projector alone; the LLM is frozen and stays in eval mode."""
+
+    def __init__(self, model: PERank, optimizer: AdamW) -> None:
+        super().__init__(model, optimizer)
+        model.llm.requires_grad_(False)
+        model.projector.requires_grad_(True)
+
+    def on_train_start(self) -> None:
+        self.model.llm.eval()
+        self.model.projector.train()
+
+    def training_step(self, batch: AlignBatch, index: int) -> Tensor:
+        logits_BLV = self.model.token_logits(batch)
+        loss = reconstruction(logits_BLV[:, :-1], batch.targets_BL[:, 1:])
+        self.log_terms({"loss": loss}, len(batch.targets_BL))
+        return loss

@@ -1,0 +1,50 @@
+"""AdamW with linear warm-up and cosine decay, over what requires a gradient (section 4.5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """`lr` for the LLM (or its adapters), `projector_lr` for the projector (None: the same).
+
+    `warmup_ratio` of all steps rises linearly from 0, then the rate falls along a cosine to `final_ratio` of `lr`.
+    """
+
+    lr: float
+    projector_lr: float | None = None
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_ratio: float = 0.03
+    final_ratio: float = 0.0
+
+    def build(self, module: nn.Module, total_steps: int) -> dict[str, Any]:
+        """What Lightning's `configure_optimizers` returns."""
+        trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for name, p in trained if ".projector." not in f".{name}"], "lr": self.lr, "name": "llm"},
+            {
+                "params": [p for name, p in trained if ".projector." in f".{name}"],
+                "lr": self.lr if self.projector_lr is None else self.projector_lr,
+                "name": "projector",
+            },
+        ]
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], betas=tuple(self.betas), weight_decay=self.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def factor(self, step: int, total: int) -> float:
+        """What the rate is multiplied by before step `step` (from 0) of `total`."""
+        warmup = max(1, math.ceil(self.warmup_ratio * total))
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, total - warmup))
+        return self.final_ratio + (1 - self.final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))

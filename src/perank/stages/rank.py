@@ -1,0 +1,29 @@
+"""Stage 2: LLM and projector learn to rank: ListMLE with and without texts, and the KL between them (Eq. 5 to 8)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from perank.model.backbone import PERank
+from perank.model.batches import RankBatch
+from perank.model.losses import RankLoss
+from perank.stages.base import Stage
+from perank.stages.optimizer import AdamW
+
+
+class RankModule(Stage):
+    """Trains the LLM (or its adapters) and the projector. The prompt with texts runs only if the loss asks for it."""
+
+    def __init__(self, model: PERank, loss: RankLoss, optimizer: AdamW) -> None:
+        super().__init__(model, optimizer)
+        self.loss = loss
+
+    def on_train_start(self) -> None:
+        self.model.train()  # Hugging Face loads in eval mode, and Lightning keeps what it finds
+
+    def training_step(self, batch: RankBatch, index: int) -> Tensor:
+        scores_BKN = self.model.step_scores(batch)
+        content_BKN = self.model.step_scores(batch, with_content=True) if self.loss.needs_content else None
+        terms = self.loss(scores_BKN, content_BKN, batch.order_BK, batch.candidates_BN)
+        self.log_terms(terms, len(batch.order_BK))
+        return terms["loss"]
