@@ -12,7 +12,7 @@ from perank.retrieval.analysis import STOPWORDS, EnglishAnalyzer
     ("text", "words"),
     [
         ("The Cats' toys", ["cat", "toi"]),
-        ("Porter's and Porter’s stemmers", ["porter", "porter", "stemmer"]),
+        ("Porter's and Porter\u2019s stemmers", ["porter", "porter", "stemmer"]),
         ("state-of-the-art", ["state", "art"]),
         ("U.S. GDP grew 3,500.25 (2.5%).", ["u.", "gdp", "grew", "3,500.25", "2.5"]),
         ("don't stop", ["don't", "stop"]),

@@ -41,7 +41,7 @@ class Bm25:
         Searches all queries of the collection unless `queries` names some. Raises `BadInput` for a depth below 1, a
         query given twice, and a corpus without passages.
         """
-        from tqdm.auto import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped]
 
         asked = list(collection.queries.values()) if queries is None else queries
         depth = check_request(asked, self.depth if depth is None else depth)
@@ -64,15 +64,13 @@ class Bm25:
         if passages is self._corpus:
             return
         if not len(passages):
-            raise BadInput(
-                "the collection has no passages", remedy="check where it was read from", path=collection.name
-            )
+            raise BadInput("the collection has no passages", remedy="check its source", id=collection.name)
         self._ids, self._index = self._build(passages)
         self._corpus = passages
 
     def _build(self, passages: Mapping[str, Passage]) -> tuple[list[str], Any]:
         import bm25s
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         ids: list[str] = []
         vocabulary: dict[str, int] = {}

@@ -1,0 +1,101 @@
+"""Texts into an EmbeddingStore: once, resumable, in batches of similar length.
+
+A shard's texts are sorted by length before they are cut into batches, so little is padded; rows keep the order given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perank.errors import BadInput
+from perank.paths import cache_dir
+from perank.records import Passage
+from perank.retrieval.store import EmbeddingStore
+from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of
+from perank.retrieval.text_encoder import TextEncoder
+
+_HASHED_PASSAGES = 1_000_000  # beyond, a cached store is known by its collection's name and size
+
+
+def encode_into(
+    folder: str | Path,
+    items: Iterable[tuple[str, str]] | Mapping[str, str],
+    encoder: TextEncoder,
+    *,
+    dtype: str = "float16",
+    batch_size: int = 256,
+    shard_rows: int = 65_536,
+    total: int | None = None,
+    progress: bool = True,
+) -> EmbeddingStore:
+    """Encode (id, passage text) items into the store at `folder`, or finish what was begun there.
+
+    Items are read one shard at a time; `total` is their number, for the progress bar. A store that is whole already is
+    compared with the items and left as it is; items beyond its end are appended.
+    Raises `BadInput` as `StoreWriter` does.
+    """
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    pairs = items.items() if isinstance(items, Mapping) else items
+    total = len(items) if total is None and isinstance(items, Sized) else total
+    with (
+        StoreWriter(folder, encoder.identity, encoder.width, dtype, shard_rows) as writer,
+        tqdm(total=total, desc="encode", unit="passage", disable=not progress) as bar,
+    ):
+        for chunk in writer.pending(pairs):
+            bar.update(int(writer.manifest.starts[chunk.number]) - bar.n)  # whole shards before it
+            writer.write(chunk, _vectors(chunk, encoder, batch_size, bar))
+        return writer.finish()
+
+
+def cached_store(
+    collection_name: str,
+    passages: Mapping[str, Passage],
+    encoder: TextEncoder,
+    folder: str | Path | None = None,
+    **options: Any,
+) -> EmbeddingStore:
+    """The store of a collection's passages (title and text), encoded when first asked for.
+
+    It lies in `folder`, else in the cache under the collection's name and a fingerprint of the encoder's identity, the
+    ids and the texts (of a corpus above a million passages, their number alone). `options` go to `encode_into`.
+    """
+    where = Path(folder) if folder else cache_dir() / "embeddings" / _name(collection_name, passages, encoder)
+    if folder is None:
+        with suppress(BadInput):  # not there yet, or damaged: both are encode_into's to mend
+            store = EmbeddingStore.open(where, encoder.identity)
+            if store.complete and len(store) == len(passages):
+                return store
+    return encode_into(where, _contents(passages), encoder, **{"total": len(passages), **options})
+
+
+def _contents(passages: Mapping[str, Passage]) -> Iterator[tuple[str, str]]:
+    return ((id, passage.contents) for id, passage in passages.items())
+
+
+def _vectors(chunk: Chunk, encoder: TextEncoder, batch_size: int, bar: Any) -> np.ndarray:
+    vectors_NE = np.empty((len(chunk.ids), encoder.width), dtype=np.float32)
+    order = sorted(range(len(chunk.texts)), key=lambda i: (-len(chunk.texts[i]), i))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        found_BE = np.asarray(encoder.encode_passages([chunk.texts[i] for i in batch]))
+        check_vectors(found_BE, [chunk.ids[i] for i in batch], encoder.width)
+        vectors_NE[batch] = found_BE
+        bar.update(len(batch))
+    return vectors_NE
+
+
+def _name(collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder) -> str:
+    digest = hashlib.sha256(json.dumps(dict(encoder.identity), sort_keys=True).encode())
+    is_large = len(passages) > _HASHED_PASSAGES
+    digest.update((str(len(passages)) if is_large else digest_of(_contents(passages))).encode())
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "-", collection_name)
+    return f"{readable}-{digest.hexdigest()[:16]}"

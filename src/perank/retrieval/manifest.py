@@ -1,0 +1,105 @@
+"""The manifest of an EmbeddingStore: whose vectors these are, and which shards are whole.
+
+It is replaced atomically after each shard, so what it lists was on disk before; everything else in the folder is
+somebody's unfinished work and isn't read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perank.errors import BadInput
+from perank.files import read_json, write_json
+
+FORMAT = 1
+NAME = "manifest.json"
+_ANEW = "remove the folder and encode again"
+
+Identity = Mapping[str, str | int | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """A whole shard: rows, bytes and SHA-256 of its file, and a digest of the ids and texts it was made from."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    texts: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`index` is the SHA-256 of the index over all shards, once the store is complete."""
+
+    identity: Identity
+    width: int
+    dtype: str
+    shard_rows: int
+    shards: tuple[ShardRecord, ...] = ()
+    index: str | None = None
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """First row of each shard, and after the last one the number of rows: int64 [shards + 1]."""
+        return np.concatenate([[0], np.cumsum([shard.rows for shard in self.shards], dtype=np.int64)]).astype(np.int64)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all shards."""
+        return int(self.starts[-1])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the encoding that wrote the store came to its end."""
+        return self.index is not None
+
+    @property
+    def index_name(self) -> str:
+        """The file with the index over all shards. A store that has grown since has another, so readers mix none up."""
+        return f"index-{self.rows:010d}.bin"
+
+    def write(self, folder: Path) -> None:
+        """Replace the folder's manifest, atomically."""
+        write_json(folder / NAME, {"format": FORMAT, **asdict(self), "identity": dict(self.identity)})
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of `folder`. Raises `BadInput` if there is none, or if it is torn or of another format."""
+        path = folder / NAME
+        if not path.is_file():
+            raise BadInput("there is no embedding store", remedy="check the path, or encode into it", path=folder)
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise BadInput(f"expected a manifest of format {FORMAT}", remedy=_ANEW, path=path)
+        try:
+            return _parse({key: value for key, value in content.items() if key != "format"})
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"not a manifest: {error}", remedy=_ANEW, path=path) from error
+
+    def check_identity(self, identity: Identity, folder: Path) -> None:
+        """Raise `BadInput` naming every field in which `identity` differs from the encoder that filled the store."""
+        fields = dict.fromkeys([*self.identity, *identity])
+        differing = [field for field in fields if self.identity.get(field) != identity.get(field)]
+        if differing:
+            found = "; ".join(f"{f}: {self.identity.get(f)!r} there, {identity.get(f)!r} here" for f in differing)
+            remedy = "use the encoder that filled the store, or encode into another folder"
+            raise BadInput(f"the store holds another encoder's vectors ({found})", remedy=remedy, path=folder)
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    manifest = Manifest(**{**content, "shards": tuple(ShardRecord(**shard) for shard in content["shards"])})
+    counts = [number for shard in manifest.shards for number in (shard.rows, shard.bytes)]
+    if manifest.complete and not manifest.shards:
+        raise ValueError("complete, but without shards")
+    if not all(isinstance(number, int) and number > 0 for number in [manifest.width, manifest.shard_rows, *counts]):
+        raise ValueError("a width, row or byte count isn't a whole number above 0")
+    if manifest.dtype not in ("float16", "float32") or not isinstance(manifest.identity, dict):
+        raise ValueError("dtype or identity can't be read")
+    return manifest

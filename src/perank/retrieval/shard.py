@@ -1,0 +1,143 @@
+"""One shard of an EmbeddingStore, one file: vectors, ids, and a sorted index of the ids' hashes.
+
+Layout, little endian: vectors [N, E] in fp16 or fp32, zeros up to a multiple of 8 bytes, offsets uint64 [N + 1] into
+the ids' UTF-8, hashes uint64 [N] ascending, rows uint64 [N] in the hashes' order, the ids' UTF-8. A shard is written
+beside its place and renamed, so a file of that name is whole unless the disk lost some of it; the manifest's size and
+checksum tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from perank.files import atomic_write
+
+_U64 = np.dtype("<u8")
+
+
+def hash_ids(ids: Sequence[str]) -> np.ndarray:
+    """64-bit BLAKE2b of each id: uint64 [N]."""
+    digests = (hashlib.blake2b(_utf8(id), digest_size=8).digest() for id in ids)
+    return np.frombuffer(b"".join(digests), dtype=_U64)
+
+
+@dataclass(frozen=True, slots=True)
+class HashIndex:
+    """Hashes uint64 [N] ascending, and each one's row. Equal hashes of different ids are told apart by the ids."""
+
+    hashes_N: np.ndarray
+    rows_N: np.ndarray
+
+    @classmethod
+    def of(cls, hashes_N: np.ndarray) -> HashIndex:
+        """The index over ids with these hashes, in the order of their rows."""
+        rows_N = np.argsort(hashes_N, kind="stable")
+        return cls(hashes_N[rows_N], rows_N.astype(_U64))
+
+    @classmethod
+    def map(cls, path: Path, rows: int) -> HashIndex:
+        """The index in a file of its own, memory-mapped."""
+        both = np.frombuffer(_mapped(path), dtype=_U64, count=2 * rows)
+        return cls(both[:rows], both[rows:])
+
+    def hashes_by_row(self) -> np.ndarray:
+        """The hashes in the order of their rows: uint64 [N]."""
+        hashes_N = np.empty_like(self.hashes_N)
+        hashes_N[self.rows_N] = self.hashes_N
+        return hashes_N
+
+    def buffers(self) -> list[np.ndarray]:
+        """What `map` reads, in the file's order."""
+        return [self.hashes_N, self.rows_N]
+
+    def find(self, ids: Sequence[str], hashes_B: np.ndarray, id_at: Callable[[int], str]) -> np.ndarray:
+        """Row of each id, -1 where it isn't here: int64 [B]."""
+        rows_B = np.full(len(ids), -1, dtype=np.int64)
+        if not len(self.hashes_N):
+            return rows_B
+        places_B = np.searchsorted(self.hashes_N, hashes_B)
+        present = self.hashes_N[np.minimum(places_B, len(self.hashes_N) - 1)] == hashes_B
+        for b in np.flatnonzero(present).tolist():
+            place = int(places_B[b])
+            while place < len(self.hashes_N) and self.hashes_N[place] == hashes_B[b]:
+                if id_at(int(self.rows_N[place])) == ids[b]:
+                    rows_B[b] = self.rows_N[place]
+                    break
+                place += 1
+        return rows_B
+
+
+class Shard:
+    """A memory-mapped shard, for scattered lookups unless `scan`. `vectors_NE` is read-only, in the file's dtype."""
+
+    def __init__(self, path: Path, rows: int, width: int, dtype: str, *, scan: bool = False) -> None:
+        buffer = _mapped(path, mmap.MADV_SEQUENTIAL if scan else mmap.MADV_RANDOM)
+        kind = np.dtype(dtype).newbyteorder("<")
+        self.vectors_NE = np.frombuffer(buffer, dtype=kind, count=rows * width).reshape(rows, width)
+        start = vector_bytes(rows, width, dtype)
+        numbers = np.frombuffer(buffer, dtype=_U64, count=3 * rows + 1, offset=start)
+        self._offsets, hashes_N, rows_N = np.split(numbers, [rows + 1, 2 * rows + 1])
+        self.index = HashIndex(hashes_N, rows_N)
+        self._utf8 = memoryview(buffer)[start + numbers.nbytes :]
+
+    def id_at(self, row: int) -> str:
+        """The id of a row of this shard."""
+        return _text(self._utf8[self._offsets[row] : self._offsets[row + 1]])
+
+    def ids(self) -> Iterator[str]:
+        """All ids, in the order of their rows."""
+        return (_text(self._utf8[start:end]) for start, end in pairwise(self._offsets.tolist()))
+
+
+def id_buffers(ids: Sequence[str]) -> list[np.ndarray | bytes]:
+    """The part of a shard after its vectors."""
+    texts = [_utf8(id) for id in ids]
+    offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(_U64)
+    return [offsets, *HashIndex.of(hash_ids(ids)).buffers(), b"".join(texts)]
+
+
+def vector_bytes(rows: int, width: int, dtype: str) -> int:
+    """Bytes of a shard before its ids: the vectors and the zeros that align what follows."""
+    return -(-rows * width * np.dtype(dtype).itemsize // 8) * 8
+
+
+def shard_buffers(vectors_NE: np.ndarray, ids: Sequence[str]) -> list[np.ndarray | bytes]:
+    """A whole shard, in the file's order."""
+    rows, width = vectors_NE.shape
+    padding = bytes(vector_bytes(rows, width, str(vectors_NE.dtype)) - vectors_NE.nbytes)
+    little = np.ascontiguousarray(vectors_NE).astype(vectors_NE.dtype.newbyteorder("<"), copy=False)
+    return [little, padding, *id_buffers(ids)]
+
+
+def write_buffers(path: Path, buffers: Sequence[np.ndarray | bytes]) -> tuple[int, str]:
+    """Write the buffers one after the other, atomically; the file's size in bytes and its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with atomic_write(path, "wb") as file:
+        for buffer in buffers:
+            data = buffer if isinstance(buffer, bytes) else buffer.reshape(-1).view(np.uint8).data
+            digest.update(data)
+            size += file.write(data)
+    return size, digest.hexdigest()
+
+
+def _mapped(path: Path, advice: int = mmap.MADV_RANDOM) -> mmap.mmap:
+    # Without the advice a lookup of one row reads as much around it as the disk's read-ahead says: megabytes.
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(advice)
+    return mapped
+
+
+def _utf8(id: str) -> bytes:
+    return id.encode("utf-8", "surrogatepass")
+
+
+def _text(utf8: memoryview) -> str:
+    return str(utf8, "utf-8", "surrogatepass")

@@ -1,0 +1,178 @@
+"""EmbeddingStore: passage id -> vector, memory-mapped; opening reads a manifest, not the vectors or the ids.
+
+Every shard carries a sorted index of its ids' 64-bit hashes, and a complete store one over all shards, so a lookup is
+a binary search on mapped pages and a comparison of ids. Readers may come while a writer works: they see the shards
+that the manifest listed when they opened. `perank.retrieval.encoding` fills stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from perank.errors import BadInput
+from perank.files import sha256
+from perank.retrieval.manifest import Identity, Manifest, ShardRecord
+from perank.retrieval.shard import HashIndex, Shard, hash_ids
+
+_REDO = "encode into it again: whole shards are kept, this is made anew"
+_MAPPED_SHARDS = 256  # each holds a file descriptor, of which a process commonly has 1,024
+
+
+class EmbeddingStore:
+    """Vectors of E numbers for N passage ids, in the order they were encoded."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self._shard = lru_cache(maxsize=_MAPPED_SHARDS)(self._map)
+        self._index = HashIndex.map(folder / manifest.index_name, manifest.rows) if manifest.complete else None
+
+    @classmethod
+    def open(cls, folder: str | Path, identity: Identity | None = None) -> EmbeddingStore:
+        """Open a store, also one that is still being filled; costs a stat a shard.
+
+        Raises `BadInput` if there is none, if a listed shard is missing or has lost bytes, and, where the `identity`
+        of an encoder is given, if another encoder filled the store.
+        """
+        folder = Path(folder)
+        while True:
+            manifest = Manifest.read(folder)
+            if identity is not None:
+                manifest.check_identity(identity, folder)
+            try:
+                _check_sizes(folder, manifest)
+                return cls(folder, manifest)
+            except (BadInput, FileNotFoundError):
+                if Manifest.read(folder) == manifest:  # else a writer went on meanwhile: look again
+                    raise
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return EmbeddingStore.open, (self.folder,)  # workers map the files themselves
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and bool(self.rows([id])[0] >= 0)
+
+    @property
+    def width(self) -> int:
+        """E, the length of a vector."""
+        return self.manifest.width
+
+    @property
+    def identity(self) -> Identity:
+        """The encoder that filled the store."""
+        return self.manifest.identity
+
+    @property
+    def complete(self) -> bool:
+        """Whether the encoding came to its end."""
+        return self.manifest.complete
+
+    @property
+    def ids(self) -> Ids:
+        """All ids in the order of their rows, read from the disk where they are looked at."""
+        return Ids(self)
+
+    def get(self, ids: Sequence[str]) -> np.ndarray:
+        """Vectors of `ids`, in their order: fp32 [B, E]. Raises `BadInput` for an id that isn't in the store."""
+        rows_B = self.rows(ids)
+        if (rows_B < 0).any():
+            unknown = ids[int(np.argmax(rows_B < 0))]
+            state = "" if self.complete else ", unfinished"
+            problem = f"not one of the {len(self)} passages in the store{state}"
+            raise BadInput(problem, remedy="encode the passage into the store", path=self.folder, id=unknown)
+        vectors_BE = np.empty((len(ids), self.width), dtype=np.float32)
+        shards_B = np.searchsorted(self.manifest.starts, rows_B, side="right") - 1
+        for number in sorted(set(shards_B.tolist())):
+            here = np.flatnonzero(shards_B == number)
+            vectors_BE[here] = self._shard(number).vectors_NE[rows_B[here] - self.manifest.starts[number]]
+        return vectors_BE
+
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Row of each id, -1 where it isn't in the store: int64 [B]."""
+        hashes_B = hash_ids(ids)
+        if self._index is not None:
+            return self._index.find(ids, hashes_B, self.ids.at)
+        rows_B = np.full(len(ids), -1, dtype=np.int64)
+        for number, start in enumerate(self.manifest.starts[:-1]):
+            shard, left = self._shard(number), np.flatnonzero(rows_B < 0).tolist()
+            found = shard.index.find([ids[i] for i in left], hashes_B[left], shard.id_at)
+            rows_B[left] = np.where(found >= 0, found + start, -1)
+        return rows_B
+
+    def shards(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, vectors [rows, E]) of each shard: read-only, mapped, in the dtype on disk."""
+        for number, start in enumerate(self.manifest.starts[:-1]):
+            yield int(start), self._map(number, scan=True).vectors_NE
+
+    def verify(self) -> None:
+        """Compare all checksums. Raises `BadInput` naming the first file that isn't what was written."""
+        for number, record in enumerate(self.manifest.shards):
+            if not is_intact(shard_path(self.folder, number), record):
+                raise BadInput("the shard isn't what was written", remedy=_REDO, path=shard_path(self.folder, number))
+        index = self.folder / self.manifest.index_name
+        if self.complete and sha256(index) != self.manifest.index:
+            raise BadInput("the index isn't what was written", remedy=_REDO, path=index)
+
+    def _map(self, number: int, scan: bool = False) -> Shard:
+        rows = self.manifest.shards[number].rows
+        return Shard(shard_path(self.folder, number), rows, self.width, self.manifest.dtype, scan=scan)
+
+
+class Ids(Sequence[str]):
+    """The ids of a store as a sequence that isn't held in memory."""
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self.at(i) for i in range(*row.indices(len(self)))]
+        return self.at(range(len(self))[row])
+
+    def __iter__(self) -> Iterator[str]:
+        for number in range(len(self._store.manifest.shards)):
+            yield from self._store._shard(number).ids()
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._store
+
+    def at(self, row: int) -> str:
+        """The id of a row that is known to exist."""
+        starts = self._store.manifest.starts
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        return self._store._shard(number).id_at(row - int(starts[number]))
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """The file of shard `number`."""
+    return folder / f"shard-{number:05d}.bin"
+
+
+def is_intact(path: Path, record: ShardRecord) -> bool:
+    """Whether the file is there, whole, and has the recorded checksum."""
+    return path.is_file() and path.stat().st_size == record.bytes and sha256(path) == record.sha256
+
+
+def _check_sizes(folder: Path, manifest: Manifest) -> None:
+    expected = {shard_path(folder, number): record.bytes for number, record in enumerate(manifest.shards)}
+    if manifest.complete:
+        expected[folder / manifest.index_name] = 16 * manifest.rows
+    for path, size in expected.items():
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            problem = "the file is missing" if found is None else f"expected {size} bytes, found {found}"
+            raise BadInput(problem, remedy=_REDO, path=path)
