@@ -76,9 +76,16 @@ class PromptBuilder:
             prompt = self._rank(query, len(texts), cut, check=False)
         return self._checked(prompt, query)
 
-    def chat(self, user: str) -> Prompt:
-        """Any user message with slots, as the chat template wraps it, up to where the answer begins."""
-        return self.ids_of_rendered(self._in_chat(user))
+    def chat(self, user: str, answer: str | None = None) -> Prompt:
+        """Any user message with slots, as the chat template wraps it, up to where the answer begins.
+
+        With an `answer`: that too, and the end-of-sequence token. The answer's text joins the template's last text
+        before it is tokenised, so its first token may differ from what the answer alone would give.
+        """
+        pieces = self._in_chat(user)
+        if answer is not None:
+            pieces += [(unmarked(answer), False), (self.tokenizer.eos_token, True)]
+        return self.ids_of_rendered(pieces)
 
     def ids_of_rendered(self, pieces: Sequence[tuple[str, bool]]) -> Prompt:
         """Pieces of (text, whether special tokens are recognised in it) -> ids, splitting at slots."""
@@ -144,9 +151,14 @@ class PromptBuilder:
         return text if len(spans) <= tokens else text[: spans[tokens - 1][1] if tokens else 0]
 
 
+def unmarked(text: str) -> str:
+    """Text without our own noncharacters."""
+    return _OURS.sub("", text)
+
+
 def clean(text: str) -> str:
     """Text without our own noncharacters and without white space around it."""
-    return _OURS.sub("", text).strip()
+    return unmarked(text).strip()
 
 
 def _fill(part: str, n: int, query: str) -> str:
