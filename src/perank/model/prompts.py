@@ -107,12 +107,8 @@ class PromptBuilder:
         shape, query = self.template, clean(query)
         if not query:
             raise BadInput("the query is empty", remedy="give it a text")
-        head, line = (shape.head, shape.line) if texts is None else (shape.head_with_text, shape.line_with_text)
-        passages = (
-            line.format(i=i + 1, slot=SLOT, text=clean(texts[i]) if texts is not None else "") for i in range(n)
-        )
-        tail = shape.tail if not self.query_slot else shape.tail.replace("{query}", QUERY_SLOT + " {query}", 1)
-        user = _fill(head, n, query) + "".join(passages) + _fill(tail, n, query)
+        texts = None if texts is None else [clean(text) for text in texts]
+        user = shape.message(query, n, slot=SLOT, texts=texts, query_slot=QUERY_SLOT if self.query_slot else "")
         prompt = self.ids_of_rendered(self._in_chat(user) if shape.chat else [(user, False)])
         return self._checked(prompt, query) if check else prompt
 
@@ -159,10 +155,6 @@ def unmarked(text: str) -> str:
 def clean(text: str) -> str:
     """Text without our own noncharacters and without white space around it."""
     return unmarked(text).strip()
-
-
-def _fill(part: str, n: int, query: str) -> str:
-    return part.replace("{n}", str(n)).replace("{query}", query)
 
 
 def _runs(pieces: Sequence[tuple[str, bool]], specials: Sequence[str]) -> list[tuple[str, bool]]:

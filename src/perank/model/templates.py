@@ -10,7 +10,7 @@ is worded differently, and `[12]` inside a passage's text becomes `(12)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from perank.errors import BadInput
@@ -27,6 +27,22 @@ class RankTemplate:
     line_with_text: str
     chat: bool = True
     clean: Callable[[str], str] = str
+
+    def message(
+        self, query: str, n: int, *, slot: str, texts: Sequence[str] | None = None, query_slot: str = ""
+    ) -> str:
+        """The user's message: n passages, each `slot`, and its text if `texts` are given, as they are.
+
+        `query_slot`, if any, goes before the query where it is asked last.
+        """
+        head, line = (self.head, self.line) if texts is None else (self.head_with_text, self.line_with_text)
+        passages = (line.format(i=i + 1, slot=slot, text="" if texts is None else texts[i]) for i in range(n))
+        tail = self.tail.replace("{query}", f"{query_slot} {{query}}", 1) if query_slot else self.tail
+        return _fill(head, n, query) + "".join(passages) + _fill(tail, n, query)
+
+
+def _fill(part: str, n: int, query: str) -> str:
+    return part.replace("{n}", str(n)).replace("{query}", query)
 
 
 def _round_brackets(text: str) -> str:
