@@ -15,6 +15,7 @@ import numpy as np
 from perank.errors import BadInput
 from perank.records import Collection, Passage, Query, Run, rank_order
 from perank.retrieval.analysis import EnglishAnalyzer
+from perank.retrieval.first_stage import check_request
 
 
 class Bm25:
@@ -41,7 +42,7 @@ class Bm25:
         Searches all queries of the collection unless `queries` names some. Raises `BadInput` for a depth below 1, a
         query given twice, and a corpus without passages.
         """
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
 
         asked = list(collection.queries.values()) if queries is None else queries
         depth = check_request(asked, self.depth if depth is None else depth)
@@ -84,15 +85,3 @@ class Bm25:
         else:
             index.vocab_dict = {}
         return ids, index
-
-
-def check_request(queries: Sequence[Query], depth: int) -> int:
-    """`depth`, if it and the queries can be searched for. Raises `BadInput` otherwise."""
-    if depth < 1:
-        raise BadInput(f"can't retrieve {depth} passages a query", remedy="ask for a depth of 1 or more")
-    seen: set[str] = set()
-    for query in queries:
-        if query.id in seen:
-            raise BadInput("the query was given twice", remedy="search for every query once", id=query.id)
-        seen.add(query.id)
-    return depth

@@ -42,7 +42,7 @@ def encode_into(
     compared with the items and left as it is; items beyond its end are appended.
     Raises `BadInput` as `StoreWriter` does.
     """
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     pairs = items.items() if isinstance(items, Mapping) else items
     total = len(items) if total is None and isinstance(items, Sized) else total

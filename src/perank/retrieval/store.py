@@ -87,7 +87,11 @@ class EmbeddingStore:
             state = "" if self.complete else ", unfinished"
             problem = f"not one of the {len(self)} passages in the store{state}"
             raise BadInput(problem, remedy="encode the passage into the store", path=self.folder, id=unknown)
-        vectors_BE = np.empty((len(ids), self.width), dtype=np.float32)
+        return self.vectors(rows_B)
+
+    def vectors(self, rows_B: np.ndarray) -> np.ndarray:
+        """Vectors of rows [B] that are known to exist, in their order: fp32 [B, E]."""
+        vectors_BE = np.empty((len(rows_B), self.width), dtype=np.float32)
         shards_B = np.searchsorted(self.manifest.starts, rows_B, side="right") - 1
         for number in sorted(set(shards_B.tolist())):
             here = np.flatnonzero(shards_B == number)

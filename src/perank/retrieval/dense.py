@@ -1,0 +1,97 @@
+"""Exact dense retrieval: the passages whose vectors have the largest inner product with the query's.
+
+A store's shards pass by in chunks. fp32 matrix products find the candidates, with room for their rounding; fp64
+products of those settle scores and order. So the result is the brute-force one, whatever the chunks and the company,
+and passages with equal vectors tie exactly: by id, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.records import Collection, Query, Run
+from perank.retrieval.encoding import cached_store
+from perank.retrieval.first_stage import check_request
+from perank.retrieval.store import EmbeddingStore
+from perank.retrieval.text_encoder import TextEncoder
+
+_QUERIES, _ROWS = 512, 16_384  # scores held at once: [512, 16,384] fp32 = 32 MiB
+
+
+class Dense:
+    """A first stage by an encoder's unit vectors, from `store` or else from the collection's cached one.
+
+    Raises `BadInput` if another encoder filled the store.
+    """
+
+    def __init__(
+        self, encoder: TextEncoder, store: EmbeddingStore | None = None, depth: int = 100, *, progress: bool = False
+    ) -> None:
+        if store is not None:
+            store.manifest.check_identity(encoder.identity, store.folder)
+        self.encoder, self.store, self.depth, self.progress = encoder, store, depth, progress
+
+    def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
+        """Query id -> `depth` passages (all, of a smaller corpus) and their inner products, best first.
+
+        Searches all queries of the collection unless `queries` names some. Raises `BadInput` for a depth below 1, a
+        query given twice, and a store that holds another number of passages than the collection.
+        """
+        asked = list(collection.queries.values()) if queries is None else queries
+        depth = check_request(asked, self.depth if depth is None else depth)
+        store = self._store(collection)
+        run: Run = {}
+        for start in range(0, len(asked), _QUERIES):
+            block = asked[start : start + _QUERIES]
+            queries_QE = self.encoder.encode_queries([query.text for query in block])
+            for query, vector_E, rows in zip(block, queries_QE, nearest(store, queries_QE, depth), strict=True):
+                run[query.id] = _best(store, vector_E.numpy(), rows, depth)
+        return run
+
+    def _store(self, collection: Collection) -> EmbeddingStore:
+        if self.store is None:
+            return cached_store(collection.name, collection.passages, self.encoder, progress=self.progress)
+        if len(self.store) != len(collection.passages):
+            problem = f"the store holds {len(self.store)} passages, the collection {len(collection.passages)}"
+            raise BadInput(problem, remedy="encode the collection into a store of its own", path=self.store.folder)
+        return self.store
+
+
+def similarities(query_E: np.ndarray, vectors_NE: np.ndarray) -> np.ndarray:
+    """Inner products, summed in fp64, each independent of the others: fp32 [N]."""
+    return (vectors_NE.astype(np.float64) * query_E.astype(np.float64)).sum(axis=1).astype(np.float32)
+
+
+def nearest(store: EmbeddingStore, queries_QE: Tensor, depth: int) -> list[np.ndarray]:
+    """For each query the rows among which its `depth` nearest are: those, and what fp32 can't tell from the last."""
+    slack = queries_QE.shape[1] * torch.finfo(torch.float32).eps  # bounds the error of E products of unit vectors
+    best_QK = torch.empty(len(queries_QE), 0)
+    query_C, row_C, score_C = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), torch.empty(0)
+    for start, vectors_RE in _chunks(store):
+        scores_QR = queries_QE @ vectors_RE.T
+        best_QK = torch.cat([best_QK, scores_QR.topk(min(depth, len(vectors_RE))).values], dim=1)
+        best_QK = best_QK.topk(min(depth, best_QK.shape[1])).values
+        threshold_Q = best_QK[:, -1] - 2 * slack
+        new_q, new_r = torch.nonzero(scores_QR >= threshold_Q[:, None], as_tuple=True)
+        keep = score_C >= threshold_Q[query_C]
+        query_C = torch.cat([query_C[keep], new_q])
+        row_C = torch.cat([row_C[keep], new_r + start])
+        score_C = torch.cat([score_C[keep], scores_QR[new_q, new_r]])
+    return [row_C[query_C == q].numpy() for q in range(len(queries_QE))]
+
+
+def _chunks(store: EmbeddingStore) -> Iterator[tuple[int, Tensor]]:
+    for first, vectors_NE in store.shards():
+        for start in range(0, len(vectors_NE), _ROWS):
+            yield first + start, torch.from_numpy(vectors_NE[start : start + _ROWS].astype(np.float32))
+
+
+def _best(store: EmbeddingStore, query_E: np.ndarray, rows: np.ndarray, depth: int) -> dict[str, float]:
+    scores = similarities(query_E, store.vectors(rows)).tolist()
+    found = sorted(((score, store.ids.at(row)) for score, row in zip(scores, rows.tolist(), strict=True)), reverse=True)
+    return {id: score for score, id in found[:depth]}
