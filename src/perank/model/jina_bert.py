@@ -113,11 +113,11 @@ class JinaBert(nn.Module):
         return model.eval().requires_grad_(False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> JinaBertOutput:
-        """`attention_mask` [B, L] is 1 for tokens and 0 for padding; None means no padding, and is faster."""
+        """`attention_mask` [B, L] is 1 for tokens and 0 for padding; None means there is no padding."""
         type_0 = self.embeddings["token_type_embeddings"].weight[0]
         hidden_BLH = self.embeddings["LayerNorm"](self.embeddings["word_embeddings"](input_ids) + type_0)
         bias = self._bias(input_ids.shape[1], hidden_BLH)
-        if attention_mask is not None:
+        if attention_mask is not None and not attention_mask.all():
             bias = bias.masked_fill(attention_mask[:, None, None] == 0, float("-inf"))
         for layer in self.encoder["layer"]:
             hidden_BLH = layer(hidden_BLH, bias)
