@@ -206,6 +206,7 @@ def _read(path: str | Path, make: Callable[[Mapping[str, Any]], Row]) -> list[Ro
 def _write(path: str | Path, records: Iterable[Mapping[str, Any]]) -> int:
     count = 0
     with atomic_write(path) as file:
-        for count, record in enumerate(records, start=1):
+        for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
     return count
