@@ -236,7 +236,7 @@ def test_a_torn_manifest_stops_the_writer_too(tmp_path: Path):
         encode(tmp_path)
 
 
-def test_a_collections_store_is_filled_once_and_known_by_encoder_ids_and_texts(own_cache: Path):
+def test_a_collections_store_is_filled_once_and_known_by_its_encoder_ids_and_texts(own_cache: Path):
     passages = {id: Passage(id, text, title="Title") for id, text in TEXTS.items()}
     encoder = HashEncoder()
     store = cached_store("a/collection", passages, encoder, progress=False)
@@ -244,7 +244,7 @@ def test_a_collections_store_is_filled_once_and_known_by_encoder_ids_and_texts(o
     assert store.folder.name.startswith("a-collection-")
     expected = encoder.vector(f"Title {TEXTS['p3']}").astype("float16")
     np.testing.assert_array_equal(store.get(["p3"])[0], expected)
-    assert cached_store("a/collection", passages, encoder, progress=False).folder == store.folder
+    assert cached_store("another split of it", passages, encoder, progress=False).folder == store.folder
     assert encoder.seen == 10
     changed = {**passages, "p3": Passage("p3", "another text")}
     others = [(changed, encoder), (dict(list(passages.items())[:9]), encoder), (passages, HashEncoder(pooling="cls"))]

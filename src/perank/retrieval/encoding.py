@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of
 from perank.retrieval.text_encoder import TextEncoder
 
-_HASHED_PASSAGES = 1_000_000  # beyond, a cached store is known by its collection's name and size
+_HASHED_PASSAGES = 1_000_000  # of a larger corpus the first million, and the size, tell it from others
 
 
 def encode_into(
@@ -65,10 +66,11 @@ def cached_store(
 ) -> EmbeddingStore:
     """The store of a collection's passages (title and text), encoded when first asked for.
 
-    It lies in `folder`, else in the cache under the collection's name and a fingerprint of the encoder's identity, the
-    ids and the texts (of a corpus above a million passages, their number alone). `options` go to `encode_into`.
+    It lies in `folder`, else in the cache, known by a fingerprint of the encoder's identity and the passages' ids and
+    texts, so that splits of one corpus share it; the collection's name is there for people. `options` go to
+    `encode_into`.
     """
-    where = Path(folder) if folder else cache_dir() / "embeddings" / _name(collection_name, passages, encoder)
+    where = Path(folder) if folder else _cached(collection_name, passages, encoder)
     if folder is None:
         with suppress(BadInput):  # not there yet, or damaged: both are encode_into's to mend
             store = EmbeddingStore.open(where, encoder.identity)
@@ -93,9 +95,10 @@ def _vectors(chunk: Chunk, encoder: TextEncoder, batch_size: int, bar: Any) -> n
     return vectors_NE
 
 
-def _name(collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder) -> str:
-    digest = hashlib.sha256(json.dumps(dict(encoder.identity), sort_keys=True).encode())
-    is_large = len(passages) > _HASHED_PASSAGES
-    digest.update((str(len(passages)) if is_large else digest_of(_contents(passages))).encode())
+def _cached(collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder) -> Path:
+    known = [json.dumps(dict(encoder.identity), sort_keys=True), str(len(passages))]
+    known.append(digest_of(islice(_contents(passages), _HASHED_PASSAGES)))
+    fingerprint = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+    folder = cache_dir() / "embeddings"
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", collection_name)
-    return f"{readable}-{digest.hexdigest()[:16]}"
+    return next(folder.glob(f"*-{fingerprint}"), folder / f"{readable}-{fingerprint}")
