@@ -1,0 +1,132 @@
+"""The keys and values of a batch of sequences that grow by different amounts and may take tokens back.
+
+Entry m of a row is its m-th token, whatever the rows beside it hold: a row's padding and its rejected drafts are
+overwritten by the next tokens that belong there. So there are no holes, `entry <= position` is the whole attention
+mask, and the tensors keep their shape. The last entry is never read; it takes the padding of uneven appends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from perank.errors import BadInput
+from perank.model.backbone import PERank
+
+
+class Memory:
+    """`read` the prompts once, then `append` vectors at any positions; both return the last hidden states.
+
+    `room` is the most tokens a row will hold. Raises `BadInput` for an LLM whose layers see less than `room` tokens,
+    carry a recurrent state, or run an attention that takes no mask.
+    """
+
+    def __init__(self, model: PERank, room: int) -> None:
+        _check(model.llm, room)
+        self.model, self.room = model, room
+        self.cache = _RowCache(model.decoder.config.num_hidden_layers, room + 1)
+
+    def read(self, embedded_BLD: Tensor) -> Tensor:
+        """hidden_BLD of right-padded sequences; with causal attention their padding needs no mask."""
+        self.cache.positions_BK, self.cache.reach = None, embedded_BLD.shape[1]
+        return self.model.decoder(
+            inputs_embeds=embedded_BLD, past_key_values=self.cache, use_cache=True
+        ).last_hidden_state
+
+    def append(self, fed_BKD: Tensor, at_BK: Tensor, reach: int) -> Tensor:
+        """hidden_BKD of vectors put at positions `at_BK`, of which `reach` is an upper bound; -1 marks padding."""
+        self.cache.positions_BK, self.cache.reach = torch.where(at_BK < 0, self.room, at_BK), reach
+        seen_BKM = torch.arange(reach, device=at_BK.device) <= at_BK.clamp(min=0)[..., None]
+        return self.model.decoder(
+            inputs_embeds=fed_BKD,
+            attention_mask=_as_mask(seen_BKM[:, None], self.model.decoder.config, fed_BKD.dtype),
+            position_ids=at_BK.clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        for layer in self.cache.written:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+
+
+class _RowCache(Cache):
+    """A Hugging Face cache whose layers write where `positions_BK` says (None: from the beginning)."""
+
+    def __init__(self, layers: int, entries: int) -> None:
+        self.written = [_RowLayer(self) for _ in range(layers)]
+        super().__init__(layers=list(self.written))
+        self.entries = entries
+        self.positions_BK: Tensor | None = None
+        self.reach = 0
+
+
+class _RowLayer(CacheLayerMixin):
+    keys: Any
+    values: Any
+
+    def __init__(self, cache: _RowCache) -> None:
+        super().__init__()
+        self.cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        batch, heads = key_states.shape[:2]
+        # Zeros: entries nobody wrote are masked, but a weight of 0 times a NaN would still be NaN.
+        self.keys = key_states.new_zeros(batch, heads, self.cache.entries, key_states.shape[-1])
+        self.values = value_states.new_zeros(batch, heads, self.cache.entries, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        positions_BK, reach = self.cache.positions_BK, self.cache.reach
+        if positions_BK is None:
+            self.keys[:, :, :reach], self.values[:, :, :reach] = key_states, value_states
+            return key_states, value_states
+        rows_B1 = torch.arange(len(positions_BK), device=positions_BK.device)[:, None]
+        self.keys[rows_B1, :, positions_BK] = key_states.transpose(1, 2)
+        self.values[rows_B1, :, positions_BK] = value_states.transpose(1, 2)
+        return self.keys[:, :, :reach], self.values[:, :, :reach]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0  # asked before the prompts are read; later calls bring their own positions
+
+    def get_max_length(self) -> int:
+        return self.cache.entries
+
+    def get_max_cache_shape(self) -> int:  # the same under its name in earlier releases of transformers 5
+        return self.cache.entries
+
+
+def _as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:
+    """Boolean for sdpa; eager attention adds its mask."""
+    if config._attn_implementation == "sdpa":
+        return seen_B1KM
+    return torch.zeros_like(seen_B1KM, dtype=dtype).masked_fill(~seen_B1KM, torch.finfo(dtype).min)
+
+
+def _check(llm: Any, room: int) -> None:
+    config, name = llm.get_decoder().config, type(llm).__name__
+    if config._attn_implementation not in ("sdpa", "eager"):
+        problem = f"attention {config._attn_implementation!r} takes no mask of its own"
+        raise BadInput(problem, remedy="load the LLM with attention sdpa or eager", id=name)
+    if getattr(llm, "_is_stateful", False):
+        raise BadInput("a recurrent state can't take tokens back", remedy="use an LLM with full attention", id=name)
+    sliding = getattr(config, "sliding_window", None)
+    reach = {"full_attention": room, "sliding_attention": sliding or 0}
+    reach["chunked_attention"] = getattr(config, "attention_chunk_size", None) or 0
+    for kind in getattr(config, "layer_types", None) or ["sliding_attention" if sliding else "full_attention"]:
+        if reach.get(kind, 0) < room:
+            problem = f"a layer's {kind.replace('_', ' ')} sees {reach.get(kind, 0)} tokens, {room} are needed"
+            raise BadInput(problem, remedy="use a smaller window or an LLM with full attention", id=name)
+    positions = getattr(config, "max_position_embeddings", None) or room
+    if positions < room:
+        problem = f"the LLM has {positions} positions, prompt and ranking take {room}"
+        raise BadInput(problem, remedy="use a smaller window", id=name)

@@ -1,0 +1,79 @@
+"""The vectors a ranking starts from: a store's, the user's own, or the encoder's; checked before a model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.records import Candidates, Vectors
+
+
+def given_vectors(values: Any, width: int, *, count: int | None = None, of: str = "passage") -> Tensor:
+    """The user's own vectors as fp32 [N, E] on the CPU; arrays, tensors and nested lists are taken.
+
+    Raises `BadInput` naming the position of a vector that is not finite or not of unit length (the encoder's are),
+    and for another width or number than expected.
+    """
+    try:
+        vectors_NE = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        problem = f"the {of} vectors are no [N, {width}] array: {error}"
+        raise BadInput(problem, remedy="give every passage one vector of that width") from error
+    vectors_NE = vectors_NE.detach().float().cpu()
+    if vectors_NE.numel() == 0 and len(vectors_NE) == 0:
+        vectors_NE = vectors_NE.reshape(0, width)
+    if vectors_NE.ndim != 2 or vectors_NE.shape[1] != width:
+        problem = f"{of} vectors of shape {list(vectors_NE.shape)}, expected [N, {width}]"
+        raise BadInput(problem, remedy="use the encoder this model was trained with")
+    if count is not None and len(vectors_NE) != count:
+        raise BadInput(f"{len(vectors_NE)} {of} vectors for {count}", remedy="give every passage exactly one vector")
+    norm_N = vectors_NE.norm(dim=1)
+    for position in (~torch.isclose(norm_N, torch.ones_like(norm_N), rtol=0, atol=1e-2)).nonzero()[:1, 0].tolist():
+        finite = bool(vectors_NE[position].isfinite().all())
+        problem = f"has length {float(norm_N[position]):.4g}, expected 1" if finite else "is not finite"
+        raise BadInput(
+            f"{of} vector number {position} (from 0) {problem}",
+            remedy="divide by its length" if finite else "encode that passage again",
+        )
+    return vectors_NE
+
+
+def candidate_vectors(candidates: Candidates, encoder: Any, store: Vectors | None) -> Tensor:
+    """fp32 [N, E] on the CPU: from the store by passage id if there is one, else each passage encoded once.
+
+    Raises `BadInput` where there is neither store nor encoder, and for a vector that is not finite.
+    """
+    if store is not None:
+        found = store.get([passage.id for passage in candidates.passages])
+        vectors_NE = torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
+    elif encoder is None:
+        raise BadInput("no encoder and no vectors", remedy="give passage_embeddings, a store or an encoder")
+    else:
+        vectors_NE = torch.as_tensor(encoder.encode_passages([passage.contents for passage in candidates.passages]))
+    for position in (~vectors_NE.isfinite().all(1)).nonzero()[:1, 0].tolist():
+        problem = f"passage vector number {position} (from 0) is not finite"
+        raise BadInput(problem, remedy="encode that passage again", id=candidates.passages[position].id)
+    return vectors_NE
+
+
+def batches(costs: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
+    """Positions of windows grouped so that (windows x (longest prompt + most passages)) stays within `budget` tokens.
+
+    `costs` are (prompt tokens, passages). Similar windows come together; one that is beyond the budget runs alone.
+    """
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], i), reverse=True)
+    groups: list[list[int]] = []
+    longest = 0
+    for i in order:
+        longest = max(longest, sum(costs[i]))
+        if groups and longest * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+            longest = sum(costs[i])
+    return groups
