@@ -139,12 +139,13 @@ class PromptBuilder:
     def _cut(self, text: str, tokens: int | None) -> str:
         """The longest beginning of `text` with at most `tokens` tokens, cut between tokens."""
         text = clean(text)
-        if tokens is None or len(text) <= tokens:
+        if tokens is None or 4 * len(text) < tokens:  # no character has more than four bytes
             return text
         spans = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)[
             "offset_mapping"
         ]
-        return text if len(spans) <= tokens else text[: spans[tokens - 1][1] if tokens else 0]
+        # Where the first dropped token starts: a character of several tokens goes as a whole.
+        return text if len(spans) <= tokens else text[: spans[tokens][0]].rstrip()
 
 
 def unmarked(text: str) -> str:
