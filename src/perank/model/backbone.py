@@ -20,12 +20,17 @@ from perank.model.splice import splice
 class PERank(nn.Module):
     """The LLM, the projector E_M, and how their product becomes a score: h_i . E_M(e_j) (Eq. 4), in fp32.
 
-    `residual` adds `residual * cos(e_q, e_j)` from the encoder to every score; 0 (the paper's form) adds nothing.
+    `score_scale` multiplies every score; it is the same as scaling the weight of the LLM's final norm, and lets the
+    projector's output keep the size of token embeddings while the first softmax is neither flat nor stuck. 1 is the
+    authors' form. `residual` adds `residual * cos(e_q, e_j)` from the encoder; 0 (the paper's form) adds nothing.
     """
 
-    def __init__(self, llm: Any, projector: Projector, *, residual: float = 0.0) -> None:
+    score_scale: Tensor
+
+    def __init__(self, llm: Any, projector: Projector, *, score_scale: float = 1.0, residual: float = 0.0) -> None:
         super().__init__()
         self.llm, self.projector, self.residual = llm, projector, residual
+        self.register_buffer("score_scale", torch.tensor(score_scale))
 
     @property
     def decoder(self) -> Any:
@@ -62,10 +67,10 @@ class PERank(nn.Module):
     def score(
         self, hidden_BKD: Tensor, projected_BND: Tensor, vectors_BNE: Tensor, query_BE: Tensor | None = None
     ) -> Tensor:
-        """h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], with the residual if it is on."""
+        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], with the residual if it is on."""
         wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
         with torch.autocast(hidden_BKD.device.type, enabled=False):
-            scores_BKN = hidden_BKD.to(wide) @ projected_BND.to(wide).mT
+            scores_BKN = self.score_scale.to(wide) * (hidden_BKD.to(wide) @ projected_BND.to(wide).mT)
             if self.residual:
                 if query_BE is None:
                     raise ValueError("the residual term needs the query's vector")

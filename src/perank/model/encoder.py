@@ -1,8 +1,8 @@
 """The frozen text encoder: texts -> unit vectors [B, E] in fp32, the same for training and inference.
 
-One text length serves both (the authors' code cuts at 128 tokens in training and at 512 in use). Batches are sorted
-by length, so padding is small; the output keeps the order given. The model is read when first used: a config can be
-composed and printed without loading weights.
+One text length serves both (the authors' code cuts at 128 tokens in training and at 512 in use). Batches hold a
+number of tokens, not of texts, and are sorted by length, so padding is small; the output keeps the order given. The
+model is read when first used: a config can be composed and printed without loading weights.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
+from perank.model.packed import pack_linears
+from perank.model.precision import dtype_of
 from perank.model.weights import locate
 
 Identity = dict[str, str | int | bool]
 """What makes two encoders' vectors interchangeable; an EmbeddingStore records it and refuses another."""
 
 POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    # hidden_BLE, mask_BL -> [B, E]; right padding is assumed
-    "mean": lambda hidden, mask: (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1),
+    # fp32 hidden_BLE, integer mask_BL -> [B, E]; right padding is assumed
+    "mean": lambda hidden, mask: (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True),
     "cls": lambda hidden, mask: hidden[:, 0],
-    "last": lambda hidden, mask: hidden[torch.arange(len(hidden)), mask.sum(1).long() - 1],
+    "last": lambda hidden, mask: hidden[torch.arange(len(hidden), device=mask.device), mask.sum(1) - 1],
 }
 
 
@@ -32,7 +34,9 @@ class Encoder:
     """Any Hugging Face text encoder with mean, cls or last-token pooling and L2 normalisation.
 
     `max_length` counts tokens, special ones included; longer texts are cut, as encoders are trained to expect.
-    Raises `BadInput` for an unknown pooling, an empty query, and weights that don't fit their architecture.
+    `batch_tokens` counts padding too; None means 1,024 on a CPU, where activations then stay in its cache, else 16,384.
+    Raises `BadInput` for an unknown pooling or dtype, an empty query, a `max_length` that leaves no room for text or
+    is beyond the model's positions, and weights that don't fit their architecture.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class Encoder:
         query_prefix: str = "",
         passage_prefix: str = "",
         max_length: int = 512,
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
         dtype: str = "float32",
         device: str = "cpu",
         revision: str | None = None,
@@ -53,7 +57,8 @@ class Encoder:
             raise BadInput(f"unknown pooling {pooling!r}", remedy=f"choose one of {', '.join(POOLINGS)}", id=name)
         self.name, self.pooling, self.max_length = name, pooling, max_length
         self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
-        self.batch_tokens, self.dtype, self.device = batch_tokens, getattr(torch, dtype), torch.device(device)
+        self.dtype, self.device = dtype_of(dtype, device), torch.device(device)
+        self.batch_tokens = batch_tokens or (1024 if self.device.type == "cpu" else 16384)
         self.revision, self.trust_remote_code = revision, trust_remote_code
 
     @property
@@ -78,9 +83,17 @@ class Encoder:
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(
-            locate(self.name), revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate(self.name),
+            revision=self.revision or "main",
+            trust_remote_code=self.trust_remote_code,
+            split_special_tokens=True,  # a text that says [SEP] means five characters, not the token
         )
+        least = tokenizer.num_special_tokens_to_add() + 1
+        if self.max_length < least:
+            problem = f"max_length {self.max_length} leaves no room for text"
+            raise BadInput(problem, remedy=f"set max_length to {least} or more", id=self.name)
+        return tokenizer
 
     @cached_property
     def model(self) -> Any:
@@ -89,7 +102,11 @@ class Encoder:
         model = load_encoder_weights(
             locate(self.name), revision=self.revision, dtype=self.dtype, trust_remote_code=self.trust_remote_code
         )
-        return model.to(self.device).eval().requires_grad_(False)
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if limit is not None and self.max_length > limit:
+            problem = f"max_length {self.max_length} is more than the model's {limit} positions"
+            raise BadInput(problem, remedy=f"set max_length to {limit} or less", id=self.name)
+        return pack_linears(model.to(self.device).eval().requires_grad_(False))
 
     def encode_queries(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors [B, E], fp32 on the CPU. Raises `BadInput` for a blank query."""
@@ -107,9 +124,11 @@ class Encoder:
         if not texts:
             return torch.empty(0, self.width)
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        if [] in ids:
+            raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
         vectors = torch.empty(len(ids), self.width)
         for chosen in _batches([len(row) for row in ids], self.batch_tokens):
-            vectors[chosen] = self._pooled([ids[i] for i in chosen]).float().cpu()
+            vectors[chosen] = self._pooled([ids[i] for i in chosen]).cpu()
         return torch.nn.functional.normalize(vectors, dim=-1)
 
     def _pooled(self, ids: list[list[int]]) -> Tensor:
@@ -118,7 +137,7 @@ class Encoder:
         ids_BL = torch.tensor([row + [pad] * (length - len(row)) for row in ids], device=self.device)
         mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=self.device)
         hidden_BLE = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
-        return POOLINGS[self.pooling](hidden_BLE, mask_BL.to(hidden_BLE.dtype))
+        return POOLINGS[self.pooling](hidden_BLE.float(), mask_BL)
 
 
 def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:

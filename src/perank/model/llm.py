@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-
 from perank.errors import BadInput
+from perank.model.precision import dtype_of
 from perank.model.weights import locate
 
 
@@ -52,7 +51,7 @@ class LLM:
             locate(self.name),
             config=config,
             revision=self.revision or "main",
-            dtype=getattr(torch, self.dtype),
+            dtype=dtype_of(self.dtype),
             attn_implementation=self.attention,
             trust_remote_code=self.trust_remote_code,
             **options,
@@ -109,5 +108,5 @@ def _four_bits(dtype: str) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, dtype),
+        bnb_4bit_compute_dtype=dtype_of(dtype, "cuda"),
     )

@@ -27,6 +27,9 @@ def add_adapters(llm: nn.Module, lora: Lora) -> None:
             f"no layer of {type(llm).__name__} is called {', '.join(lora.targets)}",
             remedy="name its linear layers in backbone.lora.targets",
         ) from error
+    for parameter in llm.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # the optimizer's small steps would vanish in bf16
 
 
 def merge_adapters(llm: nn.Module) -> None:
@@ -41,8 +44,9 @@ def merge_adapters(llm: nn.Module) -> None:
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters that require gradients, and all buffers that are saved, by name: what a checkpoint has to hold."""
+    """Parameters that require gradients, and the score scale, by name: what a checkpoint has to hold."""
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    trained |= {name for name, _ in module.named_buffers() if name.endswith("score_scale")}
     return {name: value for name, value in module.state_dict().items() if name in trained}
 
 

@@ -23,7 +23,7 @@ class Projector(nn.Sequential):
 
     @torch.no_grad()
     def fit_(
-        self, vectors_XE: Tensor, targets_XD: Tensor | None = None, *, scale: float = 1.0, ridge: float = 1e-3
+        self, vectors_XE: Tensor, targets_XD: Tensor | None = None, *, scale: float = 1.0, strength: float = 1e-3
     ) -> None:
         """Start close to a linear map that keeps passages apart, at token-embedding scale `scale` (RMS per entry).
 
@@ -40,16 +40,20 @@ class Projector(nn.Sequential):
         if targets_XD is None:
             map_DD = 2.0 * torch.eye(self.width_out, dtype=torch.float64)
         else:
-            wanted_XD = targets_XD.double() - targets_XD.double().mean(0)
-            gram = centred_XD.T @ centred_XD
-            gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-            map_DD = torch.linalg.solve(gram, centred_XD.T @ wanted_XD).T
+            map_DD = ridge(centred_XD, targets_XD.double() - targets_XD.double().mean(0), strength=strength).T
         rms = (centred_XD @ map_DD.T).square().mean().sqrt()
         map_DD *= scale / rms
         self[0].weight.copy_(0.5 * weight_DE)
         self[0].bias.copy_(0.5 * bias_D + shift)
         self[2].weight.copy_(map_DD)
         self[2].bias.copy_(-map_DD @ mean_D)
+
+
+def ridge(inputs_XA: Tensor, outputs_XB: Tensor, *, strength: float) -> Tensor:
+    """[A, B]: the linear map with the least squared error, its penalty `strength` times the inputs' mean variance."""
+    gram_AA = inputs_XA.T @ inputs_XA
+    gram_AA += strength * gram_AA.diagonal().mean() * torch.eye(len(gram_AA), dtype=gram_AA.dtype)
+    return torch.linalg.solve(gram_AA, inputs_XA.T @ outputs_XB)
 
 
 def _standardise(vectors_XE: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,8 @@ class AlignModule(Stage):
         self.model.projector.train()
 
     def training_step(self, batch: AlignBatch, index: int) -> Tensor:
-        logits_BLV = self.model.token_logits(batch)
+        with self.autocast():
+            logits_BLV = self.model.token_logits(batch)
         loss = reconstruction(logits_BLV[:, :-1], batch.targets_BL[:, 1:])
         self.log_terms({"loss": loss}, len(batch.targets_BL))
         return loss

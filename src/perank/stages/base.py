@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import lightning
@@ -9,6 +10,7 @@ import torch
 
 from perank.model.backbone import PERank
 from perank.model.lora import load_trained_state, trained_state
+from perank.model.precision import autocast_for
 from perank.stages.optimizer import AdamW
 
 
@@ -19,6 +21,10 @@ class Stage(lightning.LightningModule):
         super().__init__()
         self.model, self.optimizer_settings = model, optimizer
         self.strict_loading = False  # a checkpoint holds the trained part; on_load_checkpoint checks its keys
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The frozen part's type, where it is narrower than the trained part's; the trainer's precision is outside."""
+        return autocast_for(self.model, self.device)
 
     def configure_optimizers(self) -> Any:
         return self.optimizer_settings.build(self, int(self.trainer.estimated_stepping_batches))

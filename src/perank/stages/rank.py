@@ -22,8 +22,9 @@ class RankModule(Stage):
         self.model.train()  # Hugging Face loads in eval mode, and Lightning keeps what it finds
 
     def training_step(self, batch: RankBatch, index: int) -> Tensor:
-        scores_BKN = self.model.step_scores(batch)
-        content_BKN = self.model.step_scores(batch, with_content=True) if self.loss.needs_content else None
+        with self.autocast():
+            scores_BKN = self.model.step_scores(batch)
+            content_BKN = self.model.step_scores(batch, with_content=True) if self.loss.needs_content else None
         terms = self.loss(scores_BKN, content_BKN, batch.order_BK, batch.candidates_BN)
         self.log_terms(terms, len(batch.order_BK))
         return terms["loss"]

@@ -1,0 +1,64 @@
+"""Linear layers of a frozen model whose weights are laid out once for the CPU, not anew at every product.
+
+The two oneDNN operators are the ones torch.compile's frozen graphs call; they have no public name. Where they are
+missing, or off (`torch.backends.mkldnn.enabled = False`), or the machine is no x86, layers stay as they are.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perank.model.precision import multiplies_bf16
+
+
+class PackedLinear(nn.Linear):
+    """The same products to rounding; `weight` and the state dict stay, at the price of a second copy in memory."""
+
+    packed: Tensor
+
+    def pack(self) -> None:
+        """Lay the weights out anew."""
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
+
+    def __getstate__(self) -> dict[str, Any]:  # oneDNN's layout can be neither copied nor pickled
+        return {key: value for key, value in self.__dict__.items() if key != "packed"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.pack()
+
+
+def pack_linears(model: Any) -> Any:
+    """Turn every nn.Linear on the CPU into a `PackedLinear`, in place: fp32, and bf16 where the CPU multiplies it.
+
+    The weights must not change or move afterwards: products go on with the old ones.
+    """
+    types = _packable_types()
+    for layer in model.modules():
+        if _is_plain_linear(layer) and layer.weight.dtype in types and layer.weight.device.type == "cpu":
+            layer.__class__ = PackedLinear
+            layer.pack()
+    return model
+
+
+def _is_plain_linear(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear  # subclasses may do more than multiply
+
+
+def _packable_types() -> set[torch.dtype]:
+    operators = ("_linear_pointwise", "_reorder_linear_weight")
+    if (
+        platform.machine().lower() not in {"x86_64", "amd64"}
+        or not torch.backends.mkldnn.is_available()
+        or not torch.backends.mkldnn.enabled
+        or not all(hasattr(torch.ops.mkldnn, name) for name in operators)
+    ):
+        return set()
+    return {torch.float32, torch.bfloat16} if multiplies_bf16("cpu") else {torch.float32}

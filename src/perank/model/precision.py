@@ -1,0 +1,38 @@
+"""Number types by name. `auto` is bf16 where the hardware multiplies it natively, else fp32."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from perank.errors import BadInput
+
+
+def dtype_of(name: str, device: str | torch.device = "cpu") -> torch.dtype:
+    """The torch type called `name`. Raises `BadInput` for anything but auto and floating point types."""
+    if name == "auto":
+        return torch.bfloat16 if multiplies_bf16(device) else torch.float32
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise BadInput(f"unknown dtype {name!r}", remedy="choose auto, float32, bfloat16, float16 or float64")
+    return found
+
+
+def multiplies_bf16(device: str | torch.device) -> bool:
+    """Whether matrix products in bf16 run on this device's own instructions (elsewhere they are slower than fp32)."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        capabilities = torch.backends.cpu.get_cpu_capability()
+        return "AVX512" in capabilities and torch.cpu._is_avx512_bf16_supported()
+    return False
+
+
+def autocast_for(module: Any, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to the LLM's type where its trained parts are kept wider than its frozen weights; else nothing."""
+    narrow = {p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)}
+    wide = any(p.dtype == torch.float32 for p in module.parameters())
+    return torch.autocast(device.type, narrow.pop()) if narrow and wide else nullcontext()
