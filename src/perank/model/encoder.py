@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
+from perank.model.encoder_weights import load_encoder_weights, reading
 from perank.model.packed import pack_linears
 from perank.model.precision import dtype_of
 from perank.model.weights import locate
@@ -83,30 +84,34 @@ class Encoder:
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(
-            locate(self.name),
-            revision=self.revision or "main",
-            trust_remote_code=self.trust_remote_code,
-            split_special_tokens=True,  # a text that says [SEP] means five characters, not the token
-        )
-        least = tokenizer.num_special_tokens_to_add() + 1
-        if self.max_length < least:
-            problem = f"max_length {self.max_length} leaves no room for text"
-            raise BadInput(problem, remedy=f"set max_length to {least} or more", id=self.name)
-        return tokenizer
+        path = locate(self.name)
+        with reading(path):
+            return AutoTokenizer.from_pretrained(
+                path,
+                revision=self.revision or "main",
+                trust_remote_code=self.trust_remote_code,
+                split_special_tokens=True,  # a text that says [SEP] means five characters, not the token
+            )
 
     @cached_property
     def model(self) -> Any:
-        from perank.model.encoder_weights import load_encoder_weights
-
         model = load_encoder_weights(
             locate(self.name), revision=self.revision, dtype=self.dtype, trust_remote_code=self.trust_remote_code
         )
-        limit = getattr(model.config, "max_position_embeddings", None)
-        if limit is not None and self.max_length > limit:
-            problem = f"max_length {self.max_length} is more than the model's {limit} positions"
-            raise BadInput(problem, remedy=f"set max_length to {limit} or less", id=self.name)
+        self._check(model.config)
         return pack_linears(model.to(self.device).eval().requires_grad_(False))
+
+    def _check(self, config: Any) -> None:
+        """Refuse what would otherwise end in an index error, or in vectors that know nothing of the text."""
+        least = self.tokenizer.num_special_tokens_to_add() + 1
+        most = getattr(config, "max_position_embeddings", None) or self.max_length
+        if not least <= self.max_length <= most:
+            problem = f"max_length {self.max_length} leaves no room for text, or is beyond the model's positions"
+            raise BadInput(problem, remedy=f"choose {least} to {most}", id=self.name)
+        tokens, special = len(self.tokenizer), len(self.tokenizer.all_special_ids)
+        if not special < tokens <= config.vocab_size:
+            problem = f"the tokenizer has {tokens} tokens ({special} special), the model {config.vocab_size}"
+            raise BadInput(problem, remedy="put the model's own tokenizer files beside its weights", id=self.name)
 
     def encode_queries(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors [B, E], fp32 on the CPU. Raises `BadInput` for a blank query."""
@@ -121,12 +126,12 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> Tensor:
+        vectors = torch.empty(len(texts), self.width)  # reads the model, which checks the options
         if not texts:
-            return torch.empty(0, self.width)
+            return vectors
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
         if [] in ids:
             raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
-        vectors = torch.empty(len(ids), self.width)
         for chosen in _batches([len(row) for row in ids], self.batch_tokens):
             vectors[chosen] = self._pooled([ids[i] for i in chosen]).cpu()
         return torch.nn.functional.normalize(vectors, dim=-1)

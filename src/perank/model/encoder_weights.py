@@ -6,6 +6,8 @@ gives wrong vectors without an error; its ALiBi positions and gated MLPs need `j
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,17 +23,19 @@ def load_encoder_weights(
 ) -> Any:
     """A `PreTrainedModel`-like module with `.config` and `last_hidden_state` output, in `dtype`, on the CPU.
 
-    Raises `BadInput` where the checkpoint's keys are not exactly the architecture's.
+    Raises `BadInput` where the checkpoint can't be read or its keys are not exactly the architecture's.
     """
     from transformers import AutoConfig, AutoModel
 
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
-    config = AutoConfig.from_pretrained(path, **options)
+    with reading(path):
+        config = AutoConfig.from_pretrained(path, **options)
     if getattr(config, "position_embedding_type", None) == "alibi" and not trust_remote_code:
         from perank.model.jina_bert import JinaBert
 
         return JinaBert.from_pretrained(path, revision=revision, dtype=dtype)
-    model, info = AutoModel.from_pretrained(path, **options, dtype=dtype, output_loading_info=True)
+    with reading(path):
+        model, info = AutoModel.from_pretrained(path, **options, dtype=dtype, output_loading_info=True)
     wrong = {
         kind: [key for key in info[f"{kind}_keys"] if not any(part in key for part in _HARMLESS)]
         for kind in ("missing", "unexpected", "mismatched")
@@ -44,3 +48,14 @@ def load_encoder_weights(
             id=path,
         )
     return model
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Around a `from_pretrained` call: whatever goes wrong there comes from the name, the files or the connection."""
+    try:
+        yield
+    except Exception as error:  # OSError, KeyError, SafetensorError, bare Exceptions from Rust: they raise anything
+        said = str(error).strip().split("\n")[0]
+        remedy = "check the name, its files and the connection"
+        raise BadInput(f"can't be loaded: {type(error).__name__}: {said}", remedy=remedy, id=path) from error
