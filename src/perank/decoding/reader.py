@@ -24,14 +24,14 @@ class Reader:
         self.model, self.vectors_BNE, self.query_BE = model, vectors_BNE, query_BE
         self.projected_BND = model.project(vectors_BNE)
         query_BD = None if query_BE is None else model.project(query_BE)
-        self.embedded_BLD = model.embed(prompts, self.projected_BND, query_BD)
+        self._embedded_BLD = model.embed(prompts, self.projected_BND, query_BD)
         self.length_B, self.longest = prompts.length_B, prompts.ids_BL.shape[1]
         self.memory = Memory(model, self.longest + ranks)
         self._finite = torch.ones((), dtype=torch.bool, device=vectors_BNE.device)
 
     def read(self, draft_BK: Tensor | None = None) -> Tensor:
         """scores_BKN behind the prompt and behind each rank of a draft, [B, 1 + K, N]; the draft's -1 is padding."""
-        embedded_BLD, ahead = self.embedded_BLD, 0 if draft_BK is None else draft_BK.shape[1]
+        embedded_BLD, ahead = self._embedded_BLD, 0 if draft_BK is None else draft_BK.shape[1]
         at_BK = self.length_B[:, None] - 1 + torch.arange(1 + ahead, device=self.length_B.device)
         if draft_BK is not None:
             room_BKD = embedded_BLD.new_zeros(len(at_BK), ahead, embedded_BLD.shape[2])
@@ -45,7 +45,9 @@ class Reader:
         return self._scores(self.memory.append(self._vectors(chosen_BK), at_BK, self.longest + reach))
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only."""
+        """Go on with these rows only (ascending)."""
+        if len(rows) == len(self.length_B):
+            return
         self.memory.keep(rows)
         self.length_B, self.projected_BND = self.length_B[rows], self.projected_BND[rows]
         self.vectors_BNE = self.vectors_BNE[rows]
@@ -59,7 +61,7 @@ class Reader:
 
     def _vectors(self, chosen_BK: Tensor) -> Tensor:
         index_BKD = chosen_BK.clamp(min=0)[..., None].expand(-1, -1, self.projected_BND.shape[2])
-        return self.projected_BND.gather(1, index_BKD).to(self.embedded_BLD.dtype)
+        return self.projected_BND.gather(1, index_BKD).to(self._embedded_BLD.dtype)
 
     def _scores(self, hidden_BKD: Tensor) -> Tensor:
         scores_BKN = self.model.score(hidden_BKD, self.projected_BND, self.vectors_BNE, self.query_BE)

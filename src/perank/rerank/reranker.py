@@ -15,6 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from perank.decoding.choose import named
 from perank.decoding.decoded import Clock, Decoder
 from perank.errors import BadInput
 from perank.model.backbone import PERank
@@ -42,9 +43,11 @@ class _Job:
 class Reranker:
     """PE-Rank over any number of candidates; keeps the `Ranker` protocol.
 
-    `decoder` is `constrained` (Algorithm 1) or any `Decoder`. With a `cutoff` only that many first ranks are decoded
-    exactly. A `store` replaces encoding: passages are looked up by id. `batch_tokens` bounds what runs together,
-    padding included (None: 4,096 on a CPU, else 16,384); a single window beyond it runs alone.
+    Without a `model` it is the one that ships inside the package, as `Reranker.from_pretrained()` loads it.
+    `decoder` is `speculative` (Algorithm 1's ranking in fewer forwards), `constrained` (Algorithm 1 itself),
+    `single_pass` (an approximation) or any `Decoder`. With a `cutoff` only that many first ranks are exact. A `store`
+    replaces encoding: passages are looked up by id. `batch_tokens` bounds what runs together, padding included (None:
+    4,096 on a CPU, else 16,384); a single window beyond it runs alone.
 
     Bills: forwards and tokens are counted a window as if it ran alone. Seconds of encoding are the query's own;
     those of prefill and decoding are its share of the batch's, by tokens processed.
@@ -52,20 +55,26 @@ class Reranker:
 
     def __init__(
         self,
-        model: PERank,
-        prompts: PromptBuilder,
+        model: PERank | None = None,
+        prompts: PromptBuilder | None = None,
         encoder: Any = None,
         *,
         windows: Windows | None = None,
-        decoder: str | Decoder = "constrained",
+        decoder: str | Decoder = "speculative",
         cutoff: int | None = None,
         store: Vectors | None = None,
         batch_tokens: int | None = None,
     ) -> None:
+        if model is None or prompts is None:
+            from perank.model.hub import from_pretrained
+
+            found = from_pretrained()
+            model, prompts, encoder = found.model, found.prompts, encoder or found.encoder
+            windows = windows or Windows(found.window, found.step)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
         self.windows, self.cutoff = windows or Windows(), cutoff
         self.windows.plan(0, cutoff)
-        self.decoder = decoder_named(decoder) if isinstance(decoder, str) else decoder
+        self.decoder = named(decoder) if isinstance(decoder, str) else decoder
         self.batch_tokens = batch_tokens
 
     @classmethod
@@ -191,16 +200,6 @@ class Reranker:
 
     def _budget(self) -> int:
         return self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
-
-
-def decoder_named(name: str) -> Decoder:
-    """`constrained`, `speculative` or `single_pass`. Raises `BadInput` for another name."""
-    from perank.decoding.constrained import Constrained
-
-    match name:
-        case "constrained":
-            return Constrained()
-    raise BadInput(f"unknown decoder {name!r}", remedy="choose speculative, constrained or single_pass")
 
 
 @contextmanager
