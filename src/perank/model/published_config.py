@@ -21,6 +21,7 @@ _NOT_THE_FAMILYS = {
     *("_name_or_path", "architectures", "model_type", "transformers_version"),
     *("encoder_name", "encoder_pooling", "embedding_size", "use_proj", "projector_type", "tune_mlp_adapter"),
     *("freeze_backbone", "tokenizer_model_max_length", "tokenizer_padding_side"),
+    *("return_dict", "output_attentions", "output_hidden_states"),  # what a call returns, not what the model is
 }
 _REMEDY = "name a folder the authors' code wrote"
 

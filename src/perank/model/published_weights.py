@@ -70,14 +70,18 @@ def build_llm(config: Any, state: dict[str, Tensor], folder: Path, dtype: torch.
     if config.tie_word_embeddings:
         expected.pop("lm_head.weight", None)
         state.pop("lm_head.weight", None)
-    same_tensors({key: value.shape for key, value in state.items()}, expected, folder)
-    return family.from_pretrained(
-        None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention
-    ).eval()
+    _check_tensors(state, expected, folder)
+    options = {"dtype": dtype, "attn_implementation": attention}
+    llm = family.from_pretrained(None, config=config, state_dict=state, **options).eval()
+    try:
+        with torch.inference_mode():
+            assert llm.get_decoder()(input_ids=torch.zeros(1, 2, dtype=torch.long)).last_hidden_state.shape[1] == 2
+    except Exception as error:  # some of a config's values are first read here
+        raise BadInput(f"the LLM can't run: {error}", remedy=_REMEDY, path=folder / "config.json") from error
+    return llm
 
 
-def same_tensors(found: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:
-    """Raises `BadInput` unless names and shapes agree."""
+def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
     missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unknown:
         raise BadInput(
@@ -86,8 +90,8 @@ def same_tensors(found: Mapping[str, Any], expected: Mapping[str, Any], folder: 
             path=folder,
         )
     for key, shape in expected.items():
-        if found[key] != shape:
-            problem = f"has the shape {list(found[key])}, expected {list(shape)}"
+        if found[key].shape != shape or not found[key].is_floating_point():
+            problem = f"has the shape {list(found[key].shape)} of {found[key].dtype}, expected {list(shape)} of floats"
             raise BadInput(problem, remedy=_REMEDY, path=folder, id=key)
 
 
