@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
@@ -14,12 +15,20 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from perank.errors import BadInput
+from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
+from perank.evaluation.result import Evaluation
+from perank.evaluation.suites import Suite
 from perank.model.backbone import PERank
+from perank.model.hub import save_pretrained
 from perank.model.prompts import PromptBuilder
 from perank.preparation.training_rows import training_rows
-from perank.records import Collection, Vectors
+from perank.records import Collection
+from perank.rerank.reranker import Reranker
+from perank.rerank.window import Windows
+from perank.retrieval.encoder_ranker import EncoderRanker
 from perank.retrieval.encoding import cached_store
 from perank.retrieval.query_vectors import QueryVectors
+from perank.retrieval.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from perank.model.start import Sample
@@ -45,7 +54,7 @@ class Assembly:
         return collection
 
     @cached_property
-    def store(self) -> Vectors:
+    def store(self) -> EmbeddingStore:
         """The training collection's passage vectors, encoded once."""
         return cached_store(self.collection.name, self.collection.passages, self.encoder)
 
@@ -93,11 +102,68 @@ class Assembly:
     def trainer(self) -> Any:
         loggers = [made(logger) for logger in self.config.logger.values() if logger]
         callbacks = [made(callback) for callback in self.config.callbacks.values() if callback]
+        if self.config.evaluate:
+            callbacks.append(self.evaluation)
         return self.make("trainer", logger=loggers, callbacks=callbacks)
 
     @cached_property
-    def suites(self) -> list[Any]:
+    def suites(self) -> list[Suite]:
         return [made(suite) for suite in self.config.suite.values() if suite]
+
+    @cached_property
+    def evaluation(self) -> Any:
+        """The callback that measures the model on the suites."""
+        from perank.evaluation.callback import RankingEvaluation
+
+        return RankingEvaluation(
+            self.suites,
+            lambda suite: self.reranker(self.model, self.prompts, suite),
+            self.baselines,
+            self.config.paths.output,
+            every_n_steps=self.config.evaluate_every,
+        )
+
+    @cache  # noqa: B019
+    def candidate_store(self, suite: Suite) -> EmbeddingStore:
+        """Vectors of a suite's candidates, encoded once; of its whole corpus where they are a good part of it."""
+        passages = suite.collection.passages
+        wanted = {passage.id: passage for found in suite.candidates() for passage in found.passages}
+        if len(passages) <= 4 * len(wanted):
+            return cached_store(suite.collection.name, passages, self.encoder)
+        return cached_store(f"{suite.collection.name}-candidates", wanted, self.encoder)
+
+    def reranker(self, model: PERank, prompts: PromptBuilder, suite: Suite) -> Reranker:
+        """PE-Rank over a suite's candidates, as `window` and `decoding` say."""
+        window = self.config.window
+        return Reranker(
+            model,
+            prompts,
+            self.encoder,
+            windows=Windows(window.window, window.step),
+            cutoff=window.cutoff,
+            decoder=self.config.decoding.name,
+            store=self.candidate_store(suite),
+        )
+
+    @cache  # noqa: B019
+    def baselines(self, suite: Suite) -> tuple[Evaluation, Evaluation]:
+        """The first stage's own order, and the encoder's."""
+        first = evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)
+        ranker = EncoderRanker(self.encoder, self.candidate_store(suite))
+        return first, evaluate_ranker(ranker, suite, system="encoder", progress=False)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as it stands, for `Reranker.from_pretrained`."""
+        window = self.config.window
+        return save_pretrained(
+            folder,
+            self.model,
+            llm=self.llm,
+            prompts=self.prompts,
+            encoder=self.encoder,
+            window=window.window,
+            step=window.step,
+        )
 
     def close(self) -> None:
         """Finish the W&B run, if there is one: a sweep would write all its jobs into the first."""
@@ -108,13 +174,13 @@ class Assembly:
 
     @cache  # noqa: B019 - an Assembly lives as long as its run
     def _sample(self) -> Sample:
-        """Passages and queries with their vectors, to start a model from: the first few thousand of each."""
+        """Passages and queries with their vectors, to start a model from: the first few thousand."""
         import torch
 
         from perank.model.start import Sample
 
         ids = list(islice(self.collection.passages, 4096))
-        queries = list(islice(self.collection.queries, 4096))
+        queries = list(islice(self.collection.queries, 2048))
         return Sample(
             texts=[self.collection.passages[id].contents for id in ids],
             vectors_XE=torch.from_numpy(self.store.get(ids)),

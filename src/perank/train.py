@@ -29,9 +29,12 @@ def train(config: DictConfig) -> dict[str, float]:
         parts.trainer.fit(parts.stage, datamodule=parts.data, ckpt_path=config.ckpt_path, weights_only=True)
         if parts.trainer.is_global_zero:
             save_projector(parts.model.projector, output / "projector.safetensors")
+            parts.save(output / "model")
     finally:
         parts.close()
-    return {}
+    if not config.evaluate:
+        return {}
+    return {result.suite: result.means["ndcg@10"] for result in parts.evaluation.results}
 
 
 @exits_cleanly

@@ -1,0 +1,94 @@
+"""After each stage, and in between if asked: NDCG@10 and its like on every suite, by the trainer's own devices.
+
+Queries are dealt out to the devices, each is ranked once, and rank 0 measures the gathered run, logs it and writes
+metrics.json, per-query scores and TREC runs. Unusual: the model under training ranks in eval mode and goes on
+training as if nothing had happened (random state included).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from perank.evaluation.evaluator import evaluate_run, rank_candidates
+from perank.evaluation.result import Evaluation
+from perank.evaluation.suites import Suite
+from perank.records import Bill, Ranker, Run
+from perank.sources.candidates import candidates_run
+
+Share = tuple[Run, dict[str, Bill], float]
+
+
+class RankingEvaluation(lightning.Callback):
+    """Measures the model on `suites` when training ends; every `every_n_steps` too, if given.
+
+    `ranker_for` makes a ranker of the model as it stands, for a suite. `baselines_for` gives the evaluations a suite's
+    p-values are against.
+    """
+
+    def __init__(
+        self,
+        suites: Sequence[Suite],
+        ranker_for: Callable[[Suite], Ranker],
+        baselines_for: Callable[[Suite], Sequence[Evaluation]],
+        output: str | Path,
+        *,
+        system: str = "PE-Rank",
+        every_n_steps: int | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        self.suites, self.ranker_for, self.baselines_for = suites, ranker_for, baselines_for
+        self.output, self.system = Path(output), system
+        self.every_n_steps, self.batch_size = every_n_steps, batch_size
+        self.results: list[Evaluation] = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        due = self.every_n_steps and trainer.global_step and trainer.global_step % self.every_n_steps == 0
+        if due and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch is False:
+            self._measure(trainer)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.results = self._measure(trainer)
+        if trainer.is_global_zero:
+            for suite, evaluation in zip(self.suites, self.results, strict=True):
+                evaluation.save(self.output, against=self.baselines_for(suite))
+
+    def _measure(self, trainer: Any) -> list[Evaluation]:
+        with torch.random.fork_rng(enabled=True):
+            return [self._measured(trainer, suite) for suite in self.suites]
+
+    def _measured(self, trainer: Any, suite: Suite) -> Evaluation:
+        import time
+
+        mine = suite.candidates(suite.query_ids[trainer.global_rank :: trainer.world_size])
+        start = time.perf_counter()
+        rankings = rank_candidates(
+            self.ranker_for(suite), mine, batch_size=self.batch_size, progress=trainer.is_global_zero, label=suite.name
+        )
+        bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
+        run, bills, seconds = _gathered((candidates_run(rankings), bills, time.perf_counter() - start))
+        evaluation = evaluate_run(run, suite, system=self.system, bills=bills, seconds=seconds)
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {f"{suite.name}/{metric}": value for metric, value in evaluation.means.items()},
+                step=trainer.global_step,
+            )
+        return evaluation
+
+
+def _gathered(share: Share) -> Share:
+    """All devices' shares as one; every device gets it. Seconds are the slowest device's."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return share
+    shares: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, share)
+    run: Run = {}
+    bills: dict[str, Bill] = {}
+    for part_run, part_bills, _ in shares:
+        run |= part_run
+        bills |= part_bills
+    return run, bills, max(seconds for _, _, seconds in shares)
