@@ -76,13 +76,15 @@ class Assembly:
         """The LLM with a projector started as the config says, or as `projector.path` left it."""
         from perank.model.start import started_model
 
+        settings = plain(self.config.projector)
+        size = settings.pop("sample")
         return started_model(
             self.llm.load(),
             self.prompts,
             width=self.encoder.width,
             residual=self.config.residual,
-            sample=self._sample,
-            **plain(self.config.projector),
+            sample=cache(lambda: self._sample(size)),
+            **settings,
         )
 
     @cached_property
@@ -123,12 +125,12 @@ class Assembly:
             every_n_steps=self.config.evaluate_every,
         )
 
-    @cache  # noqa: B019
+    @cache  # noqa: B019 - an Assembly lives as long as its run
     def candidate_store(self, suite: Suite) -> EmbeddingStore:
         """Vectors of a suite's candidates, encoded once; of its whole corpus where they are a good part of it."""
         passages = suite.collection.passages
         wanted = {passage.id: passage for found in suite.candidates() for passage in found.passages}
-        if len(passages) <= 4 * len(wanted):
+        if len(passages) <= 2 * len(wanted):
             return cached_store(suite.collection.name, passages, self.encoder)
         return cached_store(f"{suite.collection.name}-candidates", wanted, self.encoder)
 
@@ -172,15 +174,14 @@ class Assembly:
 
             wandb.finish()
 
-    @cache  # noqa: B019 - an Assembly lives as long as its run
-    def _sample(self) -> Sample:
-        """Passages and queries with their vectors, to start a model from: the first few thousand."""
+    def _sample(self, size: int) -> Sample:
+        """The first passages and queries with their vectors, to start a model from."""
         import torch
 
         from perank.model.start import Sample
 
-        ids = list(islice(self.collection.passages, 4096))
-        queries = list(islice(self.collection.queries, 2048))
+        ids = list(islice(self.collection.passages, size))
+        queries = list(islice(self.collection.queries, size))
         return Sample(
             texts=[self.collection.passages[id].contents for id in ids],
             vectors_XE=torch.from_numpy(self.store.get(ids)),

@@ -1,0 +1,51 @@
+"""A training run's folder, read back: its config, its checkpoints, the model as it stood at one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from perank.assemble import Assembly
+from perank.errors import BadInput
+from perank.model.lora import load_trained_state
+
+
+def run_config(folder: str | Path) -> DictConfig:
+    """The composed config that Hydra kept. Raises `BadInput` where the folder is not a run's."""
+    path = Path(folder) / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise BadInput("no .hydra/config.yaml", remedy="name the output folder of a perank.train run", path=folder)
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    config.paths.output = str(folder)
+    return config
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The run's numbered checkpoints by step, then last.ckpt if there is one."""
+    found = sorted((Path(folder) / "checkpoints").glob("step=*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+    last = Path(folder) / "checkpoints" / "last.ckpt"
+    return [*found, *([last] if last.is_file() else [])]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A Lightning checkpoint's content, tensors and plain types only. Raises `BadInput` for anything else."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the broken bytes lead it to
+        problem = f"not a readable checkpoint: {str(error).splitlines()[0][:200]}"
+        raise BadInput(problem, remedy="use an earlier checkpoint", path=path) from error
+    return content
+
+
+def assembled_at(folder: str | Path, checkpoint: str | Path) -> Assembly:
+    """The run's parts with the model's trained part as in `checkpoint`; nothing is started or fitted anew."""
+    config = run_config(folder)
+    config.projector.update({"path": None, "init": "default", "score_deviation": None})
+    parts = Assembly(config)
+    state = read_checkpoint(checkpoint)["state_dict"]
+    load_trained_state(parts.model, {key.removeprefix("model."): value for key, value in state.items()})
+    return parts
