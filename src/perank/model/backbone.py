@@ -39,7 +39,7 @@ class PERank(nn.Module):
 
     def project(self, vectors_BNE: Tensor) -> Tensor:
         """E_M(e): [.., E] -> [.., D], in the projector's dtype."""
-        return self.projector(vectors_BNE.to(self.projector[0].weight.dtype))
+        return self.projector(vectors_BNE.to(self.projector.dtype))
 
     def embed(self, prompt: PromptBatch, projected_BND: Tensor, query_BD: Tensor | None = None) -> Tensor:
         """Eq. 1: token embeddings with the vectors at their slots, [B, L, D]."""

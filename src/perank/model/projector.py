@@ -21,6 +21,11 @@ class Projector(nn.Sequential):
         super().__init__(nn.Linear(width_in, width_out), nn.GELU(), nn.Linear(width_out, width_out))
         self.width_in, self.width_out = width_in, width_out
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' type."""
+        return next(self.parameters()).dtype
+
     @torch.no_grad()
     def fit_(
         self, vectors_XE: Tensor, targets_XD: Tensor | None = None, *, scale: float = 1.0, strength: float = 1e-3
@@ -43,10 +48,14 @@ class Projector(nn.Sequential):
             map_DD = ridge(centred_XD, targets_XD.double() - targets_XD.double().mean(0), strength=strength).T
         rms = (centred_XD @ map_DD.T).square().mean().sqrt()
         map_DD *= scale / rms
-        self[0].weight.copy_(0.5 * weight_DE)
-        self[0].bias.copy_(0.5 * bias_D + shift)
-        self[2].weight.copy_(map_DD)
-        self[2].bias.copy_(-map_DD @ mean_D)
+        self.load_state_dict(
+            {
+                "0.weight": 0.5 * weight_DE,
+                "0.bias": 0.5 * bias_D + shift,
+                "2.weight": map_DD,
+                "2.bias": -map_DD @ mean_D,
+            }
+        )
 
 
 def ridge(inputs_XA: Tensor, outputs_XB: Tensor, *, strength: float) -> Tensor:

@@ -36,7 +36,7 @@ class AdamW:
             },
         ]
         optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], betas=tuple(self.betas), weight_decay=self.weight_decay
+            [group for group in groups if group["params"]], betas=(self.betas[0], self.betas[1]), weight_decay=self.weight_decay
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
