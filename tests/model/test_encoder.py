@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -79,6 +79,7 @@ def one_encoder(folder: Path) -> Encoder:
     return encoder(folder)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=8), budget=st.sampled_from([1, 50, 10_000]))
 def test_order_company_and_batch_size_change_no_vector(one_encoder: Encoder, lengths: list[int], budget: int) -> None:
     texts = [" ".join(WORDS[(i + length) % len(WORDS)] for i in range(length)) for length in lengths]
@@ -87,6 +88,7 @@ def test_order_company_and_batch_size_change_no_vector(one_encoder: Encoder, len
     assert (one_encoder.encode_passages(texts) - alone).abs().max() < 1e-6
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 600), max_size=60), st.integers(1, 4000))
 def test_batches_hold_every_text_once_longest_first_within_the_budget(lengths: list[int], budget: int) -> None:
     batches = _batches(lengths, budget)
