@@ -68,6 +68,7 @@ def tiny_llm(
     """A random Llama in eval mode, with weights large enough that its scores depend on what was ranked before."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    options.setdefault("initializer_range", 0.3)
     config = LlamaConfig(
         vocab_size=len(_tokenizer()),
         hidden_size=width,
@@ -76,7 +77,6 @@ def tiny_llm(
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         max_position_embeddings=4096,
-        initializer_range=0.3,
         **options,
     )
     with torch.random.fork_rng():

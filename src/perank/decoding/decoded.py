@@ -72,7 +72,7 @@ def best_first(scores_BN: Tensor, open_BN: Tensor) -> tuple[Tensor, Tensor]:
     """
     sorted_BN, order_BN = scores_BN.masked_fill(~open_BN, -torch.inf).sort(dim=1, descending=True, stable=True)
     if scores_BN.shape[1] < 2:
-        return order_BN, torch.full_like(sorted_BN[:, 0], torch.inf)
+        return order_BN, scores_BN.new_full((len(scores_BN),), torch.inf)
     return order_BN, sorted_BN[:, 0] - sorted_BN[:, 1]
 
 

@@ -1,0 +1,76 @@
+"""Which LLMs the cache can serve; its contents are tested through decoding."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from decoding.brute import brute_force
+from perank.decoding.constrained import Constrained
+from perank.decoding.memory import Memory
+from perank.errors import BadInput
+from perank.model.backbone import PERank
+
+
+def made(kind: str, **options: Any) -> PERank:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=len(tiny.tiny_tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        **options,
+    )
+    torch.manual_seed(0)
+    return PERank(AutoModelForCausalLM.from_config(config).eval(), tiny.tiny_model().projector).double()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("mistral", {"sliding_window": 12}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 0}),
+        (
+            "qwen2",
+            {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 12, "use_sliding_window": True},
+        ),
+        ("llama", {"max_position_embeddings": 12}),
+    ],
+)
+def test_an_llm_that_sees_less_than_the_window_is_refused(kind: str, options: dict[str, Any]) -> None:
+    model = made(kind, **options)
+    with pytest.raises(BadInput, match=r"sees 12 tokens, \d+ are needed|has 12 positions"):
+        Constrained().decode(model, *tiny.windows([9]))
+
+
+def test_a_sliding_window_that_is_wide_enough_is_used() -> None:
+    model = made("mistral", sliding_window=64)
+    windows = tiny.windows([9, 4])
+    assert Constrained().decode(model, *windows).orders == brute_force(model, *windows)[0]
+
+
+def test_what_cannot_take_tokens_back_is_refused() -> None:
+    recurrent = tiny.tiny_model()
+    recurrent.llm._is_stateful = True
+    with pytest.raises(BadInput, match="recurrent"):
+        Memory(recurrent, 10)
+    linear = tiny.tiny_model()
+    linear.decoder.config.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(BadInput, match="linear attention"):
+        Memory(linear, 10)
+
+
+def test_an_attention_without_masks_is_refused() -> None:
+    config = SimpleNamespace(_attn_implementation="flash_attention_2")
+    llm = SimpleNamespace(get_decoder=lambda: SimpleNamespace(config=config))
+    with pytest.raises(BadInput, match="sdpa or eager"):
+        Memory(SimpleNamespace(llm=llm), 10)  # type: ignore[arg-type]
