@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from reference import PLACEHOLDER_ID, Reference
+from reference import Reference
 from torch import Tensor
 
 from perank.files import atomic_write
 from perank.model.losses import RankLoss, log_probabilities, reconstruction, remaining
 from perank.model.prompts import Prompt
 from perank.paths import shared_dir
+from perank.rerank.window import Windows
 
 LOSSES, RELATIVE, EXACT = 1e-4, 1e-3, 0.0
 
@@ -72,14 +73,6 @@ def same(case: str, quantity: str, authors: Sequence[int], ours: Sequence[int]) 
     return Line(case, "", quantity, len(authors), agree, wrong, EXACT)
 
 
-def with_placeholders(prompt: Prompt) -> list[int]:
-    """The prompt's ids as their tokenizer writes them."""
-    ids = list(prompt.ids)
-    for slot in prompt.slots:
-        ids[slot] = PLACEHOLDER_ID
-    return ids
-
-
 def gradient_norms(parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> dict[str, float]:
     return {name: float(p.grad.norm()) for name, p in parameters if p.grad is not None}
 
@@ -90,11 +83,11 @@ def stage_one(ref: Reference) -> Iterator[Line]:
     for number, (row, theirs) in enumerate(zip(rows, expected["rows"], strict=True)):
         case = f"stage 1 row {number}"
         prompt, answer = ref.align_sequence(row)
-        yield same(case, "token ids", theirs["input_ids"], [*with_placeholders(prompt), *answer])
+        yield same(case, "token ids", theirs["input_ids"], [*ref.with_placeholders(prompt), *answer])
         labels = [*([-100] * len(prompt)), *answer]
         yield same(case, "labels", theirs["labels"], labels)
         loss = align_loss(ref, [number])
-        yield value(case, "", "reconstruction loss", theirs["loss"], float(loss))
+        yield value(case, "", "reconstruction loss", theirs["loss"], float(loss.detach()))
         ref.model.zero_grad()
         loss.backward()
         ours = gradient_norms(ref.model.projector.named_parameters())
@@ -105,7 +98,7 @@ def stage_one(ref: Reference) -> Iterator[Line]:
         "",
         "reconstruction loss",
         expected["batch_rows_0_1_loss"],
-        float(align_loss(ref, [0, 1])),
+        float(align_loss(ref, [0, 1]).detach()),
     )
 
 
@@ -142,7 +135,7 @@ def step_lines(ref: Reference, number: int, theirs: dict, case: str) -> Iterator
         ("without texts", "wo_content", batch.prompt, False),
         ("with texts", "w_content", batch.content, True),
     ):
-        ours = with_placeholders(Prompt(tuple(prompt.ids_BL[0].tolist()), tuple(prompt.slots_BN[0].tolist())))
+        ours = ref.with_placeholders(Prompt(tuple(prompt.ids_BL[0].tolist()), tuple(prompt.slots_BN[0].tolist())))
         expected = theirs[f"{ids}_input_ids"]
         yield same(case, f"prompt ids {kind}", expected[: -n - 1], ours)  # then come n <RANK> and </s>
         with torch.inference_mode():
@@ -219,7 +212,7 @@ def decoding(ref: Reference) -> Iterator[Line]:
             continue
         prompt = ref.prompts.rank(theirs["query"], theirs["n"])
         vectors_NE = ref.encode(theirs["passages"], 512)
-        yield same(case, "prompt ids", theirs["prompt_ids"], with_placeholders(prompt))
+        yield same(case, "prompt ids", theirs["prompt_ids"], ref.with_placeholders(prompt))
         if "projected_embeddings" in theirs:
             with torch.inference_mode():
                 yield array(case, "projected embeddings", theirs["projected_embeddings"], ref.model.project(vectors_NE))
@@ -230,14 +223,14 @@ def decoding(ref: Reference) -> Iterator[Line]:
     theirs = ref.decoded["cases"][variant["case"]]
     prompt = ref.prompts.rank_with_text(theirs["query"], theirs["passages"])
     case = f"decoding case {variant['case']} with texts"
-    yield same(case, "prompt ids", variant["prompt_ids"], with_placeholders(prompt))
+    yield same(case, "prompt ids", variant["prompt_ids"], ref.with_placeholders(prompt))
     yield same(case, "ranking", variant["permutation"], ref.greedy(prompt, ref.encode(theirs["passages"], 512)))
 
 
-def sliding_windows(ref: Reference, window: int = 20, step: int = 10) -> Iterator[Line]:
-    """Windows of 20 in steps of 10, from the back, over every case the authors' loop was run on."""
+def sliding_windows(ref: Reference, window: int = 20, step: int = 10, largest: int = 100) -> Iterator[Line]:
+    """Windows of 20 in steps of 10, from the back, over every case of at most `largest` passages."""
     for number, case in enumerate(ref.decoded["cases"]):
-        if (theirs := case.get("sliding_window_20_10")) is None:
+        if (theirs := case.get("sliding_window_20_10")) is None or case["n"] > largest:
             continue
         name = f"decoding case {number} (n = {case['n']}), windows {window}/{step}"
         vectors_NE = ref.encode(case["passages"], 512)
@@ -257,9 +250,23 @@ def sliding_windows(ref: Reference, window: int = 20, step: int = 10) -> Iterato
         yield same(name, "ranking", theirs["final_order"], order)
 
 
+def reranker(ref: Reference) -> Iterator[Line]:
+    """The same rankings from what users import, with both exact decoders."""
+    for number, case in enumerate(ref.decoded["cases"]):
+        for decoder in ("constrained", "speculative"):
+            for windows, authors in (
+                (Windows(case["n"], case["n"]), case.get("permutation")),
+                (Windows(20, 10), case.get("sliding_window_20_10", {}).get("final_order")),
+            ):
+                if authors is not None:
+                    name = f"decoding case {number} (n = {case['n']}), windows {windows.window}/{windows.step}"
+                    found = ref.reranker(windows, decoder).rank(case["query"], case["passages"]).order
+                    yield same(name, f"ranking, Reranker ({decoder})", authors, found)
+
+
 def parity(ref: Reference) -> Iterator[Line]:
     """The whole table."""
-    for part in (stage_one, stage_two, batches_of_two, decoding, sliding_windows):
+    for part in (stage_one, stage_two, batches_of_two, decoding, sliding_windows, reranker):
         yield from part(ref)
 
 

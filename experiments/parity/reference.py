@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perank.data.jsonl import AlignmentRow, RankingRow, read_alignment, read_ranking, slotted
+from perank.data.jsonl import PLACEHOLDER, AlignmentRow, RankingRow, read_alignment, read_ranking, slotted
 from perank.data.rank import RankExample, rank_batch
 from perank.files import read_json
 from perank.model.align_prompt import align_example
@@ -21,8 +21,8 @@ from perank.model.encoder import Encoder
 from perank.model.losses import IGNORE
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.model.published import read_published
-
-PLACEHOLDER_ID = 2000  # the tokenizer's id of <PLACEHOLDER>, FORMAT.md
+from perank.rerank.reranker import Reranker
+from perank.rerank.window import Windows
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Reference:
     def _encoders(self) -> dict[int, Encoder]:
         return {length: Encoder(str(self.folder / "encoder"), max_length=length) for length in (128, 512)}
 
+    def with_placeholders(self, prompt: Prompt) -> list[int]:
+        """The prompt's ids as their tokenizer writes them, `<PLACEHOLDER>`s included."""
+        placeholder = self.prompts.tokenizer.convert_tokens_to_ids(PLACEHOLDER)
+        return [placeholder if i in prompt.slots else id for i, id in enumerate(prompt.ids)]
+
     def encode(self, texts: Sequence[str], max_length: int) -> Tensor:
         """Unit vectors [N, E] of the texts' first `max_length` tokens."""
         return self._encoders[max_length].encode_passages(texts)
@@ -95,6 +100,10 @@ class Reference:
                 for row in rows
             ]
         )
+
+    def reranker(self, windows: Windows, decoder: str) -> Reranker:
+        """perank's own reranker with this model; the encoder reads 512 tokens, as theirs does in use."""
+        return Reranker(self.model, self.prompts, self._encoders[512], windows=windows, decoder=decoder)
 
     def scores_after(self, prompt: Prompt, vectors_NE: Tensor, ranked: Sequence[int]) -> Tensor:
         """Every step's scores [K + 1, N] once the candidates `ranked` (K of them) have been fed back."""

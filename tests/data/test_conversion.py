@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.data.conversion import alignment_row, plain_rows, query_of, ranking_row
@@ -24,6 +24,7 @@ def test_the_authors_rows_are_made_again_from_their_queries_texts_and_orders(sha
         assert ranking_row(query_of(row), row.passages, row.order) == row
 
 
+@settings(deadline=None, max_examples=60)
 @given(TEXT, st.lists(TEXT, min_size=1, max_size=4), st.randoms())
 def test_query_passages_and_order_survive_the_prompt(query: str, passages: list[str], random: object) -> None:
     order = list(range(len(passages)))

@@ -208,7 +208,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([*row(), "messages", "score"]), JSON, st.booleans())
 def test_any_value_in_any_field_is_refused_by_line_or_read_as_it_stands(
     tmp_path: Path, field: str, value: object, alignment: bool
@@ -223,7 +223,7 @@ def test_any_value_in_any_field_is_refused_by_line_or_read_as_it_stands(
         assert len(rows) == 1
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_broken_bytes_are_refused_or_leave_whole_rows(tmp_path: Path, data: st.DataObject) -> None:
     broken = bytearray(json.dumps(row()).encode() + b"\n" + json.dumps(row([2, 3, 1])).encode())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -56,6 +56,7 @@ def run(loss: RankLoss, scores: Any, content: Any, order: list[int], **options: 
     return {name: float(term) for name, term in terms.items()}
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows())
 def test_sums_over_positions_are_those_of_equations_5_to_7(row: Any) -> None:
     scores, content, order = row
@@ -69,6 +70,7 @@ def test_sums_over_positions_are_those_of_equations_5_to_7(row: Any) -> None:
         assert found["loss"] == pytest.approx(total, abs=1e-3, rel=1e-5)
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows())
 def test_the_mean_reduction_is_the_sum_over_the_number_of_steps(row: Any) -> None:
     scores, content, order = row
@@ -77,6 +79,7 @@ def test_the_mean_reduction_is_the_sum_over_the_number_of_steps(row: Any) -> Non
         assert means[name] * len(order) == pytest.approx(sums[name], abs=1e-4, rel=1e-5)
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows())
 def test_the_kl_is_never_negative_and_zero_between_equals(row: Any) -> None:
     scores, content, order = row
@@ -84,6 +87,7 @@ def test_the_kl_is_never_negative_and_zero_between_equals(row: Any) -> None:
     assert run(RankLoss(), scores, scores, order)["kl"] == pytest.approx(0, abs=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows())
 def test_ranked_candidates_have_no_influence(row: Any) -> None:
     scores, content, order = row
@@ -94,6 +98,7 @@ def test_ranked_candidates_have_no_influence(row: Any) -> None:
     assert run(RankLoss(), changed, content, order) == pytest.approx(run(RankLoss(), scores, content, order), abs=1e-4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows(), st.integers(0, 2**32 - 1))
 def test_the_order_in_which_candidates_are_listed_has_no_influence(row: Any, seed: int) -> None:
     scores, content, order = row
@@ -103,6 +108,7 @@ def test_the_order_in_which_candidates_are_listed_has_no_influence(row: Any, see
     assert run(RankLoss(), *listed, moved) == pytest.approx(run(RankLoss(), scores, content, order), abs=1e-4, rel=1e-4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows(), rows(), st.sampled_from(["sum", "mean"]))
 def test_a_padded_batch_gives_the_mean_of_its_rows(first: Any, second: Any, reduction: str) -> None:
     width = max(len(first[2]), len(second[2]))
@@ -120,6 +126,7 @@ def test_a_padded_batch_gives_the_mean_of_its_rows(first: Any, second: Any, redu
         assert float(term) == pytest.approx(sum(alone) / 2, abs=1e-3, rel=1e-4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows(), st.data())
 def test_training_only_the_first_ranks_gives_the_first_steps_of_the_sum(row: Any, data: st.DataObject) -> None:
     scores, _, order = row
@@ -132,6 +139,7 @@ def test_training_only_the_first_ranks_gives_the_first_steps_of_the_sum(row: Any
     assert float(short["rank"]) == pytest.approx(float(whole), abs=1e-4, rel=1e-5)
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows())
 def test_gradients_are_finite_and_vanish_at_masked_entries(row: Any) -> None:
     scores, content, order = row

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from perank.errors import BadInput
+from perank.files import read_json
 from perank.model.projector import Projector
 from perank.model.projector_file import read_projector, write_projector
 
@@ -71,7 +72,8 @@ def test_a_start_fitted_to_targets_predicts_a_linear_map_of_the_vectors() -> Non
 
 def test_the_authors_file_holds_the_checkpoints_tensors(shared: Path) -> None:
     path = shared / "fixtures" / "pe_rank" / "stage1_out" / "projector.bin"
-    projector = read_projector(path, width_in=48, width_out=64)
+    config = read_json(path.with_name("config.json"))
+    projector = read_projector(path, width_in=config["embedding_size"], width_out=config["hidden_size"])
     expected = torch.load(path, weights_only=True)
     for key, value in projector.state_dict().items():
         assert torch.equal(value, expected[f"model.projector.{key}"])
@@ -152,6 +154,7 @@ def good() -> bytes:
     return buffer.getvalue()
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_broken_bytes_are_refused_or_give_finite_tensors_of_the_right_shape(
     good: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.tiny import CHATML, MISTRAL, chat_tokenizer
@@ -86,6 +86,7 @@ def test_the_reference_version_rewrites_numbers_in_brackets() -> None:
     assert "Passage 1: [<e>] see (12) and [a]\n\n" in spelled(prompt)
 
 
+@settings(deadline=None, max_examples=60)
 @given(TEXT.filter(clean), st.integers(0, 7), st.sampled_from(VERSIONS), st.booleans())
 def test_there_is_one_slot_per_passage_and_its_id_is_a_stand_in(
     query: str, n: int, version: str, query_slot: bool
@@ -97,6 +98,7 @@ def test_there_is_one_slot_per_passage_and_its_id_is_a_stand_in(
     assert {prompt.ids[slot] for slot in prompt.slots} <= {chat_tokenizer().unk_token_id}
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(TEXT, min_size=1, max_size=4), st.sampled_from(VERSIONS), st.sampled_from([MISTRAL, CHATML]))
 def test_no_text_becomes_a_special_token_or_a_slot(texts: list[str], version: str, template: str) -> None:
     tokenizer = chat_tokenizer(template)
@@ -149,6 +151,7 @@ def test_a_texts_budget_of_tokens_is_kept() -> None:
     assert "<e> cat" in spelled(prompt)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 12), TEXT)
 def test_a_cut_text_is_a_beginning_of_it_within_the_budget(tokens: int, text: str) -> None:
     cut = builder()._cut(text, tokens)

@@ -96,7 +96,7 @@ def test_their_tokenizer_gives_the_same_ids_from_a_folder_written_here(shared: P
         for folder in (theirs / "checkpoint", tmp_path / "back")
     ]
     assert ids[0] == ids[1]
-    assert {2000, 2001} <= set(ids[0])
+    assert set(found.prompts.tokenizer.convert_tokens_to_ids(["<PLACEHOLDER>", "<RANK>"])) <= set(ids[0])
 
 
 def test_what_their_config_says_is_used(shared: Path) -> None:
@@ -398,7 +398,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_change_of_the_config_is_refused_or_harmless(
     good: Path, encoder: Encoder, tmp_path: Path, data: st.DataObject
@@ -418,7 +418,7 @@ def test_any_change_of_the_config_is_refused_or_harmless(
         assert re.search(r"config|safetensors|fuzzed", str(error)) or error.id
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_broken_bytes_in_the_weights_are_refused_or_give_finite_scores(
     good: Path, encoder: Encoder, tmp_path: Path, data: st.DataObject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.model.splice import splice
@@ -19,6 +19,7 @@ def cases(draw: st.DrawFn) -> tuple[list[list[int]], int]:
     return draw(st.lists(places, min_size=1, max_size=3)), length
 
 
+@settings(deadline=None, max_examples=60)
 @given(cases())
 def test_vectors_land_at_their_slots_and_nowhere_else(case: Any) -> None:
     slots, length = case
