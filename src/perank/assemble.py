@@ -26,12 +26,14 @@ from perank.records import Collection
 from perank.rerank.reranker import Reranker
 from perank.rerank.window import Windows
 from perank.retrieval.encoder_ranker import EncoderRanker
-from perank.retrieval.encoding import cached_store
+from perank.retrieval.encoding import cached_store, finished_store
 from perank.retrieval.query_vectors import QueryVectors
 from perank.retrieval.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from perank.model.start import Sample
+
+_WHOLE = 1_000_000  # passages of a corpus that is looked at whole before its candidates are
 
 
 class Assembly:
@@ -127,12 +129,14 @@ class Assembly:
 
     @cache  # noqa: B019 - an Assembly lives as long as its run
     def candidate_store(self, suite: Suite) -> EmbeddingStore:
-        """Vectors of a suite's candidates, encoded once; of its whole corpus where they are a good part of it."""
-        passages = suite.collection.passages
+        """Vectors of a suite's candidates, encoded once; of its whole corpus where those are there already."""
+        name, passages = suite.collection.name, suite.collection.passages
+        if len(passages) <= _WHOLE and (whole := finished_store(name, passages, self.encoder)) is not None:
+            return whole
         wanted = {passage.id: passage for found in suite.candidates() for passage in found.passages}
         if len(passages) <= 2 * len(wanted):
-            return cached_store(suite.collection.name, passages, self.encoder)
-        return cached_store(f"{suite.collection.name}-candidates", wanted, self.encoder)
+            return cached_store(name, passages, self.encoder)
+        return cached_store(f"{name}-candidates", wanted, self.encoder)
 
     def reranker(self, model: PERank, prompts: PromptBuilder, suite: Suite) -> Reranker:
         """PE-Rank over a suite's candidates, as `window` and `decoding` say."""

@@ -73,6 +73,7 @@ class Encoder:
             "passage_prefix": self.passage_prefix,
             "max_length": self.max_length,
             "normalised": True,
+            "dtype": str(self.dtype).removeprefix("torch."),
         }
 
     @property

@@ -71,12 +71,20 @@ def cached_store(
     `encode_into`.
     """
     where = Path(folder) if folder else _cached(collection_name, passages, encoder)
-    if folder is None:
-        with suppress(BadInput):  # not there yet, or damaged: both are encode_into's to mend
-            store = EmbeddingStore.open(where, encoder.identity)
-            if store.complete and len(store) == len(passages):
-                return store
+    if folder is None and (store := finished_store(collection_name, passages, encoder)) is not None:
+        return store
     return encode_into(where, _contents(passages), encoder, **{"total": len(passages), **options})
+
+
+def finished_store(
+    collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder
+) -> EmbeddingStore | None:
+    """The whole store that `cached_store` would find in the cache, or None: nothing is encoded."""
+    with suppress(BadInput):  # not there yet, or damaged: both are encode_into's to mend
+        store = EmbeddingStore.open(_cached(collection_name, passages, encoder), encoder.identity)
+        if store.complete and len(store) == len(passages):
+            return store
+    return None
 
 
 def _contents(passages: Mapping[str, Passage]) -> Iterator[tuple[str, str]]:
