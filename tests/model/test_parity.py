@@ -20,7 +20,6 @@ from perank.rerank.window import Windows, slide
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "parity"))
 from parity import (
-    Line,
     batches_of_two,
     decoding,
     rank_terms,
@@ -30,6 +29,7 @@ from parity import (
     stage_two,
 )
 from reference import Reference
+from table import Line
 
 
 @pytest.fixture(scope="module")
