@@ -52,12 +52,16 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput("there is no such file", remedy="check the path", path=path) from error
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise BadInput(f"can't be read: {error.strerror}", remedy="check the path and its rights", path=path) from error
+    except UnicodeDecodeError as error:
+        raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path) from error
     except json.JSONDecodeError as error:
         raise BadInput(
             f"not JSON: {error.msg}", remedy="mend or remove the file", path=path, line=error.lineno
         ) from error
-    except UnicodeDecodeError as error:
-        raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path) from error
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, brackets of thousands of levels
+        raise BadInput(f"not usable JSON: {error}", remedy="mend or remove the file", path=path) from error
 
 
 def sha256(path: str | Path) -> str:
