@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from perank.paths import shared_dir
+
+# Busy machines are slow machines, and a test that fails once in a thousand runs is worse than one that never does.
+settings.register_profile("perank", deadline=None, derandomize=True)
+settings.load_profile("perank")
 
 
 @pytest.fixture(scope="session")
