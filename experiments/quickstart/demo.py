@@ -31,8 +31,8 @@ from perank.train import train
 HERE = Path(__file__).resolve().parent
 OUTPUT = HERE.parent.parent / "outputs" / "quickstart"
 SAMPLE = ["collection.limit=4000", "suite.pydocs.max_queries=400"]
-ALIGN = ["+experiment=align", "data.rows=1200", "data.text_tokens=48"]
-RANK = ["+experiment=rank", "data.rows=8000"]
+ALIGN = ["+experiment=align", "data.rows=1000", "data.text_tokens=48"]
+RANK = ["+experiment=rank", "data.rows=6000"]
 
 
 def main() -> None:
