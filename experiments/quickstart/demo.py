@@ -37,7 +37,7 @@ RANK = ["+experiment=rank", "data.rows=6000"]
 
 def main() -> None:
     """Align, rank, evaluate, report."""
-    console, began = Console(), time.perf_counter()
+    console, began = Console(width=150), time.perf_counter()
     console.rule("1. align: the projector learns to make the LLM say what a vector stands for")
     align = run("align", [*ALIGN, *SAMPLE, "evaluate=false"])
     console.rule("2. rank: adapters and projector learn to order passages by their vectors")
@@ -51,7 +51,7 @@ def main() -> None:
     figure(evaluations, HERE / "results.png")
     note = suite.note or f"all {len(suite.query_ids)} test queries"
     console.print(render_table(rows, title=f"documentation search, a sample of 4,000 passages, {note}"))
-    console.print(f"model: {OUTPUT / 'model'}   results: {HERE / 'results.csv'}   figure: {HERE / 'results.png'}")
+    console.print(f"model: {rank.paths.output}/model\nresults: {HERE / 'results.csv'}\nfigure: {HERE / 'results.png'}")
     console.print(f"{time.perf_counter() - began:.0f} seconds without installation")
 
 
@@ -59,7 +59,7 @@ def run(name: str, overrides: list[str]) -> DictConfig:
     """One stage, as `python -m perank.train <overrides>` runs it, into outputs/quickstart/<name>; its config."""
     output = OUTPUT / name
     config = composed(overrides, output)
-    Console().print("python -m perank.train", *overrides, f"hydra.run.dir={output}", style="dim")
+    Console(width=150).print("python -m perank.train", *overrides, f"hydra.run.dir={output}", style="dim")
     train(config)
     return config
 
