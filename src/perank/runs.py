@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from perank.assemble import Assembly
 from perank.errors import BadInput
 from perank.model.lora import load_trained_state
+from perank.stages.checkpoints import read_checkpoint
 
 
 def run_config(folder: str | Path) -> DictConfig:
@@ -29,16 +28,6 @@ def checkpoints(folder: str | Path) -> list[Path]:
     found = sorted((Path(folder) / "checkpoints").glob("step=*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
     last = Path(folder) / "checkpoints" / "last.ckpt"
     return [*found, *([last] if last.is_file() else [])]
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A Lightning checkpoint's content, tensors and plain types only. Raises `BadInput` for anything else."""
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the broken bytes lead it to
-        problem = f"not a readable checkpoint: {str(error).splitlines()[0][:200]}"
-        raise BadInput(problem, remedy="use an earlier checkpoint", path=path) from error
-    return content
 
 
 def assembled_at(folder: str | Path, checkpoint: str | Path) -> Assembly:

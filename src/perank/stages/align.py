@@ -6,7 +6,7 @@ from torch import Tensor
 
 from perank.model.backbone import PERank
 from perank.model.batches import AlignBatch
-from perank.model.losses import reconstruction
+from perank.model.losses import IGNORE, reconstruction
 from perank.stages.base import Stage
 from perank.stages.optimizer import AdamW
 
@@ -19,13 +19,22 @@ class AlignModule(Stage):
         model.llm.requires_grad_(False)
         model.projector.requires_grad_(True)
 
-    def on_train_start(self) -> None:
+    def set_modes(self) -> None:
         self.model.llm.eval()
         self.model.projector.train()
 
     def training_step(self, batch: AlignBatch, index: int) -> Tensor:
         with self.autocast():
             logits_BLV = self.model.token_logits(batch)
-        loss = reconstruction(logits_BLV[:, :-1], batch.targets_BL[:, 1:])
-        self.log_terms({"loss": loss}, len(batch.targets_BL))
+        targets_BT = batch.targets_BL[:, 1:]
+        loss = reconstruction(logits_BLV[:, :-1], targets_BT) * self._share((targets_BT != IGNORE).sum())
+        self.log_terms({"loss": loss}, len(targets_BT))
         return loss
+
+    def _share(self, tokens: Tensor) -> Tensor | float:
+        """This device's target tokens over their mean: gradients are averaged over devices, Eq. 3 over tokens."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        everywhere = self.all_gather(tokens.float())
+        assert isinstance(everywhere, Tensor)
+        return tokens / everywhere.mean()

@@ -1,4 +1,8 @@
-"""What both stages share: the model, its optimizer, and checkpoints that hold only what is trained."""
+"""What both stages share: the model, its optimizer, and checkpoints of what is trained and where it stood.
+
+A checkpoint holds the trained weights alone, and every device's random states: a resumed run draws the dropout masks
+that the interrupted one would have drawn.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,12 @@ from typing import Any
 import lightning
 import torch
 
+from perank.errors import BadInput
 from perank.model.backbone import PERank
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.precision import autocast_for
 from perank.stages.optimizer import AdamW
+from perank.stages.random_state import random_state, restore_random_state
 
 
 class Stage(lightning.LightningModule):
@@ -21,6 +27,11 @@ class Stage(lightning.LightningModule):
         super().__init__()
         self.model, self.optimizer_settings = model, optimizer
         self.strict_loading = False  # a checkpoint holds the trained part; on_load_checkpoint checks its keys
+        self._random_states: list[dict[str, Any]] = []
+
+    def set_modes(self) -> None:
+        """Put what trains into train mode and nothing else."""
+        raise NotImplementedError
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The frozen part's type, where it is narrower than the trained part's; the trainer's precision is outside."""
@@ -29,17 +40,48 @@ class Stage(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         return self.optimizer_settings.build(self, int(self.trainer.estimated_stepping_batches))
 
+    def on_train_start(self) -> None:
+        self.set_modes()
+        if self._random_states:
+            restore_random_state(self._random_states[self.global_rank], self.device)
+            self._random_states = []
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = trained_state(self).keys()
         # Sharded strategies gather the state themselves; whatever they hand over, the frozen part stays out.
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        checkpoint["random_states"] = _of_all_devices(random_state(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        load_trained_state(self, checkpoint["state_dict"])
+        state, trained = checkpoint["state_dict"], trained_state(self)
+        for name in trained.keys() & state.keys():
+            if state[name].shape != trained[name].shape:
+                problem = f"{list(state[name].shape)} in the checkpoint, {list(trained[name].shape)} in this model"
+                remedy = "use the encoder, backbone and LoRA settings the checkpoint was trained with"
+                raise BadInput(problem, remedy=remedy, id=name)
+            if not state[name].isfinite().all():
+                raise BadInput("weights that aren't finite", remedy="resume from an earlier checkpoint", id=name)
+        load_trained_state(self, state)
+        self._random_states = checkpoint.get("random_states", [])
 
     def log_terms(self, terms: dict[str, torch.Tensor], rows: int) -> None:
-        """Log losses by name, and how many rows all devices have trained on so far."""
+        """Log losses by name, averaged over devices, and how many rows all devices have trained on so far.
+
+        Raises `BadInput` for a loss that isn't finite, before it spoils the weights and the next checkpoint.
+        """
+        if not terms["loss"].isfinite():
+            problem = f"the loss is {float(terms['loss'])} after {self.global_step} steps"
+            raise BadInput(problem, remedy="lower optimizer.lr and resume from the last checkpoint")
         for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=rows)
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=rows, sync_dist=True)
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        self.log("rows", float(batches * rows * self.trainer.world_size), batch_size=rows)
+        self.log("rows", float(batches * rows * self.trainer.world_size), batch_size=rows, sync_dist=True)
+
+
+def _of_all_devices(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """By global rank; every device gets all of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [state]
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, state)
+    return states

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from perank.errors import BadInput
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW:
     """`lr` for the LLM (or its adapters), `projector_lr` for the projector (None: the same).
 
     `warmup_ratio` of all steps rises linearly from 0, then the rate falls along a cosine to `final_ratio` of `lr`.
+    Raises `BadInput` for rates and ratios out of range.
     """
 
     lr: float
@@ -23,6 +26,16 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_ratio: float = 0.03
     final_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        rates = {"lr": self.lr, "projector_lr": self.lr if self.projector_lr is None else self.projector_lr}
+        for name, value in rates.items():
+            if not 0 < value < math.inf:
+                raise BadInput(f"the rate is {value}", remedy="use a number above 0", id=f"optimizer.{name}")
+        shares = {"warmup_ratio": self.warmup_ratio, "final_ratio": self.final_ratio, "beta": max(self.betas)}
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise BadInput(f"the share is {value}", remedy="use a number from 0 to 1", id=f"optimizer.{name}")
 
     def build(self, module: nn.Module, total_steps: int) -> dict[str, Any]:
         """What Lightning's `configure_optimizers` returns."""
@@ -36,7 +49,9 @@ class AdamW:
             },
         ]
         optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], betas=(self.betas[0], self.betas[1]), weight_decay=self.weight_decay
+            [group for group in groups if group["params"]],
+            betas=(self.betas[0], self.betas[1]),
+            weight_decay=self.weight_decay,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

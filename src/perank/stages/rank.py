@@ -17,8 +17,11 @@ class RankModule(Stage):
     def __init__(self, model: PERank, loss: RankLoss, optimizer: AdamW) -> None:
         super().__init__(model, optimizer)
         self.loss = loss
+        head, tokens = model.llm.get_output_embeddings(), model.llm.get_input_embeddings()
+        if head is not None and head.weight is not tokens.weight:
+            head.requires_grad_(False)  # scores never pass the vocabulary head: it would wait for gradients for ever
 
-    def on_train_start(self) -> None:
+    def set_modes(self) -> None:
         self.model.train()  # Hugging Face loads in eval mode, and Lightning keeps what it finds
 
     def training_step(self, batch: RankBatch, index: int) -> Tensor:

@@ -1,0 +1,95 @@
+"""Checkpoint files that are whole or not there, and the newest of a run's.
+
+Lightning writes a checkpoint to the system's temporary folder and moves it: on another disk that is a copy, which a
+kill leaves half done. Here the temporary file lies beside its place, is synced and renamed. Files hold tensors and
+plain types, and nothing else is unpickled.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from perank.errors import BadInput
+from perank.files import atomic_write
+
+log = logging.getLogger(__name__)
+
+_KEYS = {"state_dict", "global_step", "loops", "optimizer_states", "lr_schedulers"}
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """How the trainer writes and reads checkpoints (`trainer.plugins`)."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `path`, or leave what is there untouched. Raises `BadInput` for a full disk."""
+        try:
+            with atomic_write(path, "wb") as file:
+                torch.save(checkpoint, file)
+        except BadInput as error:
+            raise _no_space(path) from error
+        except RuntimeError as error:  # torch's zip writer hides what the file said
+            if not _ran_out_of_space(error):
+                raise
+            raise _no_space(path) from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """A checkpoint's content. Raises `BadInput` where it can't be read or isn't a trainer's."""
+        return read_checkpoint(path, map_location=map_location or "cpu")
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | Path, *, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint's content: tensors and plain types only. Raises `BadInput` for anything else.
+
+    With `mmap` its tensors are read when first looked at.
+    """
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except FileNotFoundError as error:
+        raise BadInput("there is no such checkpoint", remedy="check ckpt_path", path=path) from error
+    except Exception as error:  # torch raises whatever the broken bytes lead it to
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise BadInput(f"not a readable checkpoint: {said}", remedy="use an earlier checkpoint", path=path) from error
+    if not isinstance(content, dict) or not content.keys() >= _KEYS:
+        missing = sorted(_KEYS - content.keys()) if isinstance(content, dict) else sorted(_KEYS)
+        problem = f"not a checkpoint of perank.train (missing: {', '.join(missing)})"
+        raise BadInput(problem, remedy="name a file from a run's checkpoints/", path=path)
+    return content
+
+
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """The readable checkpoint with the most steps in a run's folder, or None where there is none at all.
+
+    Raises `BadInput` where there are some and none is readable.
+    """
+    found = sorted((Path(folder) / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    steps: dict[Path, int] = {}
+    for path in found:
+        try:
+            steps[path] = int(read_checkpoint(path, mmap=True)["global_step"])
+        except BadInput as error:
+            log.warning("passed over: %s", error)
+    if found and not steps:
+        raise BadInput("none of its checkpoints can be read", remedy="start the run again", path=folder)
+    return max(steps, key=steps.__getitem__) if steps else None
+
+
+def _ran_out_of_space(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _no_space(path: Any) -> BadInput:
+    problem = "no space left on the disk for this checkpoint; the last one before it is whole"
+    return BadInput(problem, remedy="free some space, then resume with ckpt_path=<run folder>", path=path)
