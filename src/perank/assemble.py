@@ -1,34 +1,35 @@
-"""From a composed config to the objects of a run. Every `instantiate` of perank stands in this file.
+"""From a composed config to the objects of a run.
 
 Parts are made when first asked for and kept, so an entry point pays for what it uses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_class
+from omegaconf import DictConfig
 
-from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
+from perank.locks import waiting
 from perank.model.backbone import PERank
 from perank.model.hub import save_pretrained
 from perank.model.prompts import PromptBuilder
-from perank.preparation.training_rows import training_rows
-from perank.records import Collection
+from perank.paths import cache_dir
+from perank.records import Collection, Passage
 from perank.rerank.reranker import Reranker
 from perank.rerank.window import Windows
 from perank.retrieval.encoder_ranker import EncoderRanker
 from perank.retrieval.encoding import cached_store, finished_store
 from perank.retrieval.query_vectors import QueryVectors
 from perank.retrieval.store import EmbeddingStore
+from perank.settings import check, check_type, made, plain
 
 if TYPE_CHECKING:
     from perank.model.start import Sample
@@ -43,8 +44,14 @@ class Assembly:
         self.config = config
 
     def make(self, group: str, **more: Any) -> Any:
-        """Instantiate a config group. A constructor's `BadInput` comes through as itself."""
+        """Instantiate a config group."""
         return made(self.config[group], **more)
+
+    def settings(self, group: str, call: Callable[..., Any], *given: str) -> dict[str, Any]:
+        """A config group as arguments that `call` takes beside those `given`."""
+        found = plain(self.config[group])
+        check(call, found, group, given)
+        return found
 
     @cached_property
     def encoder(self) -> Any:
@@ -58,7 +65,7 @@ class Assembly:
     @cached_property
     def store(self) -> EmbeddingStore:
         """The training collection's passage vectors, encoded once."""
-        return cached_store(self.collection.name, self.collection.passages, self.encoder)
+        return self._encoded(self.collection.name, self.collection.passages)
 
     @cached_property
     def query_vectors(self) -> QueryVectors:
@@ -71,15 +78,19 @@ class Assembly:
 
     @cached_property
     def prompts(self) -> PromptBuilder:
-        return PromptBuilder(self.llm.tokenizer(), **plain(self.config.prompt))
+        return PromptBuilder(self.llm.tokenizer(), **self.settings("prompt", PromptBuilder, "tokenizer"))
 
     @cached_property
     def model(self) -> PERank:
         """The LLM with a projector started as the config says, or as `projector.path` left it."""
         from perank.model.start import started_model
 
+        check_type(self.config.residual, float, "residual")
+        given = ("llm", "prompts", "width", "residual", "sample")
         settings = plain(self.config.projector)
-        size = settings.pop("sample")
+        size = settings.pop("sample", 2048)
+        check_type(size, int, "projector.sample")
+        check(started_model, settings, "projector", given)
         return started_model(
             self.llm.load(),
             self.prompts,
@@ -92,7 +103,9 @@ class Assembly:
     @cached_property
     def data(self) -> Any:
         """The stage's LightningDataModule."""
-        return {"align": self._align_data, "rank": self._rank_data}[self.config.stage.name]()
+        from perank.training_data import data_of
+
+        return data_of(self)
 
     @cached_property
     def stage(self) -> Any:
@@ -135,18 +148,18 @@ class Assembly:
             return whole
         wanted = {passage.id: passage for found in suite.candidates() for passage in found.passages}
         if len(passages) <= 2 * len(wanted):
-            return cached_store(name, passages, self.encoder)
-        return cached_store(f"{name}-candidates", wanted, self.encoder)
+            return self._encoded(name, passages)
+        return self._encoded(f"{name}-candidates", wanted)
 
     def reranker(self, model: PERank, prompts: PromptBuilder, suite: Suite) -> Reranker:
         """PE-Rank over a suite's candidates, as `window` and `decoding` say."""
-        window = self.config.window
+        window = self.settings("window", _windows)
         return Reranker(
             model,
             prompts,
             self.encoder,
-            windows=Windows(window.window, window.step),
-            cutoff=window.cutoff,
+            windows=_windows(**window),
+            cutoff=window["cutoff"],
             decoder=self.config.decoding.name,
             store=self.candidate_store(suite),
         )
@@ -160,23 +173,27 @@ class Assembly:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as it stands, for `Reranker.from_pretrained`."""
-        window = self.config.window
+        window = self.settings("window", _windows)
         return save_pretrained(
             folder,
             self.model,
             llm=self.llm,
             prompts=self.prompts,
             encoder=self.encoder,
-            window=window.window,
-            step=window.step,
+            window=window["window"],
+            step=window["step"],
         )
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Finish the W&B run, if there is one: a sweep would write all its jobs into the first."""
         if self.config.logger.get("wandb"):
             import wandb
 
-            wandb.finish()
+            wandb.finish(exit_code=int(failed))
+
+    def _encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:
+        with waiting(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices of the run want the same store
+            return cached_store(name, passages, self.encoder)
 
     def _sample(self, size: int) -> Sample:
         """The first passages and queries with their vectors, to start a model from."""
@@ -193,52 +210,6 @@ class Assembly:
             vectors_QE=torch.from_numpy(self.query_vectors.get(queries)),
         )
 
-    def _align_data(self) -> Any:
-        from perank.data.align import AlignData
 
-        settings = plain(self.config.data)
-        passages = list(self.collection.passages.values())[: settings.pop("rows")]
-        return AlignData(passages, self.store, self.prompts, seed=self.config.seed, **settings)
-
-    def _rank_data(self) -> Any:
-        from perank.data.rank import RankData
-
-        settings = plain(self.config.data)
-        rows = training_rows(
-            self.collection,
-            self.make("first_stage"),
-            self.store,
-            self.query_vectors,
-            teacher_run=self.config.teacher.get("path"),
-            seed=self.config.seed,
-            **{key: settings.pop(key) for key in ("rows", "rows_path", "candidates", "pools", "pool_depth")},
-        )
-        wants_texts = self.config.loss.content > 0 or self.config.loss.alpha > 0
-        wants_query = self.config.prompt.query_slot or self.config.residual
-        return RankData(
-            rows,
-            self.store,
-            self.prompts,
-            text_of=self.collection.passages if wants_texts else None,
-            query_vectors=self.query_vectors if wants_query else None,
-            seed=self.config.seed,
-            **settings,
-        )
-
-
-def made(settings: Any, **more: Any) -> Any:
-    """`instantiate` to plain containers; a constructor's `BadInput` comes through as itself."""
-    try:
-        return instantiate(settings, **more, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, BadInput):
-            raise error.__cause__ from error
-        raise
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """A config group as a dict of plain values."""
-    content = OmegaConf.to_container(settings, resolve=True)
-    if not isinstance(content, dict):
-        raise TypeError(f"expected a config group, found {content!r}")
-    return {str(key): value for key, value in content.items()}
+def _windows(window: int = 20, step: int = 10, cutoff: int | None = None) -> Windows:
+    return Windows(window, step)

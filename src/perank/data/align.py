@@ -32,6 +32,7 @@ class AlignData(StreamModule):
     """Passages -> (vector, instruction, text). The instruction changes with the position in the stream.
 
     Answers longer than `text_tokens` are cut: the vector saw the beginning too. `instructions` default to Table 7.
+    Passages without a text are left out and counted in `dropped`.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class AlignData(StreamModule):
         super().__init__(batch_size=batch_size, epochs=epochs, seed=seed, num_workers=num_workers)
         self.vectors, self.prompts, self.text_tokens = vectors, prompts, text_tokens
         self.instructions = tuple(instructions)
+        if text_tokens < 1:
+            raise BadInput(f"{text_tokens} tokens of a text", remedy="use 1 or more", id="data.text_tokens")
         self.kept = [passage for passage in passages if passage.contents.strip()]
         self.dropped = len(passages) - len(self.kept)
         if not self.kept:

@@ -32,8 +32,8 @@ class RankData(StreamModule):
     """Rows -> shuffled prompts -> batches.
 
     `steps` trains the first K ranks only (None: all). `text_of` (passages by id) is needed for prompts with texts,
-    `query_vectors` (by query id) for the extensions that show the LLM the query's vector. Rows whose prompt would
-    exceed the prompt builder's `max_length` are left out and counted in `dropped`.
+    `query_vectors` (by query id) for the extensions that show the LLM the query's vector. Rows of one passage, and rows
+    whose prompt would exceed the prompt builder's `max_length`, are left out and counted in `dropped`.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class RankData(StreamModule):
         super().__init__(batch_size=batch_size, epochs=epochs, seed=seed, num_workers=num_workers)
         self.vectors, self.prompts, self.text_of, self.query_vectors = vectors, prompts, text_of, query_vectors
         self.steps, self.shuffle = steps, shuffle
+        if steps is not None and steps < 1:
+            raise BadInput(f"{steps} ranks can't be trained", remedy="use 1 or more, or null for all", id="data.steps")
         self.kept = [row for row in rows if self._fits(row)]
         self.dropped = len(rows) - len(self.kept)
         if not self.kept:

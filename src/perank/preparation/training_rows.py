@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from perank.data.rows import RankRow, read_rows, write_rows
 from perank.errors import BadInput
+from perank.files import json_lines, sha256
 from perank.paths import cache_dir
 from perank.preparation.build import build_rows
 from perank.preparation.pools import LogUniform, Pool, TopK
@@ -37,21 +39,40 @@ def training_rows(
 ) -> list[RankRow]:
     """At most `rows` rows of `rows_path`, or as many drawn from `pools` ("first_stage", "dense", "log_uniform").
 
-    Drawn rows are kept in the cache under a fingerprint of everything they depend on.
+    Drawn rows are kept in the cache under a fingerprint of everything they depend on. Raises `BadInput` for rows that
+    name a passage without a vector, for an unknown pool, and where no rows can be drawn.
     """
+    if not pools:
+        raise BadInput("there are no pools to draw from", remedy="choose first_stage, dense or log_uniform", id="pools")
     if rows_path is not None:
-        return read_rows(rows_path)[:rows]
-    settings = [rows, candidates, list(pools), pool_depth, str(teacher_run), seed, _digest(collection)]
-    key = hashlib.sha256(json.dumps([*settings, _settings(first_stage), dict(store.identity)]).encode()).hexdigest()[
-        :16
-    ]
+        return _known(read_rows(rows_path)[:rows], store, Path(rows_path))
+    settings = [rows, candidates, list(pools), pool_depth, seed, _digest(collection), _store_digest(store)]
+    settings += [_settings(first_stage), _file_digest(teacher_run) if teacher_run else ""]
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir() / "rows" / f"{collection.name}-{key}.jsonl"
     if not path.is_file():
         teacher: Teacher = RunTeacher(read_run(teacher_run)) if teacher_run else EncoderTeacher(query_vectors, store)
         dense = Dense(query_vectors.encoder, store)
         drawn = [_pool(name, collection, first_stage, dense, candidates, pool_depth) for name in pools]
-        write_rows(path, build_rows(collection.queries, collection.qrels, drawn, teacher, count=rows, seed=seed))
+        made = list(build_rows(collection.queries, collection.qrels, drawn, teacher, count=rows, seed=seed))
+        if not made:
+            problem = f"no rows can be drawn from the {len(collection.queries)} queries by {', '.join(pools)}"
+            raise BadInput(problem, remedy="check that the queries belong to the passages", id=collection.name)
+        write_rows(path, made)
     return read_rows(path)
+
+
+def _known(rows: list[RankRow], store: EmbeddingStore, path: Path) -> list[RankRow]:
+    """The rows, if the store has a vector for every passage in them."""
+    ids = list({id for row in rows for id in row.passage_ids})
+    for start in range(0, len(ids), 65_536):
+        found = store.rows(ids[start : start + 65_536]) >= 0
+        if not found.all():
+            unknown = ids[start + int(found.argmin())]
+            line = next(number for number, row in json_lines(path) if unknown in row["passages"])
+            remedy = "name the collection that the rows were made from"
+            raise BadInput("the collection has no such passage", remedy=remedy, path=path, line=line, id=unknown)
+    return rows
 
 
 def _pool(name: str, collection: Collection, first_stage: FirstStage, dense: Dense, n: int, depth: int) -> Pool:
@@ -64,12 +85,31 @@ def _pool(name: str, collection: Collection, first_stage: FirstStage, dense: Den
     return LogUniform(dense.search(collection, depth=depth), n)
 
 
-def _settings(thing: object) -> dict[str, str]:
-    """A retriever's plain settings, for a fingerprint."""
-    plain = (str, int, float, bool)
-    return {key: str(value) for key, value in sorted(vars(thing).items()) if isinstance(value, plain)}
+def _settings(thing: object) -> dict[str, Any]:
+    """A retriever's plain settings, for a fingerprint; parts of it that have settings of their own come along."""
+    known: dict[str, Any] = {"class": type(thing).__qualname__}
+    for name, value in sorted(vars(thing).items()):
+        if isinstance(value, str | int | float | bool):
+            known[name] = value
+        elif hasattr(value, "identity"):
+            known[name] = dict(value.identity)
+    return known
 
 
 def _digest(collection: Collection) -> str:
-    parts = [f"{query.id}\t{query.text}" for query in collection.queries.values()]
-    return hashlib.sha256("\n".join([collection.name, *parts]).encode()).hexdigest()
+    """Of what rows take from a collection beside its passages' vectors."""
+    asked = [[query.id, query.text] for query in collection.queries.values()]
+    judged = {query: sorted(grades.items()) for query, grades in collection.qrels.items()}
+    return hashlib.sha256(json.dumps([collection.name, asked, judged], sort_keys=True).encode()).hexdigest()
+
+
+def _store_digest(store: EmbeddingStore) -> list[Any]:
+    """The encoder, and the ids and texts it encoded."""
+    return [dict(store.identity), [shard.texts for shard in store.manifest.shards]]
+
+
+def _file_digest(path: str | Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise BadInput(f"can't be read: {error.strerror}", remedy="check teacher.path", path=path) from error

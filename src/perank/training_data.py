@@ -1,0 +1,80 @@
+"""The rows a stage trains on, from config groups to its LightningDataModule."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from perank.errors import BadInput
+from perank.preparation.training_rows import training_rows
+from perank.settings import check, check_keys, check_type, plain
+
+if TYPE_CHECKING:
+    from perank.assemble import Assembly
+
+log = logging.getLogger(__name__)
+
+_DRAWING = ("rows", "rows_path", "candidates", "pools", "pool_depth")  # settings of `data` that say which rows
+_PARTS = ("collection", "first_stage", "store", "query_vectors", "teacher_run", "seed")
+
+
+def data_of(parts: Assembly) -> Any:
+    """The data module of the configured stage. Raises `BadInput` for a stage, settings or rows it can't use."""
+    makers = {"align": _align_data, "rank": _rank_data}
+    name = parts.config.stage.name
+    check_keys([name], makers, "stage")
+    data = makers[name](parts)
+    if data.dropped:
+        log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, data.dropped + data.rows)
+    return data
+
+
+def _align_data(parts: Assembly) -> Any:
+    from perank.data.align import AlignData
+
+    settings = plain(parts.config.data)
+    rows = settings.pop("rows", None)
+    check_type(rows, int | None, "data.rows")
+    if rows is not None and rows < 1:
+        raise BadInput(f"{rows} texts to align on", remedy="use 1 or more, or null for all", id="data.rows")
+    check(AlignData, settings, "data", ("passages", "vectors", "prompts", "seed", "instructions"))
+    passages = list(parts.collection.passages.values())[:rows]
+    return AlignData(passages, parts.store, parts.prompts, seed=parts.config.seed, **settings)
+
+
+def _rank_data(parts: Assembly) -> Any:
+    from perank.data.rank import RankData
+
+    settings = plain(parts.config.data)
+    drawing = {key: settings.pop(key) for key in _DRAWING if key in settings}
+    check(training_rows, drawing, "data", _PARTS)
+    check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed", "shuffle"))
+    rows = training_rows(
+        parts.collection,
+        parts.make("first_stage"),
+        parts.store,
+        parts.query_vectors,
+        teacher_run=_teacher_run(**parts.settings("teacher", _teacher_run)),
+        seed=parts.config.seed,
+        **drawing,
+    )
+    wants_texts = parts.make("loss").needs_content
+    wants_query = parts.config.prompt.query_slot or parts.config.residual
+    return RankData(
+        rows,
+        parts.store,
+        parts.prompts,
+        text_of=parts.collection.passages if wants_texts else None,
+        query_vectors=parts.query_vectors if wants_query else None,
+        seed=parts.config.seed,
+        **settings,
+    )
+
+
+def _teacher_run(kind: str, path: str | None = None) -> str | None:
+    """The run that orders candidates, or None: the encoder does."""
+    if kind not in ("encoder", "run") or (kind == "run") != (path is not None):
+        raise BadInput(
+            f"no teacher of kind {kind!r} with path {path!r}", remedy="choose teacher=encoder or teacher=run"
+        )
+    return path
