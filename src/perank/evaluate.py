@@ -8,27 +8,41 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig
 
-from perank.assemble import Assembly, plain
+from perank.assemble import Assembly
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.paths import CONF_DIR
+from perank.jobs import run
+from perank.settings import check_type, plain
 from perank.sources.trec import read_run
+
+if TYPE_CHECKING:
+    from perank.model.hub import Pretrained
 
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
     """Every system on every suite: the first stage, the encoder, the model, the run files."""
+    for key, kind in {"model": str | None, "encoder_alone": bool, "batch_size": int}.items():
+        check_type(config[key], kind, key)
     parts = Assembly(config)
     output = Path(config.paths.output)
+    model = _model(config.model)
+    if model is not None:
+        parts.encoder = model.encoder  # the vectors it was trained on, whatever the config says
+    runs = {path.stem: read_run(path) for path in _run_files(config.run)}
     rows: list[ResultRow] = []
     for suite in parts.suites:
-        baselines, systems = _baselines(parts, suite), _systems(parts, suite)
+        baselines = _baselines(parts, suite)
+        systems = [evaluate_run(run, suite, system=name) for name, run in runs.items()]
+        if model is not None:
+            ranker = parts.reranker(model.model, model.prompts, suite)
+            systems.append(evaluate_ranker(ranker, suite, system="PE-Rank", batch_size=config.batch_size))
         for evaluation in [*baselines, *systems]:
             evaluation.save(output, against=baselines)
             rows += rows_from(evaluation, against=baselines, **plain(config.labels))
@@ -37,24 +51,15 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
 
 
 def _baselines(parts: Assembly, suite: Suite) -> list[Evaluation]:
-    first, *encoder = parts.baselines(suite) if parts.config.encoder_alone else (_first_stage(suite),)
-    return [first, *encoder]
+    if parts.config.encoder_alone:
+        return list(parts.baselines(suite))
+    return [evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)]
 
 
-def _first_stage(suite: Suite) -> Evaluation:
-    return evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)
-
-
-def _systems(parts: Assembly, suite: Suite) -> list[Evaluation]:
+def _model(name: str | None) -> Pretrained | None:
     from perank.model.hub import from_pretrained
 
-    systems = [evaluate_run(read_run(path), suite, system=path.stem) for path in _run_files(parts.config.run)]
-    if parts.config.model is not None:
-        found = from_pretrained(None if parts.config.model == "box" else parts.config.model)
-        parts.encoder = found.encoder  # the vectors this model was trained on
-        ranker = parts.reranker(found.model, found.prompts, suite)
-        systems.append(evaluate_ranker(ranker, suite, system="PE-Rank", batch_size=parts.config.batch_size))
-    return systems
+    return None if name is None else from_pretrained(None if name == "box" else name)
 
 
 def _run_files(named: object) -> list[Path]:
@@ -70,9 +75,12 @@ def _run_files(named: object) -> list[Path]:
 
 
 @exits_cleanly
-@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="evaluate")
-def main(config: DictConfig) -> None:
+def main() -> None:
     """The command line."""
+    run("evaluate", _report)
+
+
+def _report(config: DictConfig) -> None:
     from rich.console import Console
 
     from perank.evaluation.tables import render_table

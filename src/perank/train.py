@@ -1,47 +1,126 @@
 """Train one stage: `python -m perank.train +experiment=align`, then `+experiment=rank projector.path=...`.
 
 Leaves in the output folder: checkpoints/, projector.safetensors, model/ (stage 2: what `Reranker.from_pretrained`
-reads), and metrics.json with per-query scores and runs for every suite.
+reads), and metrics.json with per-query scores and runs for every suite. What was interrupted goes on with the same
+command and `ckpt_path=<run folder>`; with hydra.run.dir=<run folder> too it goes on in the same place.
 """
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
+from typing import Any
 
-import hydra
 from omegaconf import DictConfig
 
-from perank.errors import exits_cleanly
-from perank.paths import CONF_DIR
+from perank.errors import BadInput, exits_cleanly
+from perank.jobs import run
+from perank.settings import check_type
+
+log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Seed, assemble, fit, save, evaluate. Returns NDCG@10 by suite, for sweeps."""
+    """Seed, assemble, fit, save, evaluate. Returns NDCG@10 by suite.
+
+    Raises `BadInput` for whatever config, data and checkpoint are to blame for.
+    """
     from lightning import seed_everything
 
     from perank.assemble import Assembly
-    from perank.model.start import save_projector
 
+    _check(config)
     seed_everything(config.seed, workers=True, verbose=False)
     parts = Assembly(config)
-    output = Path(config.paths.output)
     try:
-        parts.trainer.fit(parts.stage, datamodule=parts.data, ckpt_path=config.ckpt_path, weights_only=True)
+        _fit(parts)
         if parts.trainer.is_global_zero:
-            save_projector(parts.model.projector, output / "projector.safetensors")
-            parts.save(output / "model")
-    finally:
-        parts.close()
+            _save(parts)
+    except BaseException:
+        parts.close(failed=True)
+        raise
+    parts.close()
     if not config.evaluate:
         return {}
     return {result.suite: result.means["ndcg@10"] for result in parts.evaluation.results}
 
 
+def _check(config: DictConfig) -> None:
+    for key, kind in {"seed": int, "evaluate": bool, "evaluate_every": int | None, "ckpt_path": str | None}.items():
+        check_type(config[key], kind, key)
+    if not 0 <= config.seed < 2**32:
+        raise BadInput(f"the seed is {config.seed}", remedy="choose one from 0 to 4294967295", id="seed")
+
+
+def _fit(parts: Any) -> None:
+    """Train from the start or from a checkpoint; a finished run that is resumed is only evaluated again."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    output = Path(parts.config.paths.output)
+    checkpoint = resumed_from(parts.config.ckpt_path, output)
+    _keep(output / "metrics.csv")
+    try:
+        with warnings.catch_warnings():
+            for message in _EXPECTED:
+                warnings.filterwarnings("ignore", message)
+            parts.trainer.fit(parts.stage, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
+    if parts.config.evaluate and not parts.evaluation.results:
+        parts.evaluation.finish(parts.trainer)
+
+
+def _save(parts: Any) -> None:
+    from perank.model.start import save_projector
+
+    output = Path(parts.config.paths.output)
+    save_projector(parts.model.projector, output / "projector.safetensors")
+    parts.save(output / "model")
+
+
+def resumed_from(path: str | None, output: Path) -> Path | None:
+    """The checkpoint that `ckpt_path` names: a file, or the newest readable one of a run's folder.
+
+    The run's own folder may be empty still, so that one command starts a run and takes it up again.
+    Raises `BadInput` for a path that isn't there and a folder of another run without checkpoints.
+    """
+    if path is None or not Path(path).is_dir():
+        return None if path is None else Path(path)
+    from perank.stages.checkpoints import newest_checkpoint
+
+    found = newest_checkpoint(path)
+    if found is None and Path(path).resolve() != output.resolve():
+        raise BadInput("there is no checkpoint in this folder", remedy="name a run's output folder", path=path)
+    log.info("resuming from %s", found) if found else log.info("no checkpoint in %s yet: starting", path)
+    return found
+
+
+def _keep(metrics: Path) -> None:
+    """Put a log that an interrupted run left out of the way: the CSV logger would delete it."""
+    if metrics.is_file():
+        taken = len(list(metrics.parent.glob("metrics.*.csv")))
+        metrics.rename(metrics.with_name(f"metrics.{taken + 1}.csv"))
+
+
+# What Lightning warns of here is as it should be.
+_EXPECTED = (
+    ".*in eval mode at the start of training.*",  # the frozen part; stages set the modes of the others
+    ".*your dataloader is not resumable.*",  # `perank.data.stream` resumes it
+    ".*Previous log files in this directory will be deleted.*",  # there are none any more
+    ".*Checkpoint directory .* exists and is not empty.*",  # a run that is resumed where it was
+)
+
+
 @exits_cleanly
-@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
-def main(config: DictConfig) -> None:
-    """The command line."""
-    train(config)
+def main() -> None:
+    """The command line; a sweep gets the mean NDCG@10 of a job's suites."""
+    run("train", _objective)
+
+
+def _objective(config: DictConfig) -> float | None:
+    scores = train(config).values()
+    return sum(scores) / len(scores) if scores else None
 
 
 if __name__ == "__main__":

@@ -45,13 +45,25 @@ class RankingEvaluation(lightning.Callback):
         self.output, self.system = Path(output), system
         self.every_n_steps, self.batch_size = every_n_steps, batch_size
         self.results: list[Evaluation] = []
+        self._measured_at = 0
+
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        """Read the suites and encode their candidates now: what is wrong with them shows before training, not after."""
+        for suite in self.suites:
+            self.ranker_for(suite)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        due = self.every_n_steps and trainer.global_step and trainer.global_step % self.every_n_steps == 0
+        step = trainer.global_step  # the same for several batches where gradients are accumulated
+        due = self.every_n_steps and step % self.every_n_steps == 0 and step > self._measured_at
         if due and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch is False:
+            self._measured_at = step
             self._measure(trainer)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.finish(trainer)
+
+    def finish(self, trainer: Any) -> None:
+        """Measure, and write metrics.json and its like."""
         self.results = self._measure(trainer)
         if trainer.is_global_zero:
             for suite, evaluation in zip(self.suites, self.results, strict=True):

@@ -1,0 +1,113 @@
+"""How entry points run under Hydra: what can't be composed is `BadInput`, and a sweep goes on after a failed job.
+
+Hydra itself ends every error with exit code 1. Here errors leave it as they are, so that bad input ends with exit
+code 2 and bugs keep their traceback. A job that fails leaves failed.json in its folder; the sweep's other jobs run, and
+what failed is said again at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from perank.errors import BadInput
+from perank.files import write_json
+from perank.paths import CONF_DIR
+from perank.settings import check_keys
+
+FAILED = "failed.json"
+
+
+def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose `config_name` with the command line and run `task`: once, or for every job of a sweep.
+
+    Raises `BadInput` for a config that doesn't compose, has keys that nothing reads, or asks for what can't be had;
+    after a sweep, for its failed jobs (or the first error that isn't `BadInput`).
+    """
+    failed: dict[str, Exception] = {}
+
+    def job(config: DictConfig) -> Any:
+        folder = Path(config.paths.output)
+        (folder / FAILED).unlink(missing_ok=True)
+        try:
+            with bad_input():
+                check_keys([str(key) for key in config], _known(config_name), "")
+                return task(config)
+        except Exception as error:
+            _note(folder, error)
+            if HydraConfig.get().mode is not RunMode.MULTIRUN:
+                raise
+            sys.stderr.write(f"perank: job {folder} failed, the sweep goes on: {error}\n")
+            failed[str(folder)] = error
+            return math.nan  # what a sweeper that optimises takes for a failed trial
+
+    with bad_input(), _errors_come_out():
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
+    for error in failed.values():
+        if not isinstance(error, BadInput):
+            raise error
+    if failed:
+        problem = f"{len(failed)} of the sweep's jobs failed: {', '.join(failed)}"
+        raise BadInput(problem, remedy=f"see {FAILED} in their folders; the other jobs are whole")
+
+
+@contextmanager
+def bad_input() -> Iterator[None]:
+    """Around composing and running: errors that only the config or the disk can be blamed for become `BadInput`."""
+    try:
+        yield
+    except InstantiationException:
+        raise  # `perank.assemble.made` knows which of them are the config's fault
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        parts = [str(error).partition("Config search path")[0]]
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            parts.append(str(error.__cause__))
+        said = " ".join(" ".join(parts).split())
+        raise BadInput(said, remedy="see the composed config with --cfg job") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        remedy = "free some space, then resume with ckpt_path"
+        raise BadInput("no space left on the disk", remedy=remedy, path=error.filename) from error
+
+
+@cache
+def _known(config_name: str) -> frozenset[str]:
+    """The keys and groups of a config file: what the code reads."""
+    content = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{config_name}.yaml"))
+    assert isinstance(content, dict)
+    groups = [str(key) for entry in content.pop("defaults") if isinstance(entry, dict) for key in entry]
+    return frozenset([*map(str, content), *groups])
+
+
+@contextmanager
+def _errors_come_out() -> Iterator[None]:
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _note(folder: Path, error: Exception) -> None:
+    trace = "" if isinstance(error, BadInput) else "".join(traceback.format_exception(error))
+    with suppress(OSError, BadInput):  # the disk may be what failed
+        write_json(folder / FAILED, {"error": type(error).__name__, "message": str(error), "traceback": trace})
