@@ -43,11 +43,9 @@ types: setup  ## static types
 	$(PY) -m mypy
 
 bench: setup  ## speed, as ratios within one run
-	$(PIP) --quiet -c $(CONSTRAINTS) -e ".[bench]"
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(PY) $$script $(ARGS); done
 
 lock: setup  ## write constraints.txt from what is installed in the virtual environment
-	$(PIP) --quiet -c $(CONSTRAINTS) -e ".[bench]"
 	$(PY) .ci/lock.py > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 	@touch $(STAMP)
