@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 
 import tiny
 from perank.decoding.constrained import Constrained
-from perank.decoding.drafts import Draft, agreement, redraft
 from perank.decoding.speculative import Speculative
 from perank.errors import BadInput
 from perank.model.backbone import PERank
 
 DECODERS = {
-    "plain": Speculative(),
-    "prior: prompt": Speculative(prior="prompt"),
-    "prior: similarity": Speculative(prior="similarity"),
-    "short": Speculative(longest=3),
+    "as fast as it can": Speculative(),
+    "one token a forward": Speculative(nodes=1),
+    "a few tokens": Speculative(nodes=5),
+    "wide trees": Speculative(nodes=40),
 }
 
 
@@ -37,9 +36,8 @@ def test_it_decides_as_algorithm_1_does(name: str, models: list[PERank]) -> None
         windows = tiny.windows(sizes, seed=draw.randrange(1000))
         depth = draw.choice([None, 10, [draw.randint(0, 45) for _ in sizes]])
         model = draw.choice(models)
-        query_BE = tiny.unit_vectors(batch, 8, seed=batch, dtype=torch.float64)
         plain = Constrained().decode(model, *windows, depth=depth)
-        fast = DECODERS[name].decode(model, *windows, depth=depth, query_BE=query_BE)
+        fast = DECODERS[name].decode(model, *windows, depth=depth)
         assert fast.orders == plain.orders
         assert fast.tokens_generated == plain.tokens_generated
         assert all(f <= p for f, p in zip(fast.forwards, plain.forwards, strict=True))
@@ -52,23 +50,18 @@ def test_it_decides_as_algorithm_1_does(name: str, models: list[PERank]) -> None
 def test_company_changes_neither_ranking_nor_bill(
     models: list[PERank], sizes: list[int], seed: int, depth: int
 ) -> None:
-    together = Speculative().decode(models[0], *tiny.windows([*sizes, 13], seed=seed), depth=depth)
+    together = Speculative(nodes=7).decode(models[0], *tiny.windows([*sizes, 13], seed=seed), depth=depth)
     for b, n in enumerate(sizes):
         if n:
-            one = Speculative().decode(models[0], *tiny.windows([n], seed=seed), depth=depth)
+            one = Speculative(nodes=7).decode(models[0], *tiny.windows([n], seed=seed), depth=depth)
             assert one.orders[0] == together.orders[b]
             assert (one.forwards[0], one.tokens_processed[0]) == (together.forwards[b], together.tokens_processed[b])
 
 
-def test_a_draft_that_holds_takes_two_forwards_and_one_in_the_prefill_takes_one() -> None:
-    model = tiny.tiny_model()
-    model.score_scale.zero_()  # all scores tie, so greedy decoding keeps the prompt's order
-    prompts, vectors_BNE, candidates_BN = tiny.windows([6])
-    length = int(prompts.length_B[0])
-    drafted = Speculative().decode(model, prompts, vectors_BNE, candidates_BN)
-    assert (drafted.orders, drafted.forwards, drafted.tokens_processed) == ([tuple(range(6))], [2], [length + 4])
-    inside = Speculative(prior="prompt").decode(model, prompts, vectors_BNE, candidates_BN)
-    assert (inside.orders, inside.forwards, inside.tokens_processed) == ([tuple(range(6))], [1], [length + 4])
+def test_a_tree_of_one_token_is_algorithm_1(models: list[PERank]) -> None:
+    windows = tiny.windows([12, 5])
+    plain, fast = Constrained().decode(models[1], *windows), Speculative(nodes=1).decode(models[1], *windows)
+    assert (fast.forwards, fast.tokens_processed) == (plain.forwards, plain.tokens_processed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -83,33 +76,6 @@ def test_narrow_arithmetic_only_decides_otherwise_where_the_margin_is_small(dtyp
                 assert margins[differing[0]] < max(margins) * (1e-4 if dtype == torch.float32 else 0.1)
 
 
-def test_agreement_is_the_longest_prefix_that_greedy_decoding_takes() -> None:
-    # Candidate 3 is gone. Step 0 prefers 1, step 1 (behind 1) 0, step 2 (behind 1 and 0) prefers 4 to the drafted 2.
-    scores_BKN = torch.tensor([[[1.0, 5, 0, 9, 2], [4, 8, 1, 9, 2], [7, 8, 1, 9, 3.5], [0, 0, 0, 0, 0]]])
-    draft = Draft(torch.tensor([[1, 0, 2]]), torch.tensor([3]), 3)
-    accepted_B, margin_BK = agreement(scores_BKN, draft, torch.tensor([[True, True, True, False, True]]))
-    assert accepted_B.tolist() == [2]
-    assert margin_BK[0, :3].tolist() == [3.0, 2.0, 2.5]
-
-
-def test_agreement_stops_where_a_rows_own_draft_ends() -> None:
-    scores_BKN = torch.tensor([[[3.0, 2, 1], [3, 2, 1], [3, 2, 1]]])
-    draft = Draft(torch.tensor([[0, 1]]), torch.tensor([1]), 2)
-    accepted_B, _ = agreement(scores_BKN, draft, torch.ones(1, 3, dtype=torch.bool))
-    assert accepted_B.tolist() == [1]
-
-
-def test_a_new_draft_follows_the_old_scores_of_the_same_ranks() -> None:
-    # One rank of the old draft held. Its correction is 2, by step 1; rank 2 follows step 2, which prefers 3 to 1.
-    scores_BKN = torch.tensor([[[9.0, 0, 0, 0], [0, 5, 6, 1], [0, 2, 8, 3], [0, 1, 1, 1]]])
-    old = Draft(torch.tensor([[0, 1, 2]]), torch.tensor([3]), 3)
-    open_BN = torch.tensor([[False, True, True, True]])
-    new = redraft(scores_BKN, old, torch.tensor([1]), open_BN, [2])
-    assert new.fed.tolist() == [[2, 3]]
-
-
-def test_unknown_drafts_are_refused() -> None:
-    with pytest.raises(BadInput, match="prior"):
-        Speculative(prior="luck")
+def test_drafts_of_nothing_are_refused() -> None:
     with pytest.raises(BadInput, match="drafts of 0"):
-        Speculative(longest=0)
+        Speculative(nodes=0)

@@ -59,6 +59,7 @@ def test_the_task_is_learned_and_decoded_perfectly(learned: tuple[PERank, float]
 
 def test_a_sure_model_is_decoded_in_two_forwards(learned: tuple[PERank, float]) -> None:
     batch = rows(64, 8, torch.Generator().manual_seed(2))
-    decoded = Speculative().decode(learned[0], batch.prompt, batch.vectors_BNE, batch.candidates_BN)
+    decoded = Speculative(nodes=7).decode(learned[0], batch.prompt, batch.vectors_BNE, batch.candidates_BN)
     assert torch.equal(torch.tensor(decoded.orders), batch.order_BK)
     assert decoded.forwards == [2] * 64
+    assert decoded.tokens_processed == [length + 7 for length in batch.prompt.length_B.tolist()]

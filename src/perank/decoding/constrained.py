@@ -39,7 +39,7 @@ class Constrained:
         margin_BN = torch.full(order_BN.shape, torch.inf, device=order_BN.device)
         if any(steps):
             reader = Reader(model, prompts, vectors_BNE, query_BE, ranks=max(steps) - 1)
-            scores_BN = reader.read()[:, 0]
+            scores_BN = reader.read()
             prefilled = clock.lap()
             steps_B1 = torch.tensor(steps, device=order_BN.device)[:, None]
             for step in range(max(steps)):
@@ -48,8 +48,7 @@ class Constrained:
                 order_BN[:, step:] = torch.where(step < steps_B1, ranked_BN, order_BN[:, step:])
                 open_BN.scatter_(1, ranked_BN[:, :1], False)
                 if step + 1 < max(steps):
-                    at_B1 = torch.full_like(steps_B1, step)
-                    scores_BN = reader.feed(ranked_BN[:, :1], at_B1, reach=step + 1)[:, 0]
+                    scores_BN = reader.feed(ranked_BN[:, 0])
             reader.check()
         return Decoded(
             orders=[tuple(row[:n]) for row, n in zip(order_BN.tolist(), counts, strict=True)],

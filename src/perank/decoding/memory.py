@@ -1,8 +1,9 @@
 """The keys and values of a batch of sequences that grow by different amounts and may take tokens back.
 
 Entry m of a row is its m-th token, whatever the rows beside it hold: a row's padding and its rejected drafts are
-overwritten by the next tokens that belong there. So there are no holes, `entry <= position` is the whole attention
-mask, and the tensors keep their shape. The last entry is never read; it takes the padding of uneven appends.
+overwritten by the next tokens that belong there. So there are no holes, and the tensors keep their shape. Drafts
+stand behind the last accepted token until they are moved to where they belong. The last entry is never read; it
+takes the padding of uneven appends.
 """
 
 from __future__ import annotations
@@ -18,35 +19,44 @@ from perank.model.backbone import PERank
 
 
 class Memory:
-    """`read` the prompts once, then `append` vectors at any positions; both return the last hidden states.
+    """`read` the prompts once, then `append` vectors; both return the last hidden states.
 
-    `room` is the most tokens a row will hold. Raises `BadInput` for an LLM whose layers see less than `room` tokens,
-    carry a recurrent state, or run an attention that takes no mask.
+    A row's sequence has at most `tokens` tokens; `drafts` more entries take what may be rejected. Raises `BadInput`
+    for an LLM whose layers see less than `tokens`, carry a recurrent state, or run an attention that takes no mask.
     """
 
-    def __init__(self, model: PERank, room: int) -> None:
-        _check(model.llm, room)
-        self.model, self.room = model, room
-        self.cache = _RowCache(model.decoder.config.num_hidden_layers, room + 1)
+    def __init__(self, model: PERank, tokens: int, drafts: int = 0) -> None:
+        _check(model.llm, tokens)
+        self.model = model
+        self.cache = _RowCache(model.decoder.config.num_hidden_layers, tokens + drafts + 1)
 
     def read(self, embedded_BLD: Tensor) -> Tensor:
         """hidden_BLD of right-padded sequences; with causal attention their padding needs no mask."""
-        self.cache.positions_BK, self.cache.reach = None, embedded_BLD.shape[1]
+        self.cache.entry_BK, self.cache.reach = None, embedded_BLD.shape[1]
         return self.model.decoder(
             inputs_embeds=embedded_BLD, past_key_values=self.cache, use_cache=True
         ).last_hidden_state
 
-    def append(self, fed_BKD: Tensor, at_BK: Tensor, reach: int) -> Tensor:
-        """hidden_BKD of vectors put at positions `at_BK`, of which `reach` is an upper bound; -1 marks padding."""
-        self.cache.positions_BK, self.cache.reach = torch.where(at_BK < 0, self.room, at_BK), reach
-        seen_BKM = torch.arange(reach, device=at_BK.device) <= at_BK.clamp(min=0)[..., None]
+    def append(self, fed_BKD: Tensor, entry_BK: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
+        """hidden_BKD of vectors written to `entry_BK` (-1: padding) that stand at `position_BK` of their sequence.
+
+        seen_BKM says which of the first M entries each of them sees.
+        """
+        self.cache.entry_BK, self.cache.reach = entry_BK, seen_BKM.shape[2]
         return self.model.decoder(
             inputs_embeds=fed_BKD,
             attention_mask=_as_mask(seen_BKM[:, None], self.model.decoder.config, fed_BKD.dtype),
-            position_ids=at_BK.clamp(min=0),
+            position_ids=position_BK,
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
+
+    def move(self, from_BK: Tensor, to_BK: Tensor) -> None:
+        """Copy entries from their old places to new ones; -1 on both sides is padding."""
+        rows_B1 = torch.arange(len(from_BK), device=from_BK.device)[:, None]
+        for layer in self.cache.written:
+            for states in (layer.keys, layer.values):
+                states[rows_B1, :, to_BK] = states[rows_B1, :, from_BK]
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
@@ -55,13 +65,13 @@ class Memory:
 
 
 class _RowCache(Cache):
-    """A Hugging Face cache whose layers write where `positions_BK` says (None: from the beginning)."""
+    """A Hugging Face cache whose layers write where `entry_BK` says (None: from the beginning)."""
 
     def __init__(self, layers: int, entries: int) -> None:
         self.written = [_RowLayer(self) for _ in range(layers)]
         super().__init__(layers=list(self.written))
         self.entries = entries
-        self.positions_BK: Tensor | None = None
+        self.entry_BK: Tensor | None = None
         self.reach = 0
 
 
@@ -83,13 +93,13 @@ class _RowLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        positions_BK, reach = self.cache.positions_BK, self.cache.reach
-        if positions_BK is None:
+        entry_BK, reach = self.cache.entry_BK, self.cache.reach
+        if entry_BK is None:
             self.keys[:, :, :reach], self.values[:, :, :reach] = key_states, value_states
             return key_states, value_states
-        rows_B1 = torch.arange(len(positions_BK), device=positions_BK.device)[:, None]
-        self.keys[rows_B1, :, positions_BK] = key_states.transpose(1, 2)
-        self.values[rows_B1, :, positions_BK] = value_states.transpose(1, 2)
+        rows_B1 = torch.arange(len(entry_BK), device=entry_BK.device)[:, None]
+        self.keys[rows_B1, :, entry_BK] = key_states.transpose(1, 2)
+        self.values[rows_B1, :, entry_BK] = value_states.transpose(1, 2)
         return self.keys[:, :, :reach], self.values[:, :, :reach]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -112,7 +122,7 @@ def _as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(seen_B1KM, dtype=dtype).masked_fill(~seen_B1KM, torch.finfo(dtype).min)
 
 
-def _check(llm: Any, room: int) -> None:
+def _check(llm: Any, tokens: int) -> None:
     config, name = llm.get_decoder().config, type(llm).__name__
     if config._attn_implementation not in ("sdpa", "eager"):
         problem = f"attention {config._attn_implementation!r} takes no mask of its own"
@@ -120,13 +130,13 @@ def _check(llm: Any, room: int) -> None:
     if getattr(llm, "_is_stateful", False):
         raise BadInput("a recurrent state can't take tokens back", remedy="use an LLM with full attention", id=name)
     sliding = getattr(config, "sliding_window", None)
-    reach = {"full_attention": room, "sliding_attention": sliding or 0}
+    reach = {"full_attention": tokens, "sliding_attention": sliding or 0}
     reach["chunked_attention"] = getattr(config, "attention_chunk_size", None) or 0
     for kind in getattr(config, "layer_types", None) or ["sliding_attention" if sliding else "full_attention"]:
-        if reach.get(kind, 0) < room:
-            problem = f"a layer's {kind.replace('_', ' ')} sees {reach.get(kind, 0)} tokens, {room} are needed"
+        if reach.get(kind, 0) < tokens:
+            problem = f"a layer's {kind.replace('_', ' ')} sees {reach.get(kind, 0)} tokens, {tokens} are needed"
             raise BadInput(problem, remedy="use a smaller window or an LLM with full attention", id=name)
-    positions = getattr(config, "max_position_embeddings", None) or room
-    if positions < room:
-        problem = f"the LLM has {positions} positions, prompt and ranking take {room}"
+    positions = getattr(config, "max_position_embeddings", None) or tokens
+    if positions < tokens:
+        problem = f"the LLM has {positions} positions, prompt and ranking take {tokens}"
         raise BadInput(problem, remedy="use a smaller window", id=name)

@@ -2,56 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from perank.decoding.memory import Memory
+from perank.decoding.tree import Tree
 from perank.errors import BadInput
 from perank.model.backbone import PERank
 from perank.model.batches import PromptBatch
-from perank.model.splice import splice
 
 
 class Reader:
-    """Projects the vectors once, reads the prompts once, then takes ranks; `ranks` is the most it will be fed a row.
+    """Projects the vectors once, reads the prompts once, then takes ranks one by one, or as trees of drafts.
 
-    Scores are those of `PERank.score`, fp32 or wider. Raises what `Memory` raises.
+    `ranks` is the most that will be fed and kept a row, `nodes` the size of the largest tree. `lengths` are the
+    tokens each row holds. Scores are those of `PERank.score`, fp32 or wider. Raises what `Memory` raises.
     """
 
     def __init__(
-        self, model: PERank, prompts: PromptBatch, vectors_BNE: Tensor, query_BE: Tensor | None, *, ranks: int
+        self,
+        model: PERank,
+        prompts: PromptBatch,
+        vectors_BNE: Tensor,
+        query_BE: Tensor | None,
+        *,
+        ranks: int,
+        nodes: int = 0,
     ) -> None:
-        self.model, self.vectors_BNE, self.query_BE = model, vectors_BNE, query_BE
+        self.model, self.prompts = model, prompts
+        self.vectors_BNE, self.query_BE = vectors_BNE, query_BE
         self.projected_BND = model.project(vectors_BNE)
-        query_BD = None if query_BE is None else model.project(query_BE)
-        self._embedded_BLD = model.embed(prompts, self.projected_BND, query_BD)
-        self.length_B, self.longest = prompts.length_B, prompts.ids_BL.shape[1]
-        self.memory = Memory(model, self.longest + ranks)
+        self.lengths: list[int] = prompts.length_B.tolist()
+        self.memory = Memory(model, max(self.lengths) + ranks, nodes)
+        self._dtype = model.llm.get_input_embeddings().weight.dtype
         self._finite = torch.ones((), dtype=torch.bool, device=vectors_BNE.device)
 
-    def read(self, draft_BK: Tensor | None = None) -> Tensor:
-        """scores_BKN behind the prompt and behind each rank of a draft, [B, 1 + K, N]; the draft's -1 is padding."""
-        embedded_BLD, ahead = self._embedded_BLD, 0 if draft_BK is None else draft_BK.shape[1]
-        at_BK = self.length_B[:, None] - 1 + torch.arange(1 + ahead, device=self.length_B.device)
-        if draft_BK is not None:
-            room_BKD = embedded_BLD.new_zeros(len(at_BK), ahead, embedded_BLD.shape[2])
-            embedded_BLD = splice(torch.cat([embedded_BLD, room_BKD], dim=1), at_BK[:, 1:], self._vectors(draft_BK))
-        hidden_BLD = self.memory.read(embedded_BLD)
-        return self._scores(hidden_BLD.gather(1, at_BK[..., None].expand(-1, -1, hidden_BLD.shape[2])))
+    def read(self) -> Tensor:
+        """scores_BN behind the prompts."""
+        query_BD = None if self.query_BE is None else self.model.project(self.query_BE)
+        hidden_BLD = self.memory.read(self.model.embed(self.prompts, self.projected_BND, query_BD))
+        rows_B = torch.arange(len(hidden_BLD), device=hidden_BLD.device)
+        return self._scores(hidden_BLD[rows_B, self.prompts.length_B - 1][:, None])[:, 0]
 
-    def feed(self, chosen_BK: Tensor, rank_BK: Tensor, *, reach: int) -> Tensor:
-        """scores_BKN behind candidates `chosen_BK` put at ranks `rank_BK` (from 0; -1: padding), all below `reach`."""
-        at_BK = torch.where(rank_BK < 0, -1, self.length_B[:, None] + rank_BK)
-        return self._scores(self.memory.append(self._vectors(chosen_BK), at_BK, self.longest + reach))
+    def feed(self, chosen_B: Tensor) -> Tensor:
+        """scores_BN behind one more rank a row; it stays. Nothing here waits for the device."""
+        entry_B1 = self._on_device(self.lengths)[:, None]
+        self.lengths = [length + 1 for length in self.lengths]
+        seen_B1M = torch.arange(max(self.lengths), device=entry_B1.device) <= entry_B1[..., None]
+        return self._scores(self.memory.append(self._vectors(chosen_B[:, None]), entry_B1, entry_B1, seen_B1M))[:, 0]
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only (ascending)."""
-        if len(rows) == len(self.length_B):
-            return
-        self.memory.keep(rows)
-        self.length_B, self.projected_BND = self.length_B[rows], self.projected_BND[rows]
-        self.vectors_BNE = self.vectors_BNE[rows]
-        self.query_BE = None if self.query_BE is None else self.query_BE[rows]
+    def feed_trees(self, trees: Sequence[Tree]) -> Tensor:
+        """scores_BKN behind every node of a tree a row, padded to the largest. `settle` says which nodes stay."""
+        size = max(map(len, trees))
+        packed_B3K, seen_BKK = np.zeros((len(trees), 3, size), int), np.zeros((len(trees), size, size), bool)
+        packed_B3K[:, 2] = -1
+        for b, tree in enumerate(trees):
+            packed_B3K[b, :, : len(tree)] = tree.items, tree.depths, range(len(tree))
+            seen_BKK[b, : len(tree), : len(tree)] = tree.ancestry()
+        base_B1 = self._on_device(self.lengths)[:, None]
+        items_BK, depths_BK, places_BK = torch.from_numpy(packed_B3K).to(base_B1.device).unbind(1)
+        seen_BM = torch.arange(max(self.lengths) + size, device=base_B1.device) < base_B1
+        drafted_BK = base_B1 + torch.arange(size, device=base_B1.device)
+        seen_BKM = (
+            seen_BM[:, None]
+            .repeat(1, size, 1)
+            .scatter_(2, drafted_BK[:, None].expand(-1, size, -1), torch.from_numpy(seen_BKK).to(base_B1.device))
+        )
+        entry_BK = torch.where(places_BK < 0, -1, drafted_BK)
+        return self._scores(self.memory.append(self._vectors(items_BK), entry_BK, base_B1 + depths_BK, seen_BKM))
+
+    def settle(self, paths: Sequence[Sequence[int]]) -> None:
+        """Keep these nodes of each row's last tree, in this order, as its next ranks; forget the others."""
+        moves = [
+            [(length + node, length + k) for k, node in enumerate(path) if node != k]
+            for length, path in zip(self.lengths, paths, strict=True)
+        ]
+        if size := max(map(len, moves)):
+            padded = [row + [(-1, -1)] * (size - len(row)) for row in moves]
+            from_BK, to_BK = self._on_device(padded).unbind(2)
+            self.memory.move(from_BK, to_BK)
+        self.lengths = [length + len(path) for length, path in zip(self.lengths, paths, strict=True)]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        if len(rows) < len(self.lengths):
+            index = self._on_device(rows)
+            self.memory.keep(index)
+            self.projected_BND, self.vectors_BNE = self.projected_BND[index], self.vectors_BNE[index]
+            self.query_BE = None if self.query_BE is None else self.query_BE[index]
+            self.lengths = [self.lengths[row] for row in rows]
 
     def check(self) -> None:
         """Raises `BadInput` where a score overflowed."""
@@ -60,10 +102,13 @@ class Reader:
             raise BadInput("the model's scores are not finite", remedy=remedy)
 
     def _vectors(self, chosen_BK: Tensor) -> Tensor:
-        index_BKD = chosen_BK.clamp(min=0)[..., None].expand(-1, -1, self.projected_BND.shape[2])
-        return self.projected_BND.gather(1, index_BKD).to(self._embedded_BLD.dtype)
+        index_BKD = chosen_BK[..., None].expand(-1, -1, self.projected_BND.shape[2])
+        return self.projected_BND.gather(1, index_BKD).to(self._dtype)
 
     def _scores(self, hidden_BKD: Tensor) -> Tensor:
         scores_BKN = self.model.score(hidden_BKD, self.projected_BND, self.vectors_BNE, self.query_BE)
         self._finite &= scores_BKN.isfinite().all()
         return scores_BKN
+
+    def _on_device(self, values: Sequence[object]) -> Tensor:
+        return torch.tensor(values, device=self.vectors_BNE.device)
