@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import tiny
 from decoding.brute import alone, brute_force
 from perank.decoding.constrained import Constrained
+from perank.decoding.decoded import Decoded, Difference, differences
 from perank.errors import BadInput
 from perank.model.backbone import PERank
 from perank.model.batches import RankBatch
@@ -122,11 +123,17 @@ def test_narrow_arithmetic_only_decides_otherwise_where_the_margin_is_small(dtyp
     for seed in range(5):
         wide = Constrained().decode(tiny.tiny_model(seed), prompts, vectors_BNE, candidates_BN)
         narrow = Constrained().decode(tiny.tiny_model(seed, dtype=dtype), prompts, vectors_BNE, candidates_BN)
-        for b in range(2):
-            differing = [i for i, (x, y) in enumerate(zip(wide.orders[b], narrow.orders[b], strict=True)) if x != y]
-            if differing:
-                spread = max(wide.margins[b])
-                assert wide.margins[b][differing[0]] < spread * (1e-4 if dtype == torch.float32 else 0.3)
+        for found in differences(wide, narrow):
+            assert found.margin < max(wide.margins[found.row]) * (1e-4 if dtype == torch.float32 else 0.3)
+
+
+def test_differences_are_the_first_decision_that_parts() -> None:
+    def decoded(orders: list[tuple[int, ...]]) -> Decoded:
+        return Decoded(orders, [], [], [], [(3.0, 0.5), (2.0, 1.0)], 0, 0)
+
+    one, other = decoded([(0, 1, 2), (2, 1, 0)]), decoded([(0, 2, 1), (2, 1, 0)])
+    assert differences(one, other) == [Difference(row=0, rank=1, margin=0.5)]
+    assert differences(one, decoded([(0, 1, 2), (2, 1, 0)])) == []
 
 
 def test_scores_that_overflow_are_an_error(model: PERank) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import tiny
 from decoding.brute import brute_force
 from perank import Reranker
+from perank.decoding.speculative import Speculative
 from perank.errors import BadInput
 from perank.model import hub
 from perank.model.backbone import PERank
@@ -87,8 +88,8 @@ def test_rankings_depend_neither_on_company_nor_on_the_memory_bound(
     model: PERank, sizes: list[int], tokens: int
 ) -> None:
     batch = [candidates(n, f"q{n}") for n in sizes]
-    alone = [made(model).rank_batch([one])[0] for one in batch]
-    together = made(model, batch_tokens=tokens).rank_batch(batch)
+    alone = [made(model, decoder=Speculative(nodes=4)).rank_batch([one])[0] for one in batch]
+    together = made(model, decoder=Speculative(nodes=4), batch_tokens=tokens).rank_batch(batch)
     assert [r.order for r in together] == [r.order for r in alone]
     for one, other in zip(together, alone, strict=True):
         assert (one.bill.forwards, one.bill.tokens_processed) == (other.bill.forwards, other.bill.tokens_processed)

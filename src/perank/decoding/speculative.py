@@ -7,6 +7,8 @@ is drafted anew. Rows of a batch advance by different amounts, and leave when th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,9 +45,11 @@ class Speculative:
         query_BE: Tensor | None = None,
     ) -> Decoded:
         """See `Decoder.decode`. Raises what `Constrained.decode` raises."""
-        _, wanted = depths(candidates_BN, depth)
-        candidates = [[i for i, there in enumerate(row) if there] for row in candidates_BN.tolist()]
-        rows = [_Row(c, min(k, max(len(c) - 1, 0))) for c, k in zip(candidates, wanted, strict=True)]
+        counts, wanted = depths(candidates_BN, depth)
+        rows = [
+            _Row(there, min(k, max(n - 1, 0)))
+            for there, k, n in zip(candidates_BN.tolist(), wanted, counts, strict=True)
+        ]
         clock, prefilled = Clock(vectors_BNE.device), 0.0
         if ranks := max((row.steps for row in rows), default=0):
             nodes = self.nodes or _most_nodes(vectors_BNE.device)
@@ -66,7 +70,7 @@ class Speculative:
                 )
             reader.check()
         return Decoded(
-            orders=[tuple(row.order) for row in rows],
+            orders=[row.order for row in rows],
             forwards=[row.forwards for row in rows],
             tokens_processed=[row.processed for row in rows],
             tokens_generated=wanted,
@@ -86,13 +90,20 @@ def _most_nodes(device: torch.device, rows: int = 1) -> int:
 
 
 class _Row:
-    """One window: `certain` of its ranks are decided, the others follow the scores behind them, ties by position."""
+    """One window: `ranked` is decided, the open candidates follow the scores behind it, ties by position."""
 
-    def __init__(self, candidates: list[int], steps: int) -> None:
-        self.steps, self.order, self.certain = steps, candidates, 0
+    def __init__(self, there_N: Sequence[bool], steps: int) -> None:
+        self.steps, self.open_N = steps, np.array(there_N)
+        self.ranked: list[int] = []
+        self.left = np.flatnonzero(self.open_N)
+        self.scores_N = np.zeros(len(self.open_N))
         self.margins: list[float] = []
         self.forwards = self.processed = 0
-        self.scores: list[float] = []
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The ranking as far as it is known."""
+        return (*self.ranked, *self.left.tolist())
 
     @property
     def unfinished(self) -> bool:
@@ -107,8 +118,9 @@ class _Row:
 
     def draft(self, nodes: int) -> Tree:
         """The most probable continuations, as deep as ranks are asked for."""
-        left = self.order[self.certain :]
-        return draft_tree([self.scores[i] for i in left], left, nodes=nodes, depth=self.steps - len(self.margins))
+        best = self.left[: nodes + 1]
+        depth = self.steps - len(self.margins)
+        return draft_tree(self.scores_N[best].tolist(), best.tolist(), nodes=nodes, depth=depth)
 
     def take(self, tree: Tree, scores_KN: np.ndarray) -> list[int]:
         """The tree's nodes that greedy decoding takes, from the root on; the ranks they decide are decided."""
@@ -117,16 +129,18 @@ class _Row:
         node: int | None = 0
         while node is not None:
             path.append(node)
-            self.certain += 1
+            self.ranked.append(tree.items[node])
+            self.open_N[tree.items[node]] = False
             self._see(scores_KN[node])
-            node = tree.child(node, self.order[self.certain]) if self.unfinished else None
+            node = tree.child(node, int(self.left[0])) if self.unfinished else None
         return path
 
     def _see(self, scores_N: np.ndarray) -> None:
-        self.scores = scores_N.tolist()
-        left = sorted(self.order[self.certain :], key=lambda i: (-self.scores[i], i))
-        self.order[self.certain :] = left
-        self.margins.append(self.scores[left[0]] - self.scores[left[1]])
+        """These scores decide the next rank; they order the rest."""
+        positions = np.flatnonzero(self.open_N)
+        self.scores_N, self.left = scores_N, positions[np.argsort(-scores_N[positions], kind="stable")]
+        first, second = scores_N[self.left[:2]].tolist()
+        self.margins.append(first - second)
 
     def _count(self, tokens: int) -> None:
         self.forwards += 1

@@ -49,8 +49,9 @@ class Reranker:
     replaces encoding: passages are looked up by id. `batch_tokens` bounds what runs together, padding included (None:
     4,096 on a CPU, else 16,384); a single window beyond it runs alone.
 
-    Bills: forwards and tokens are counted a window as if it ran alone. Seconds of encoding are the query's own;
-    those of prefill and decoding are its share of the batch's, by tokens processed.
+    Bills: forwards and tokens are counted for every window as if it ran alone (padding and rows that wait for others
+    are nobody's); only how many tokens speculation drafts a forward depends on the company. Seconds of encoding are
+    the query's own; those of prefill and decoding are its share of the batch's, by tokens processed.
     """
 
     def __init__(
