@@ -12,11 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from perank.assemble import made
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.runs import assembled_at, checkpoints, run_config
+from perank.settings import made
+from perank.stages.checkpoints import read_checkpoint
 
 HERE = Path(__file__).resolve().parent
 
@@ -37,7 +38,7 @@ def main() -> None:
         baselines = baselines or parts.baselines(suite)
         if not rows:
             rows += [row for baseline in baselines for row in labelled(baseline, baseline.system)]
-        seen = int(checkpoint.stem.split("=")[1]) * config.data.batch_size
+        seen = int(read_checkpoint(checkpoint)["global_step"]) * config.data.batch_size
         ranked = evaluate_ranker(
             parts.reranker(parts.model, parts.prompts, suite), suite, batch_size=64, progress=False
         )

@@ -14,7 +14,8 @@ from pathlib import Path
 from perank.evaluation.report import ResultRow, read_results_csv
 from perank.evaluation.tables import markdown_table
 from perank.model.hub import BOX, save_pretrained
-from perank.runs import assembled_at, checkpoints, read_checkpoint
+from perank.runs import assembled_at, checkpoints
+from perank.stages.checkpoints import read_checkpoint
 
 CARD = """# PE-Rank, embedded scale: the model in the box
 
