@@ -167,6 +167,20 @@ def test_settings_that_are_not_the_models_are_refused(parts: dict[str, Any], tmp
         save_pretrained(tmp_path / "saved", model, **{**parts, "llm": replace(parts["llm"], lora=None)})
 
 
+def test_the_layers_that_are_left_out_are_not_reported_and_missing_ones_are(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    assert LLM(name=str(base), num_layers=1).load().config.num_hidden_layers == 1
+    assert "UNEXPECTED" not in "".join(capfd.readouterr())
+    weights = load_file(base / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadInput, match=r"lack model.layers.0.mlp.up_proj.weight"):
+        LLM(name=str(base), num_layers=1).load()
+
+
 def test_an_unknown_name_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(BadInput, match="not/a model"):

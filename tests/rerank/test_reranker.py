@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,14 @@ def test_an_encoder_of_another_width_is_refused(model: PERank) -> None:
 
     with pytest.raises(BadInput, match="width 9, the model takes 8"):
         Reranker(model, tiny.tiny_prompts(), Wide()).rank("sea", ["a", "b"])
+
+
+def test_a_store_of_another_encoder_is_refused(model: PERank, tmp_path: Any) -> None:
+    encoder = tiny.tiny_encoder(tmp_path)
+    store = SimpleNamespace(identity={**encoder.identity, "pooling": "cls"})
+    with pytest.raises(BadInput, match="pooling: 'cls' there, 'mean' here"):
+        Reranker(model, tiny.tiny_prompts(), encoder, store=store)  # type: ignore[arg-type]
+    Reranker(model, tiny.tiny_prompts(), encoder, store=SimpleNamespace(identity=encoder.identity))  # type: ignore[arg-type]
 
 
 def test_nothing_to_rank_is_an_empty_ranking(model: PERank) -> None:

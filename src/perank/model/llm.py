@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,16 +48,21 @@ class LLM:
         options: dict[str, Any] = dict(self.options)
         if self.quantise:
             options["quantization_config"] = _four_bits(self.dtype)
-        config = self.config()
-        llm = AutoModelForCausalLM.from_pretrained(
-            locate(self.name),
-            config=config,
-            revision=self.revision or "main",
-            dtype=dtype_of(self.dtype),
-            attn_implementation=self.attention,
-            trust_remote_code=self.trust_remote_code,
-            **options,
-        )
+        with _unreported(self.num_layers is not None):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                locate(self.name),
+                config=self.config(),
+                revision=self.revision or "main",
+                dtype=dtype_of(self.dtype),
+                attn_implementation=self.attention,
+                trust_remote_code=self.trust_remote_code,
+                output_loading_info=True,
+                **options,
+            )
+        llm, found = loaded
+        if found["missing_keys"]:
+            problem = f"its weights lack {', '.join(sorted(found['missing_keys'])[:3])}"
+            raise BadInput(problem, remedy="fetch the model again", id=self.name)
         return self.prepare(llm)
 
     def config(self) -> Any:
@@ -99,6 +106,20 @@ class LLM:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a saved model's config."""
         return asdict(self)
+
+
+@contextmanager
+def _unreported(quiet: bool) -> Iterator[None]:
+    """Without transformers' table of weights that no layer takes: leaving layers out is what was asked for."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    try:
+        if quiet:
+            logging.set_verbosity_error()
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _four_bits(dtype: str) -> Any:

@@ -23,7 +23,7 @@ from perank.model.batches import PromptBatch
 from perank.model.precision import autocast_for
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
-from perank.rerank.vectors import batches, candidate_vectors, given_vectors
+from perank.rerank.vectors import batches, candidate_vectors, check_store, given_vectors
 from perank.rerank.window import Span, Windows, apply
 
 
@@ -52,6 +52,7 @@ class Reranker:
     Bills: forwards and tokens are counted for every window as if it ran alone (padding and rows that wait for others
     are nobody's); only how many tokens speculation drafts a forward depends on the company. Seconds of encoding are
     the query's own; those of prefill and decoding are its share of the batch's, by tokens processed.
+    Raises `BadInput` for a cutoff below 1 and a store that another encoder filled.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Reranker:
             found = from_pretrained()
             model, prompts, encoder = found.model, found.prompts, encoder or found.encoder
             windows = windows or Windows(found.window, found.step)
+        check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
         self.windows, self.cutoff = windows or Windows(), cutoff
         self.windows.plan(0, cutoff)

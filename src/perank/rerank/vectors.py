@@ -61,6 +61,16 @@ def candidate_vectors(candidates: Candidates, encoder: Any, store: Vectors | Non
     return vectors_NE
 
 
+def check_store(store: object, encoder: object) -> None:
+    """Raises `BadInput` where both say what their vectors depend on, and it isn't the same."""
+    there, here = getattr(store, "identity", None), getattr(encoder, "identity", None)
+    if there is not None and here is not None and there != here:
+        parts = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+        found = "; ".join(f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in parts)
+        problem = f"the store holds another encoder's vectors ({found})"
+        raise BadInput(problem, remedy="use the encoder that filled the store, or encode into another folder")
+
+
 def batches(costs: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
     """Positions of windows grouped so that (windows x (longest prompt + most passages)) stays within `budget` tokens.
 
