@@ -15,9 +15,45 @@ from perank.model.prompts import PromptBuilder
 from perank.records import Candidates, Passage, Query
 
 WORDS = [
-    *"which sea otter holds hands while sleeping a the rain falls on plains bread needs flour water salt".split(),
-    *"and yeast planets move in ellipses around sun cats sleep most of day query ranking passages".split(),
-    *"passage search rank based their relevance to : . ,".split(),
+    *[
+        "which",
+        "sea",
+        "otter",
+        "holds",
+        "hands",
+        "while",
+        "sleeping",
+        "a",
+        "the",
+        "rain",
+        "falls",
+        "on",
+        "plains",
+        "bread",
+        "needs",
+        "flour",
+        "water",
+        "salt",
+    ],
+    *[
+        "and",
+        "yeast",
+        "planets",
+        "move",
+        "in",
+        "ellipses",
+        "around",
+        "sun",
+        "cats",
+        "sleep",
+        "most",
+        "of",
+        "day",
+        "query",
+        "ranking",
+        "passages",
+    ],
+    *["passage", "search", "rank", "based", "their", "relevance", "to", ":", ".", ","],
 ]
 CHAT = "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]"
 
