@@ -25,7 +25,7 @@ def run_config(folder: str | Path) -> DictConfig:
 
 def checkpoints(folder: str | Path) -> list[Path]:
     """The run's numbered checkpoints by step, then last.ckpt if there is one."""
-    found = sorted((Path(folder) / "checkpoints").glob("step=*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+    found = sorted((Path(folder) / "checkpoints").glob("step[-=]*.ckpt"), key=lambda path: int(path.stem[5:]))
     last = Path(folder) / "checkpoints" / "last.ckpt"
     return [*found, *([last] if last.is_file() else [])]
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from perank.errors import BadInput, exits_cleanly
 from perank.jobs import run
-from perank.settings import check_type
+from perank.settings import check_keys, check_type
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ def train(config: DictConfig) -> dict[str, float]:
 def _check(config: DictConfig) -> None:
     for key, kind in {"seed": int, "evaluate": bool, "evaluate_every": int | None, "ckpt_path": str | None}.items():
         check_type(config[key], kind, key)
+    check_keys([config.stage.name], ("align", "rank"), "stage")
     if not 0 <= config.seed < 2**32:
         raise BadInput(f"the seed is {config.seed}", remedy="choose one from 0 to 4294967295", id="seed")
 
@@ -109,6 +110,7 @@ _EXPECTED = (
     ".*your dataloader is not resumable.*",  # `perank.data.stream` resumes it
     ".*Previous log files in this directory will be deleted.*",  # there are none any more
     ".*Checkpoint directory .* exists and is not empty.*",  # a run that is resumed where it was
+    ".*The dirpath has changed from .*",  # or somewhere else
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perank.errors import BadInput
 from perank.preparation.training_rows import training_rows
-from perank.settings import check, check_keys, check_type, plain
+from perank.settings import check, check_type, plain
 
 if TYPE_CHECKING:
     from perank.assemble import Assembly
@@ -19,11 +19,8 @@ _PARTS = ("collection", "first_stage", "store", "query_vectors", "teacher_run", 
 
 
 def data_of(parts: Assembly) -> Any:
-    """The data module of the configured stage. Raises `BadInput` for a stage, settings or rows it can't use."""
-    makers = {"align": _align_data, "rank": _rank_data}
-    name = parts.config.stage.name
-    check_keys([name], makers, "stage")
-    data = makers[name](parts)
+    """The data module of the configured stage. Raises `BadInput` for settings or rows it can't use."""
+    data = {"align": _align_data, "rank": _rank_data}[parts.config.stage.name](parts)
     if data.dropped:
         log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, data.dropped + data.rows)
     return data

@@ -85,7 +85,15 @@ class RankData(StreamModule):
     def _content(self, query: str, ids: Sequence[str]) -> Prompt | None:
         if self.text_of is None:
             return None
-        return self.prompts.rank_with_text(query, [self.text_of[id].contents for id in ids])
+        return self.prompts.rank_with_text(query, [self._text(id) for id in ids])
+
+    def _text(self, id: str) -> str:
+        assert self.text_of is not None
+        try:
+            return self.text_of[id].contents
+        except KeyError as error:
+            remedy = "use the collection that the rows were made from"
+            raise BadInput("there is no text for this passage", remedy=remedy, id=id) from error
 
     def _fits(self, row: RankRow) -> bool:
         try:

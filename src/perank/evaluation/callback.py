@@ -50,6 +50,7 @@ class RankingEvaluation(lightning.Callback):
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Read the suites and encode their candidates now: what is wrong with them shows before training, not after."""
         for suite in self.suites:
+            suite.candidates()
             self.ranker_for(suite)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:

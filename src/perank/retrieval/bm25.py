@@ -30,7 +30,7 @@ class Bm25:
     ) -> None:
         if not (k1 >= 0 and 0 <= b <= 1):
             raise BadInput(f"BM25 can't use k1={k1}, b={b}", remedy="choose k1 of 0 or more and b between 0 and 1")
-        self.k1, self.b, self.depth, self.progress = k1, b, depth, progress
+        self.k1, self.b, self.stemmer, self.depth, self.progress = k1, b, stemmer, depth, progress
         self._analyze = EnglishAnalyzer(stemmer)
         self._corpus: Mapping[str, Passage] | None = None
         self._ids: list[str] = []

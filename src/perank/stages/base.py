@@ -54,7 +54,7 @@ class Stage(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state, trained = checkpoint["state_dict"], trained_state(self)
-        for name in trained.keys() & state.keys():
+        for name in sorted(trained.keys() & state.keys()):
             if state[name].shape != trained[name].shape:
                 problem = f"{list(state[name].shape)} in the checkpoint, {list(trained[name].shape)} in this model"
                 remedy = "use the encoder, backbone and LoRA settings the checkpoint was trained with"
@@ -70,7 +70,7 @@ class Stage(lightning.LightningModule):
         Raises `BadInput` for a loss that isn't finite, before it spoils the weights and the next checkpoint.
         """
         if not terms["loss"].isfinite():
-            problem = f"the loss is {float(terms['loss'])} after {self.global_step} steps"
+            problem = f"the loss is {terms['loss'].item()} after {self.global_step} steps"
             raise BadInput(problem, remedy="lower optimizer.lr and resume from the last checkpoint")
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=rows, sync_dist=True)
