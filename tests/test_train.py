@@ -1,0 +1,286 @@
+"""Both stages end to end on tiny models: what they leave behind, what they change, what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file, save_file
+
+import toy
+from perank import Reranker
+from perank.assemble import Assembly
+from perank.errors import BadInput
+from perank.sources.trec import read_run
+from perank.train import main, train
+
+pytestmark = toy.QUIET
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For fixtures that outlive a test's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERANK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def aligned(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("aligned")
+    train(toy.composed(world, output, "align"))
+    return output
+
+
+@pytest.fixture(scope="module")
+def ranked(world: Path, aligned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("ranked")
+    train(toy.composed(world, output, "rank", f"projector.path={aligned}/projector.safetensors"))
+    return output
+
+
+def checkpoint(output: Path, step: int) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(output / "checkpoints" / f"step-{step:06d}.ckpt", weights_only=True)
+    return content
+
+
+def kept_parts(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> Assembly:
+    """Train, and hand out the parts it was done with."""
+    made: list[Assembly] = []
+
+    class Kept(Assembly):
+        def __init__(self, config: DictConfig) -> None:
+            super().__init__(config)
+            made.append(self)
+
+    monkeypatch.setattr("perank.assemble.Assembly", Kept)
+    train(config)
+    return made[0]
+
+
+def reranked(model: Path, world: Path) -> dict[str, list[str]]:
+    """Query id -> passage ids, by a saved model over the candidates of the run's own suite."""
+    reranker = Reranker.from_pretrained(model, dtype="float32")
+    suite = Assembly(toy.composed(world, model.parent)).suites[0]
+    return {ranking.candidates.query.id: ranking.passage_ids for ranking in reranker.rank_batch(suite.candidates())}
+
+
+def in_order(run: Path) -> dict[str, list[str]]:
+    return {query: sorted(scores, key=scores.__getitem__, reverse=True) for query, scores in read_run(run).items()}
+
+
+def test_align_leaves_a_projector_a_model_metrics_and_checkpoints_of_the_projector_alone(aligned: Path) -> None:
+    assert {path.name for path in aligned.iterdir()} >= {
+        "projector.safetensors",
+        "model",
+        "metrics.json",
+        "metrics.csv",
+    }
+    entry = json.loads((aligned / "metrics.json").read_text())["beir/PE-Rank"]
+    assert 0 <= entry["means"]["ndcg@10"] <= 1
+    assert entry["p_values"].keys() == {"Bm25", "encoder"}
+    keys = checkpoint(aligned, 10)["state_dict"].keys()
+    assert keys == {f"model.projector.{name}" for name in ("0.weight", "0.bias", "2.weight", "2.bias")} | {
+        "model.score_scale"
+    }
+
+
+def test_a_checkpoint_of_adapters_holds_adapters_and_projector_and_nothing_frozen(ranked: Path) -> None:
+    keys = checkpoint(ranked, 12)["state_dict"].keys()
+    assert all("lora_" in key or key.startswith(("model.projector.", "model.score_scale")) for key in keys)
+    assert sum("lora_" in key for key in keys) == 4  # A and B of q_proj and v_proj in the only layer
+
+
+def test_ranking_takes_up_the_projector_that_alignment_left(world: Path, aligned: Path, tmp_path: Path) -> None:
+    path = aligned / "projector.safetensors"
+    train(toy.composed(world, tmp_path, "rank", f"projector.path={path}", "optimizer.lr=1e-12", "data.rows=4",
+                       "optimizer.projector_lr=null", "evaluate=false"))  # fmt: skip
+    before, after = load_file(path), load_file(tmp_path / "projector.safetensors")
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-10)
+
+
+def test_the_saved_model_ranks_as_the_trained_one_did(ranked: Path, world: Path) -> None:
+    assert reranked(ranked / "model", world) == in_order(ranked / "beir.PE-Rank.trec")
+
+
+def test_ranking_changes_adapters_and_projector_and_neither_the_llm_nor_the_encoder(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = toy.digest(load_file(world / "encoder" / "model.safetensors"))
+    parts = kept_parts(toy.composed(world, tmp_path), monkeypatch)
+    original = load_file(world / "llm" / "model.safetensors")
+    held = {name.replace("base_layer.", ""): value for name, value in parts.model.llm.state_dict().items()}
+    for name, value in original.items():
+        assert torch.equal(held[name], value), name
+    for name, value in checkpoint(tmp_path, 12)["state_dict"].items():
+        if "lora_B" in name:
+            assert value.abs().max() > 0, f"{name} still is where adapters start"
+    assert not parts.encoder.model.training
+    assert not any(parameter.requires_grad for parameter in parts.encoder.model.parameters())
+    assert {k: v for k, v in parts.encoder.model.state_dict().items() if v.requires_grad} == {}
+    assert toy.digest(load_file(world / "encoder" / "model.safetensors")) == encoder
+    fresh = load_file(world / "encoder" / "model.safetensors")
+    assert all(torch.equal(parts.encoder.model.state_dict()[name], fresh[name]) for name in fresh)
+
+
+def test_full_fine_tuning_changes_the_llm_and_saves_it_whole(world: Path, tmp_path: Path) -> None:
+    train(toy.composed(world, tmp_path, "rank", "backbone.lora=null"))
+    trained, original = (load_file(f / "model.safetensors") for f in (tmp_path / "model" / "llm", world / "llm"))
+    changed = {name for name in original if not torch.equal(trained[name], original[name])}
+    assert {name for name in original if "proj" in name} <= changed
+    assert "lm_head.weight" not in changed  # scores never pass it
+    assert reranked(tmp_path / "model", world) == in_order(tmp_path / "beir.PE-Rank.trec")
+
+
+@pytest.mark.parametrize("loss", ["paper", "reference"])
+def test_losses_with_texts_log_their_terms_and_add_up(world: Path, tmp_path: Path, loss: str) -> None:
+    train(toy.composed(world, tmp_path, "rank", f"loss={loss}", "data.rows=8", "evaluate=false"))
+    row = toy.logged(tmp_path / "metrics.csv")[0]
+    rank, content, kl, total = (float(row[f"train/{name}"]) for name in ("rank", "content", "kl", "loss"))
+    assert total == pytest.approx(rank + content + 0.2 * kl, rel=1e-5)
+    assert kl > 0
+
+
+def test_a_learnable_task_is_learned(world: Path, tmp_path: Path) -> None:
+    train(toy.composed(world, tmp_path, "rank", "data.rows=640", "optimizer.lr=2e-2", "optimizer.projector_lr=2e-2",
+                       "backbone.lora.dropout=0", "evaluate=false", "data.pools=[first_stage]"))  # fmt: skip
+    curve = [loss for _, loss in sorted(toy.losses(tmp_path).items())]
+    assert len(curve) == 160
+    assert sum(curve[-10:]) / 10 < 0.5 * sum(curve[:5]) / 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_weights(world: Path, tmp_path: Path, workers: int) -> None:
+    """With the content prompt, the query's slot and the residual on: everything that an example can hold."""
+    settings = ["loss=paper", "prompt.query_slot=true", "residual=0.5", "data.rows=16", "evaluate=false"]
+    for n in (0, workers):
+        train(toy.composed(world, tmp_path / str(n), "rank", *settings, f"data.num_workers={n}"))
+    assert toy.weights(tmp_path / "0") == toy.weights(tmp_path / str(workers))
+    assert toy.losses(tmp_path / "0") == toy.losses(tmp_path / str(workers))
+
+
+def test_another_seed_gives_other_weights(world: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(toy.composed(world, tmp_path / str(seed), "rank", "data.rows=8", "evaluate=false", f"seed={seed}"))
+    assert toy.weights(tmp_path / "0") != toy.weights(tmp_path / "1")
+
+
+def test_a_loss_that_is_not_finite_ends_training_before_it_spoils_anything(world: Path, tmp_path: Path) -> None:
+    state = load_file(_projector(world, tmp_path))
+    state["2.bias"][0] = torch.inf
+    save_file(state, tmp_path / "broken.safetensors")
+    with pytest.raises(BadInput, match=r"finite|nan|inf"):
+        train(toy.composed(world, tmp_path / "run", "rank", f"projector.path={tmp_path}/broken.safetensors",
+                           "projector.score_deviation=null", "evaluate=false"))  # fmt: skip
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+def _projector(world: Path, folder: Path) -> Path:
+    from perank.model.projector import Projector
+    from perank.model.start import save_projector
+
+    path = folder / "projector.safetensors"
+    save_projector(Projector(8, 16), path)
+    return path
+
+
+def test_fewer_rows_than_a_step_are_refused_and_not_trained_on_silently(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="48 rows are fewer than one step of 49"):
+        train(toy.composed(world, tmp_path, "rank", "data.batch_size=49"))
+
+
+def test_a_trainer_that_would_go_through_the_stream_twice_is_refused(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"data\.epochs"):
+        train(toy.composed(world, tmp_path, "rank", "trainer.max_epochs=2"))
+
+
+def test_a_suite_that_cannot_be_measured_is_refused_before_training(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        train(toy.composed(world, tmp_path, "rank", "suite.beir.first_stage=none.trec"))
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["encodr.name=x"], "encodr"),
+        (["encoder=minilmm"], "minilm"),
+        (["+encoder.nam=x"], "encoder.nam"),
+        (["+sede=1"], "sede"),
+        (["seed=minus one"], "seed"),
+        (["backbone.lora.r=eight"], "backbone.lora.r"),
+        (["projector.path=none.safetensors"], "none.safetensors"),
+        (["ckpt_path=none.ckpt"], "none.ckpt"),
+        (["optimizer.lr=-1"], "optimizer.lr"),
+        (["stage.name=sort"], "sort"),
+        (["teacher.kind=oracle"], "oracle"),
+        (["data.pools=[best]"], "best"),
+        (["prompt.version=short"], "short"),
+        (["collection.folder=???"], "collection.folder"),
+        (["trainer.accelerator=abacus"], "abacus"),
+        (["decoding.name=guess"], "guess"),
+        (["window.step=9"], "step of 9"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_settings_end_with_exit_code_2_and_one_message(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    arguments: list[str], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert toy.command(main, *toy.overrides(world), *arguments, f"hydra.run.dir={tmp_path}/run") == 2
+    error = capfd.readouterr().err
+    message = error[error.index("perank: ") :]
+    assert said in message
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_sweep_goes_on_after_a_failed_job_and_says_so(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    swept = ["data.batch_size=4,400,8", "evaluate=false", "data.rows=16", f"hydra.sweep.dir={tmp_path}/sweep"]
+    assert toy.command(main, "-m", *toy.overrides(world), *swept) == 2
+    assert [(tmp_path / "sweep" / job / "model" / "config.json").is_file() for job in "012"] == [True, False, True]
+    note = json.loads((tmp_path / "sweep" / "1" / "failed.json").read_text())
+    assert note["error"] == "BadInput"
+    assert "fewer than one step of 400" in note["message"]
+    assert not (tmp_path / "sweep" / "0" / "failed.json").exists()
+    assert "1 of the sweep's jobs failed" in capfd.readouterr().err
+
+
+def test_a_bug_in_one_job_of_a_sweep_keeps_its_traceback_and_the_others_run(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perank.stages.rank import RankModule
+
+    monkeypatch.chdir(tmp_path)
+    step = RankModule.training_step
+
+    def broken(self: RankModule, batch: Any, index: int) -> Any:
+        if self.loss.first_weight == 3.0:
+            raise ZeroDivisionError("a bug")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(RankModule, "training_step", broken)
+    swept = ["loss.first_weight=3,1", "evaluate=false", "data.rows=8", f"hydra.sweep.dir={tmp_path}/sweep"]
+    with pytest.raises(ZeroDivisionError):
+        toy.command(main, "-m", *[o for o in toy.overrides(world) if "first_weight" not in o], *swept)
+    assert "in broken" in json.loads((tmp_path / "sweep" / "0" / "failed.json").read_text())["traceback"]
+    assert (tmp_path / "sweep" / "1" / "model" / "config.json").is_file()
