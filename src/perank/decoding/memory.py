@@ -8,6 +8,7 @@ takes the padding of uneven appends.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from perank.model.backbone import PERank
 
 
 class Memory:
-    """`read` the prompts once, then `append` vectors; both return the last hidden states.
+    """`read` the prompts once, then `append` vectors; both return hidden states.
 
     A row's sequence has at most `tokens` tokens; `drafts` more entries take what may be rejected. Raises `BadInput`
     for an LLM whose layers see less than `tokens`, carry a recurrent state, or run an attention that takes no mask.
@@ -30,12 +31,22 @@ class Memory:
         self.model = model
         self.cache = _RowCache(model.decoder.config.num_hidden_layers, tokens + drafts + 1)
 
-    def read(self, embedded_BLD: Tensor) -> Tensor:
-        """hidden_BLD of right-padded sequences; with causal attention their padding needs no mask."""
-        self.cache.entry_BK, self.cache.reach = None, embedded_BLD.shape[1]
-        return self.model.decoder(
-            inputs_embeds=embedded_BLD, past_key_values=self.cache, use_cache=True
-        ).last_hidden_state
+    def read(self, embedded_BLD: Tensor, lengths: Sequence[int]) -> Tensor:
+        """hidden_BD of the last token of right-padded sequences; with causal attention their padding needs no mask.
+
+        On a CPU a few rows at a time, whose activations then stay in its cache.
+        """
+        self.cache.entry_BK, self.cache.batch = None, len(lengths)
+        tokens = 512 if embedded_BLD.device.type == "cpu" else embedded_BLD.shape[:2].numel()
+        last = []
+        for rows in _chunks(lengths, tokens):
+            ends = lengths[rows]
+            self.cache.rows, self.cache.reach = rows, max(ends)
+            hidden_BLD = self.model.decoder(
+                inputs_embeds=embedded_BLD[rows, : max(ends)], past_key_values=self.cache, use_cache=True
+            ).last_hidden_state
+            last.append(hidden_BLD[torch.arange(len(ends)), torch.tensor(ends) - 1])
+        return torch.cat(last)
 
     def append(self, fed_BKD: Tensor, entry_BK: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
         """hidden_BKD of vectors written to `entry_BK` (-1: padding) that stand at `position_BK` of their sequence.
@@ -65,14 +76,14 @@ class Memory:
 
 
 class _RowCache(Cache):
-    """A Hugging Face cache whose layers write where `entry_BK` says (None: from the beginning)."""
+    """A Hugging Face cache whose layers write where `entry_BK` says (None: some `rows` from their beginning)."""
 
     def __init__(self, layers: int, entries: int) -> None:
         self.written = [_RowLayer(self) for _ in range(layers)]
         super().__init__(layers=list(self.written))
         self.entries = entries
         self.entry_BK: Tensor | None = None
-        self.reach = 0
+        self.rows, self.batch, self.reach = slice(0), 0, 0
 
 
 class _RowLayer(CacheLayerMixin):
@@ -84,7 +95,7 @@ class _RowLayer(CacheLayerMixin):
         self.cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        batch, heads = key_states.shape[:2]
+        batch, heads = self.cache.batch, key_states.shape[1]
         # Zeros: entries nobody wrote are masked, but a weight of 0 times a NaN would still be NaN.
         self.keys = key_states.new_zeros(batch, heads, self.cache.entries, key_states.shape[-1])
         self.values = value_states.new_zeros(batch, heads, self.cache.entries, value_states.shape[-1])
@@ -95,7 +106,8 @@ class _RowLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         entry_BK, reach = self.cache.entry_BK, self.cache.reach
         if entry_BK is None:
-            self.keys[:, :, :reach], self.values[:, :, :reach] = key_states, value_states
+            rows = self.cache.rows
+            self.keys[rows, :, :reach], self.values[rows, :, :reach] = key_states, value_states
             return key_states, value_states
         rows_B1 = torch.arange(len(entry_BK), device=entry_BK.device)[:, None]
         self.keys[rows_B1, :, entry_BK] = key_states.transpose(1, 2)
@@ -113,6 +125,17 @@ class _RowLayer(CacheLayerMixin):
 
     def get_max_cache_shape(self) -> int:  # the same under its name in earlier releases of transformers 5
         return self.cache.entries
+
+
+def _chunks(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
+    """Neighbouring rows of at most `tokens` tokens with their padding, or single rows."""
+    start, longest = 0, 0
+    for row, length in enumerate(lengths):
+        longest = max(longest, length)
+        if row > start and longest * (row + 1 - start) > tokens:
+            yield slice(start, row)
+            start, longest = row, length
+    yield slice(start, len(lengths))
 
 
 def _as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:

@@ -43,9 +43,8 @@ class Reader:
     def read(self) -> Tensor:
         """scores_BN behind the prompts."""
         query_BD = None if self.query_BE is None else self.model.project(self.query_BE)
-        hidden_BLD = self.memory.read(self.model.embed(self.prompts, self.projected_BND, query_BD))
-        rows_B = torch.arange(len(hidden_BLD), device=hidden_BLD.device)
-        return self._scores(hidden_BLD[rows_B, self.prompts.length_B - 1][:, None])[:, 0]
+        embedded_BLD = self.model.embed(self.prompts, self.projected_BND, query_BD)
+        return self._scores(self.memory.read(embedded_BLD, self.lengths)[:, None])[:, 0]
 
     def feed(self, chosen_B: Tensor) -> Tensor:
         """scores_BN behind one more rank a row; it stays. Nothing here waits for the device."""

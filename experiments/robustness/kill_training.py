@@ -1,0 +1,170 @@
+"""Kill training with SIGKILL at random moments, finish it, and compare its weights with an unkilled run's.
+
+    python experiments/robustness/kill_training.py --kills 20 --seed 0
+
+Every run is `perank.train`'s command line in a process of its own, on a tiny random LLM with LoRA, dropout and a
+checkpoint every second step. The moments are uniform over a run's time; every second kill waits for the next file
+being written, and then strikes. Processes are forked from one that has imported the libraries already: a kill during
+imports would prove nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One run killed once: when, what it had left behind, and the weights it had in the end."""
+
+    seconds: float
+    aimed: bool
+    steps: int | None
+    unfinished: bool
+    weights: str
+
+
+def main() -> None:
+    """Parse, run, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        kills, whole, seconds = kill_runs(Path(folder), options.kills, options.seed)
+    print(f"unkilled: {seconds:.1f} s, weights {whole[:16]}")
+    print(f"{'kill':>4} {'after s':>8} {'at':>12} {'steps saved':>12} {'torn file left':>15}  weights in the end")
+    for number, kill in enumerate(kills, start=1):
+        saved = "none" if kill.steps is None else str(kill.steps)
+        left = "yes" if kill.unfinished else "no"
+        at = "a file" if kill.aimed else "any moment"
+        print(f"{number:>4} {kill.seconds:>8.2f} {at:>12} {saved:>12} {left:>15}  {kill.weights[:16]}")
+    equal = sum(kill.weights == whole for kill in kills)
+    print(f"{len(kills)} kills, {equal} final checksums equal to the unkilled run's")
+    sys.exit(0 if equal == len(kills) else 1)
+
+
+def kill_runs(folder: Path, kills: int, seed: int) -> tuple[list[Kill], str, float]:
+    """(each kill, the unkilled run's weights, its seconds). Moments are uniform over the unkilled run's whole time."""
+    world = prepared(folder)
+    began = time.monotonic()
+    finish(world, folder / "whole")
+    seconds = time.monotonic() - began
+    dice, done = random.Random(seed), list[Kill]()
+    while len(done) < kills:
+        moment, output = dice.uniform(0, seconds), folder / f"killed-{len(done)}"
+        shutil.rmtree(output, ignore_errors=True)
+        if (kill := killed_once(world, output, moment, aimed=len(done) % 2 == 1)) is not None:
+            done.append(kill)
+    return done, weights_of(folder / "whole"), seconds
+
+
+def prepared(folder: Path) -> Path:
+    """The world, its vectors and rows in the cache, and the libraries in this process."""
+    os.environ["PERANK_CACHE"] = str(folder / "cache")
+    import torch
+
+    import perank.stages.rank
+    import perank.training_data  # noqa: F401 - before forking, as all that it imports
+    import toy
+    from perank.assemble import Assembly  # noqa: F401
+    from perank.evaluation.callback import RankingEvaluation  # noqa: F401
+
+    torch.set_num_threads(1)
+    world: Path = toy.make_world(folder / "world")
+    finish(world, folder / "warm-up")
+    return world
+
+
+def killed_once(world: Path, output: Path, moment: float, *, aimed: bool) -> Kill | None:
+    """Kill a run after `moment` seconds and finish it; None where it had ended by itself."""
+    from perank.runs import checkpoints
+
+    pid, began = fork(lambda: command(world, output)), time.monotonic()
+    time.sleep(moment)
+    while aimed and not unfinished_files(output):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            break
+    os.kill(pid, signal.SIGKILL)
+    seconds = time.monotonic() - began
+    if not os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
+        return None
+    found = checkpoints(output)
+    steps = int(found[-1].stem[5:]) if found else None
+    torn = bool(unfinished_files(output))
+    finish(world, output)
+    return Kill(seconds, aimed, steps, torn, weights_of(output))
+
+
+def unfinished_files(output: Path) -> list[str]:
+    """Temporary files beside a run's checkpoints and results."""
+    return [name for folder in (output / "checkpoints", output) for name in _names(folder) if name.endswith(".part")]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
+def finish(world: Path, output: Path) -> None:
+    """Run to the end, from wherever the folder has come to."""
+    status = os.waitpid(fork(lambda: command(world, output)), 0)[1]
+    if status != 0:
+        log = output.parent / f"{output.name}.log"
+        raise RuntimeError(f"the run ended with status {status}:\n{log.read_text()}")
+
+
+def fork(work: Callable[[], None]) -> int:
+    """The id of a child process that does `work` and ends with its exit code."""
+    sys.stdout.flush()
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        os._exit(code)
+
+
+def command(world: Path, output: Path) -> None:
+    """`perank-train`, the same command for a start and for going on; what it prints goes beside its folder."""
+    import toy
+    from perank.train import main as train
+
+    with Path(f"{output}.log").open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    settings = ["data.rows=160", "callbacks.checkpoint.every_n_train_steps=2", "backbone.lora.dropout=0.3"]
+    folders = [f"hydra.run.dir={output}", f"ckpt_path={output}"]
+    sys.argv = ["perank-train", *toy.overrides(world), *settings, *folders]
+    train()
+
+
+def weights_of(output: Path) -> str:
+    """SHA-256 of the projector and the adapters a run left."""
+    import toy
+
+    digest: str = toy.weights(output)
+    return digest
+
+
+if __name__ == "__main__":
+    main()
