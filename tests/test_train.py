@@ -19,7 +19,7 @@ from perank.errors import BadInput
 from perank.sources.trec import read_run
 from perank.train import main, train
 
-pytestmark = [pytest.mark.slow, toy.QUIET]
+pytestmark = [pytest.mark.slow, *toy.QUIET]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,7 @@ from perank.stages.checkpoints import AtomicCheckpointIO, newest_checkpoint, rea
 from perank.stages.rank import RankModule
 from perank.train import main, resumed_from, train
 
-pytestmark = [pytest.mark.slow, toy.QUIET]
+pytestmark = [pytest.mark.slow, *toy.QUIET]
 
 
 class Interrupted(Exception):
