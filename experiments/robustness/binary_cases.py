@@ -43,7 +43,7 @@ class Code:
 
 def cases() -> Iterator[Case]:
     """All cases of weights and vectors."""
-    yield from _torn("checkpoint", "step-000001.ckpt", _checkpoint, lambda path: read_checkpoint(path))
+    yield from _torn("checkpoint", "step-000001.ckpt", _checkpoint, read_checkpoint)
     yield from _checkpoints()
     yield from _torn("projector.safetensors", "p.safetensors", _safetensors, _load_projector)
     yield from _projectors("projector.safetensors", "p.safetensors", save_file, _load_projector)
@@ -196,7 +196,7 @@ def _models() -> Iterator[Case]:
         return run
 
     yield Case(reader, "no such folder or Hub name", lambda folder: from_pretrained(str(folder / "none")), ("id",))
-    yield Case(reader, "an empty folder", lambda folder: from_pretrained(folder))
+    yield Case(reader, "an empty folder", from_pretrained)
     for name in ("config.json", "model.safetensors"):
         yield Case(reader, f"without {name}", without(name))
         for share in (0.0, 0.5, 0.99):
@@ -251,7 +251,7 @@ def _encoders() -> Iterator[Case]:
     def drop_tensor(folder: Path) -> None:
         path = folder / "model.safetensors"
         state = load_file(path)
-        save_file({k: v for k, v in list(state.items())[1:]}, path, metadata={"format": "pt"})
+        save_file(dict(list(state.items())[1:]), path, metadata={"format": "pt"})
 
     reader = "encoder"
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
@@ -402,7 +402,7 @@ def _prompts() -> Iterator[Case]:
 
     yield Case("Reranker", "empty query", lambda _: rerank(" "), ())
     yield Case("Reranker", "over-long query", lambda _: rerank(long), ("id",))
-    yield Case("Reranker", "passage that isn't in the store", lambda f: _from_store(f), ("id",))
+    yield Case("Reranker", "passage that isn't in the store", _from_store, ("id",))
 
 
 def _from_store(folder: Path) -> Any:
