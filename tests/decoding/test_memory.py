@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tiny
 from decoding.brute import brute_force
 from perank.decoding.constrained import Constrained
-from perank.decoding.memory import Memory
+from perank.decoding.memory import Memory, _chunks
 from perank.errors import BadInput
 from perank.model.backbone import PERank
 
@@ -74,3 +76,12 @@ def test_an_attention_without_masks_is_refused() -> None:
     llm = SimpleNamespace(get_decoder=lambda: SimpleNamespace(config=config))
     with pytest.raises(BadInput, match="sdpa or eager"):
         Memory(SimpleNamespace(llm=llm), 10)  # type: ignore[arg-type]
+
+
+@given(lengths=st.lists(st.integers(1, 99), min_size=1, max_size=30), tokens=st.integers(1, 400))
+def test_prompts_are_read_in_chunks_within_the_bound(lengths: list[int], tokens: int) -> None:
+    chunks = list(_chunks(lengths, tokens))
+    assert [row for rows in chunks for row in range(len(lengths))[rows]] == list(range(len(lengths)))
+    for rows in chunks:
+        size = len(lengths[rows])
+        assert size == 1 or size * max(lengths[rows]) <= tokens

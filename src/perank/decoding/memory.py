@@ -38,15 +38,15 @@ class Memory:
         """
         self.cache.entry_BK, self.cache.batch = None, len(lengths)
         tokens = 512 if embedded_BLD.device.type == "cpu" else embedded_BLD.shape[:2].numel()
-        last = []
+        last: list[Tensor] = []
         for rows in _chunks(lengths, tokens):
             ends = lengths[rows]
             self.cache.rows, self.cache.reach = rows, max(ends)
             hidden_BLD = self.model.decoder(
                 inputs_embeds=embedded_BLD[rows, : max(ends)], past_key_values=self.cache, use_cache=True
             ).last_hidden_state
-            last.append(hidden_BLD[torch.arange(len(ends)), torch.tensor(ends) - 1])
-        return torch.cat(last)
+            last += [hidden_BLD[row, end - 1] for row, end in enumerate(ends)]
+        return torch.stack(last)
 
     def append(self, fed_BKD: Tensor, entry_BK: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
         """hidden_BKD of vectors written to `entry_BK` (-1: padding) that stand at `position_BK` of their sequence.
