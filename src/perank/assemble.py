@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
@@ -29,7 +28,7 @@ from perank.retrieval.encoder_ranker import EncoderRanker
 from perank.retrieval.encoding import cached_store, finished_store
 from perank.retrieval.query_vectors import QueryVectors
 from perank.retrieval.store import EmbeddingStore
-from perank.settings import check, check_type, made, plain
+from perank.settings import check, check_type, made, plain, target
 
 if TYPE_CHECKING:
     from perank.model.start import Sample
@@ -113,7 +112,7 @@ class Assembly:
         parts: dict[str, Any] = {"model": self.model, "optimizer": self.make("optimizer")}
         if self.config.stage.name == "rank":
             parts["loss"] = self.make("loss")
-        return get_class(self.config.stage._target_)(**parts)
+        return target(self.config.stage._target_, "stage")(**parts)
 
     @cached_property
     def trainer(self) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -77,6 +77,8 @@ def bad_input() -> Iterator[None]:
         parts = [str(error).partition("Config search path")[0]]
         if isinstance(error.__cause__, OmegaConfBaseException):
             parts.append(str(error.__cause__))
+        if isinstance(error, OverrideParseException):
+            parts.insert(0, f"{error.override}:")
         said = " ".join(" ".join(parts).split())
         raise BadInput(said, remedy="see the composed config with --cfg job") from error
     except OSError as error:

@@ -34,7 +34,8 @@ def made(settings: Any, **more: Any) -> Any:
         if isinstance(cause, BadInput):
             raise cause from error
         # A value out of range, a device or a package that isn't here; everything else is a bug.
-        if isinstance(cause, ValueError | ImportError) or type(cause).__name__ == "MisconfigurationException":
+        kinds = [ValueError, ImportError, *([] if str(settings.get("_target_")).startswith("perank.") else [TypeError])]
+        if isinstance(cause, tuple(kinds)) or type(cause).__name__ == "MisconfigurationException":
             place, said = settings._get_full_key(None), " ".join(str(cause).split())
             raise BadInput(said, remedy=f"see conf/{place.partition('.')[0]}", id=place) from error
         raise
@@ -90,12 +91,13 @@ def _check_targets(node: Any, more: Collection[str] = ()) -> None:
         raise BadInput("a setting has no value", remedy=f"give {place}.{missing} one", id=f"{place}.{missing}")
     if "_target_" in node:
         settings = {str(key): node[key] for key in node if not str(key).startswith("_")}
-        check(_target(node["_target_"], place), settings, place, more)
+        check(target(node["_target_"], place), settings, place, more)
     for key in node:
         _check_targets(node[key])
 
 
-def _target(name: str, place: str) -> Callable[..., Any]:
+def target(name: str, place: str) -> Callable[..., Any]:
+    """The class or function of that dotted name. Raises `BadInput` where there is none."""
     try:
         found: Callable[..., Any] = get_object(name)
     except Exception as error:  # whatever importing the named module leads to

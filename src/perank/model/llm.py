@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from perank.errors import BadInput
+from perank.model.encoder_weights import reading
 from perank.model.precision import dtype_of
 from perank.model.weights import locate
 
@@ -48,12 +49,13 @@ class LLM:
         options: dict[str, Any] = dict(self.options)
         if self.quantise:
             options["quantization_config"] = _four_bits(self.dtype)
-        with _unreported(self.num_layers is not None):
+        config, path, dtype = self.config(), locate(self.name), dtype_of(self.dtype)
+        with _unreported(self.num_layers is not None), reading(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                locate(self.name),
-                config=self.config(),
+                path,
+                config=config,
                 revision=self.revision or "main",
-                dtype=dtype_of(self.dtype),
+                dtype=dtype,
                 attn_implementation=self.attention,
                 trust_remote_code=self.trust_remote_code,
                 output_loading_info=True,
@@ -69,9 +71,11 @@ class LLM:
         """The LLM's configuration with its layers counted as asked for. Raises `BadInput` for more than there are."""
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(
-            locate(self.name), revision=self.revision or "main", trust_remote_code=self.trust_remote_code
-        )
+        path = locate(self.name)
+        with reading(path):
+            config = AutoConfig.from_pretrained(
+                path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+            )
         if self.num_layers is None:
             return config
         if not 1 <= self.num_layers <= config.num_hidden_layers:
@@ -99,9 +103,11 @@ class LLM:
         """The LLM's own fast tokenizer."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(
-            locate(self.name), revision=self.revision or "main", trust_remote_code=self.trust_remote_code
-        )
+        path = locate(self.name)
+        with reading(path):
+            return AutoTokenizer.from_pretrained(
+                path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a saved model's config."""

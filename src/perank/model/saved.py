@@ -5,6 +5,7 @@ The config holds everything that rankings depend on besides weights.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -125,7 +126,8 @@ def _value(hint: Any, value: Any, path: Path, place: str) -> Any:
         return value
     plain = tuple(option for option in options if isinstance(option, type) and not get_args(option))
     wanted = (*plain, int) if float in plain else plain
-    if isinstance(value, wanted) and (not isinstance(value, bool) or bool in plain):
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if isinstance(value, wanted) and finite and (not isinstance(value, bool) or bool in plain):
         return value
     raise BadInput(f"expected {hint}, found {value!r}", remedy="restore the file", path=path, id=place)
 
@@ -141,7 +143,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor], dtype: str | None = N
 
 
 def read_weights(path: Path, digest: str) -> dict[str, Tensor]:
-    """The tensors of a file. Raises `BadInput` where it is missing, torn, or not the one of that sha256."""
+    """The tensors of a file. Raises `BadInput` where it is missing, torn, not the one of that sha256, or not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -151,6 +153,10 @@ def read_weights(path: Path, digest: str) -> dict[str, Tensor]:
         problem = "these are not the weights config.json was written with"
         raise BadInput(problem, remedy="save or fetch the model again", path=path)
     try:
-        return load_file(path)
+        state: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
         raise BadInput(f"not a safetensors file: {error}", remedy="fetch the model again", path=path) from error
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise BadInput("holds values that aren't finite", remedy="train the model again", path=path, id=name)
+    return state

@@ -24,6 +24,7 @@ from perank.model.backbone import PERank
 from perank.model.batches import PromptBatch, RankBatch
 from perank.model.precision import autocast_for
 from perank.model.projector import Projector, ridge
+from perank.model.projector_file import projector_of
 from perank.model.prompts import PromptBuilder
 
 
@@ -66,20 +67,19 @@ def started_model(
 
 
 def load_projector(projector: Projector, path: str | Path) -> None:
-    """Load a projector.safetensors. Raises `BadInput` for a missing file, other keys or other widths."""
+    """Load a projector.safetensors. Raises `BadInput` for a missing file, other keys or widths, values not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state = load_file(path)
-        projector.load_state_dict(state)
     except FileNotFoundError as error:
         raise BadInput("there is no such file", remedy="name the projector of an align run", path=path) from error
-    except (SafetensorError, RuntimeError) as error:
-        problem = (
-            f"not a projector {projector.width_in} -> {projector.width_out}: {str(error).splitlines()[-1].strip()}"
-        )
-        raise BadInput(problem, remedy="use the encoder and backbone it was trained with", path=path) from error
+    except (SafetensorError, OSError) as error:
+        problem = f"not a safetensors file: {str(error).splitlines()[-1].strip()}"
+        raise BadInput(problem, remedy="name the projector of an align run", path=path) from error
+    found = projector_of(state, path=path, width_in=projector.width_in, width_out=projector.width_out)
+    projector.load_state_dict(found.state_dict())
 
 
 def save_projector(projector: Projector, path: str | Path) -> None:

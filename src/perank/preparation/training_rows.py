@@ -63,7 +63,9 @@ def training_rows(
 
 
 def _known(rows: list[RankRow], store: EmbeddingStore, path: Path) -> list[RankRow]:
-    """The rows, if the store has a vector for every passage in them."""
+    """The rows, if there are some and the store has a vector for every passage in them."""
+    if not rows:
+        raise BadInput("there are no rows", remedy="make them with perank.prepare", path=path)
     ids = list({id for row in rows for id in row.passage_ids})
     for start in range(0, len(ids), 65_536):
         found = store.rows(ids[start : start + 65_536]) >= 0
