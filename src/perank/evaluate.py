@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
     """Every system on every suite: the first stage, the encoder, the model, the run files."""
-    for key, kind in {"model": str | None, "encoder_alone": bool, "batch_size": int}.items():
+    for key, kind in {"model": str | None, "dtype": str, "encoder_alone": bool, "batch_size": int}.items():
         check_type(config[key], kind, key)
     parts = Assembly(config)
     output = Path(config.paths.output)
-    model = _model(config.model)
+    model = _model(config.model, config.dtype)
     if model is not None:
         parts.encoder = model.encoder  # the vectors it was trained on, whatever the config says
     runs = {path.stem: read_run(path) for path in _run_files(config.run)}
@@ -56,10 +56,10 @@ def _baselines(parts: Assembly, suite: Suite) -> list[Evaluation]:
     return [evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)]
 
 
-def _model(name: str | None) -> Pretrained | None:
+def _model(name: str | None, dtype: str) -> Pretrained | None:
     from perank.model.hub import from_pretrained
 
-    return None if name is None else from_pretrained(None if name == "box" else name)
+    return None if name is None else from_pretrained(None if name == "box" else name, dtype=dtype)
 
 
 def _run_files(named: object) -> list[Path]:

@@ -1,0 +1,155 @@
+"""perank.evaluate on tiny models: saved models and run files beside the first stage and the encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+import toy
+from perank.evaluate import evaluate, main
+from perank.evaluation.report import read_results_csv
+from perank.sources.beir import read_beir_qrels
+from perank.sources.trec import read_run, write_run
+from perank.train import train
+
+pytestmark = toy.QUIET
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERANK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained")
+    train(toy.composed(world, output, "rank", "data.rows=16"))
+    return output
+
+
+def settings(world: Path, *more: str) -> list[str]:
+    return [o for o in toy.overrides(world) if o.startswith(("suite", "encoder", "window"))] + ["dtype=float32", *more]
+
+
+def evaluated(world: Path, output: Path, *more: str) -> dict[str, dict[str, float]]:
+    """System -> metric -> value."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import open_dict
+
+    from perank.paths import CONF_DIR
+
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("evaluate", overrides=settings(world, *more))
+    with open_dict(config):
+        config.paths.output = str(output)
+    found: dict[str, dict[str, float]] = {}
+    for row in evaluate(config):
+        found.setdefault(row.system, {})[row.metric] = row.value
+    return found
+
+
+def reciprocal_rank(run: dict[str, dict[str, float]], world: Path) -> float:
+    """MRR@10 over the judged queries by a plain loop."""
+    qrels = read_beir_qrels(world / "collection" / "qrels" / "test.tsv")
+    total = 0.0
+    for query, grades in qrels.items():
+        ranked = sorted(run.get(query, {}), key=lambda id: (run[query][id], id), reverse=True)[:10]
+        total += next((1 / rank for rank, id in enumerate(ranked, start=1) if grades.get(id, 0) > 0), 0.0)
+    return total / len(qrels)
+
+
+def test_a_saved_model_is_measured_as_its_training_measured_it(world: Path, trained: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path, f"model={trained}/model")
+    expected = json.loads((trained / "metrics.json").read_text())["beir/PE-Rank"]["means"]
+    assert {metric: found["PE-Rank"][metric] for metric in expected} == pytest.approx(expected, abs=0)
+    assert list(found) == ["Bm25", "encoder", "PE-Rank"]
+    assert read_run(tmp_path / "beir.PE-Rank.trec") == read_run(trained / "beir.PE-Rank.trec")
+
+
+def test_means_are_those_of_a_plain_loop_over_the_written_runs(world: Path, trained: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path, f"model={trained}/model")
+    for system in ("Bm25", "encoder", "PE-Rank"):
+        run = read_run(tmp_path / f"beir.{system}.trec")
+        assert found[system]["mrr@10"] == pytest.approx(reciprocal_rank(run, world))
+
+
+def test_files_and_table_say_the_same(world: Path, trained: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path, f"model={trained}/model")
+    rows = read_results_csv(tmp_path / "results.csv")
+    assert {(r.system, r.metric): r.value for r in rows} == {
+        (system, metric): value for system, values in found.items() for metric, value in values.items()
+    }
+    entries = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(entries) == {"beir/Bm25", "beir/encoder", "beir/PE-Rank"}
+    assert entries["beir/PE-Rank"]["p_values"].keys() == {"Bm25", "encoder"}
+
+
+def test_run_files_are_measured_by_pattern_and_by_list(world: Path, tmp_path: Path) -> None:
+    best = {f"q{i}": {f"p{i}": 2.0, "p0": 1.0} for i in range(12, 17)}
+    worst = {f"q{i}": {"p0": 2.0, f"p{i}": 1.0} for i in range(12, 17)}
+    for name, run in {"best": best, "worst": worst}.items():
+        write_run(tmp_path / f"{name}.trec", run, tag="x")
+    for named in (f"run='{tmp_path}/*st.trec'", f"run=[{tmp_path}/best.trec,{tmp_path}/worst.trec]"):
+        found = evaluated(world, tmp_path / "out", named, "encoder_alone=false")
+        assert list(found) == ["Bm25", "best", "worst"]
+        assert (found["best"]["mrr@10"], found["worst"]["mrr@10"]) == (1.0, 0.5)
+
+
+def test_a_model_is_measured_with_its_own_encoder_whatever_the_config_names(
+    world: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Two encoders of the same width: the other one's vectors would fit, and give other rankings."""
+    tiny.tiny_encoder(tmp_path / "other", seed=9)
+    own = evaluated(world, tmp_path / "own", f"model={trained}/model")
+    other = evaluated(world, tmp_path / "out", f"model={trained}/model", f"encoder.name={tmp_path}/other")
+    assert other["PE-Rank"]["mrr@10"] == own["PE-Rank"]["mrr@10"]
+    assert (tmp_path / "out" / "beir.PE-Rank.trec").read_bytes() == (
+        tmp_path / "own" / "beir.PE-Rank.trec"
+    ).read_bytes()
+    assert (tmp_path / "out" / "beir.encoder.trec").read_bytes() == (
+        tmp_path / "own" / "beir.encoder.trec"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["model=none/none"], "none/none"),
+        (["run=none.trec"], "none.trec"),
+        (["modell=x"], "modell"),
+        (["batch_size=many"], "batch_size"),
+        (["suite.beir.depth=0"], "depth"),
+    ],
+    ids=str,
+)
+def test_bad_settings_end_with_exit_code_2_and_leave_no_numbers(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    assert toy.command(main, *settings(world), *arguments, f"hydra.run.dir={tmp_path}/run") == 2
+    error = capfd.readouterr().err
+    assert said in error[error.index("perank: ") :]
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_the_command_prints_a_table_and_ends_with_0(
+    world: Path, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments: list[Any] = [*settings(world), f"model={trained}/model", f"hydra.run.dir={tmp_path}/run"]
+    assert toy.command(main, *arguments) == 0
+    printed = capfd.readouterr().out
+    assert all(system in printed for system in ("Bm25", "encoder", "PE-Rank"))
