@@ -19,7 +19,7 @@ from perank.errors import BadInput
 from perank.sources.trec import read_run
 from perank.train import main, train
 
-pytestmark = [pytest.mark.slow, *toy.QUIET]
+pytestmark = toy.QUIET
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,6 +101,7 @@ def test_a_checkpoint_of_adapters_holds_adapters_and_projector_and_nothing_froze
     assert sum("lora_" in key for key in keys) == 4  # A and B of q_proj and v_proj in the only layer
 
 
+@pytest.mark.slow
 def test_ranking_takes_up_the_projector_that_alignment_left(world: Path, aligned: Path, tmp_path: Path) -> None:
     path = aligned / "projector.safetensors"
     train(toy.composed(world, tmp_path, "rank", f"projector.path={path}", "optimizer.lr=1e-12", "data.rows=4",
@@ -134,6 +135,7 @@ def test_ranking_changes_adapters_and_projector_and_neither_the_llm_nor_the_enco
     assert all(torch.equal(parts.encoder.model.state_dict()[name], fresh[name]) for name in fresh)
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_changes_the_llm_and_saves_it_whole(world: Path, tmp_path: Path) -> None:
     train(toy.composed(world, tmp_path, "rank", "backbone.lora=null"))
     trained, original = (load_file(f / "model.safetensors") for f in (tmp_path / "model" / "llm", world / "llm"))
@@ -143,6 +145,7 @@ def test_full_fine_tuning_changes_the_llm_and_saves_it_whole(world: Path, tmp_pa
     assert reranked(tmp_path / "model", world) == in_order(tmp_path / "beir.PE-Rank.trec")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["paper", "reference"])
 def test_losses_with_texts_log_their_terms_and_add_up(world: Path, tmp_path: Path, loss: str) -> None:
     train(toy.composed(world, tmp_path, "rank", f"loss={loss}", "data.rows=8", "evaluate=false"))
@@ -152,6 +155,7 @@ def test_losses_with_texts_log_their_terms_and_add_up(world: Path, tmp_path: Pat
     assert kl > 0
 
 
+@pytest.mark.slow
 def test_a_learnable_task_is_learned(world: Path, tmp_path: Path) -> None:
     train(toy.composed(world, tmp_path, "rank", "data.rows=640", "optimizer.lr=2e-2", "optimizer.projector_lr=2e-2",
                        "backbone.lora.dropout=0", "evaluate=false", "data.pools=[first_stage]"))  # fmt: skip
@@ -160,6 +164,7 @@ def test_a_learnable_task_is_learned(world: Path, tmp_path: Path) -> None:
     assert sum(curve[-10:]) / 10 < 0.5 * sum(curve[:5]) / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_gives_the_same_weights(world: Path, tmp_path: Path, workers: int) -> None:
     """With the content prompt, the query's slot and the residual on: everything that an example can hold."""
@@ -170,12 +175,14 @@ def test_any_number_of_workers_gives_the_same_weights(world: Path, tmp_path: Pat
     assert toy.losses(tmp_path / "0") == toy.losses(tmp_path / str(workers))
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(world: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         train(toy.composed(world, tmp_path / str(seed), "rank", "data.rows=8", "evaluate=false", f"seed={seed}"))
     assert toy.weights(tmp_path / "0") != toy.weights(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_training_before_it_spoils_anything(world: Path, tmp_path: Path) -> None:
     state = load_file(_projector(world, tmp_path))
     state["2.bias"][0] = torch.inf
@@ -222,19 +229,19 @@ def test_a_suite_that_cannot_be_measured_is_refused_before_training(world: Path,
         (["encoder=minilmm"], "minilm"),
         (["+encoder.nam=x"], "encoder.nam"),
         (["+sede=1"], "sede"),
-        (["seed=minus one"], "seed"),
-        (["backbone.lora.r=eight"], "backbone.lora.r"),
-        (["projector.path=none.safetensors"], "none.safetensors"),
+        pytest.param(["seed=minus one"], "seed", marks=pytest.mark.slow),
+        pytest.param(["backbone.lora.r=eight"], "backbone.lora.r", marks=pytest.mark.slow),
+        pytest.param(["projector.path=none.safetensors"], "none.safetensors", marks=pytest.mark.slow),
         (["ckpt_path=none.ckpt"], "none.ckpt"),
-        (["optimizer.lr=-1"], "optimizer.lr"),
-        (["stage.name=sort"], "sort"),
-        (["teacher.kind=oracle"], "oracle"),
-        (["data.pools=[best]"], "best"),
-        (["prompt.version=short"], "short"),
-        (["collection.folder=???"], "collection.folder"),
-        (["trainer.accelerator=abacus"], "abacus"),
-        (["decoding.name=guess"], "guess"),
-        (["window.step=9"], "step of 9"),
+        pytest.param(["optimizer.lr=-1"], "optimizer.lr", marks=pytest.mark.slow),
+        pytest.param(["stage.name=sort"], "sort", marks=pytest.mark.slow),
+        pytest.param(["teacher.kind=oracle"], "oracle", marks=pytest.mark.slow),
+        pytest.param(["data.pools=[best]"], "best", marks=pytest.mark.slow),
+        pytest.param(["prompt.version=short"], "short", marks=pytest.mark.slow),
+        pytest.param(["collection.folder=???"], "collection.folder", marks=pytest.mark.slow),
+        pytest.param(["trainer.accelerator=abacus"], "abacus", marks=pytest.mark.slow),
+        pytest.param(["decoding.name=guess"], "guess", marks=pytest.mark.slow),
+        pytest.param(["window.step=9"], "step of 9", marks=pytest.mark.slow),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -265,6 +272,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so(
     assert "1 of the sweep's jobs failed" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bug_in_one_job_of_a_sweep_keeps_its_traceback_and_the_others_run(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

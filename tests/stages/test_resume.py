@@ -20,7 +20,7 @@ from perank.stages.checkpoints import AtomicCheckpointIO, newest_checkpoint, rea
 from perank.stages.rank import RankModule
 from perank.train import main, resumed_from, train
 
-pytestmark = [pytest.mark.slow, *toy.QUIET]
+pytestmark = toy.QUIET
 
 
 class Interrupted(Exception):
@@ -57,7 +57,7 @@ def interrupted_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lightning.LightningModule, "on_before_optimizer_step", die)
 
 
-@pytest.mark.parametrize("steps", [5, 6, 9, 11])
+@pytest.mark.parametrize("steps", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 9, 11))])
 def test_an_interrupted_run_goes_on_from_its_folder_and_ends_with_the_same_weights(
     world: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
@@ -78,6 +78,7 @@ def _ndcg(output: Path) -> float:
     return float(json.loads((output / "metrics.json").read_text())["beir/PE-Rank"]["means"]["ndcg@10"])
 
 
+@pytest.mark.slow
 def test_without_the_random_states_dropout_would_differ(
     world: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_run_that_died_in_its_evaluation_is_only_evaluated_again(
     assert toy.weights(tmp_path) == toy.weights(whole)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_last_step_written_before_the_epoch_ended_is_a_finished_run(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,7 @@ def _raise(error: BaseException) -> Callable[..., Any]:
     return raising
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "settings"),
     [
@@ -145,6 +148,7 @@ def test_every_kind_of_run_resumes_to_the_same_weights(
     assert toy.losses(tmp_path / "died") == toy.losses(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_resumed_into_another_folder_ends_with_the_same_weights(world: Path, whole: Path, tmp_path: Path) -> None:
     train(toy.composed(world, tmp_path, "rank", f"ckpt_path={whole}/checkpoints/step-000005.ckpt"))
     assert toy.weights(tmp_path) == toy.weights(whole)
@@ -187,12 +191,12 @@ def test_a_runs_own_folder_may_be_empty_still_another_may_not(tmp_path: Path) ->
     ("settings", "said"),
     [
         (["backbone.lora.r=3"], "lora_A"),
-        (["backbone.lora.targets=[q_proj]"], "not this model's"),
-        (["backbone.lora=null"], "not this model's"),
+        pytest.param(["backbone.lora.targets=[q_proj]"], "not this model's", marks=pytest.mark.slow),
+        pytest.param(["backbone.lora=null"], "not this model's", marks=pytest.mark.slow),
         (["data.batch_size=8"], "batch_size 4, now it is 8"),
-        (["data.rows=44"], "rows 48, now it is 44"),
-        (["seed=1"], "seed 0, now it is 1"),
-        (["data.epochs=2"], "epochs 1, now it is 2"),
+        pytest.param(["data.rows=44"], "rows 48, now it is 44", marks=pytest.mark.slow),
+        pytest.param(["seed=1"], "seed 0, now it is 1", marks=pytest.mark.slow),
+        pytest.param(["data.epochs=2"], "epochs 1, now it is 2", marks=pytest.mark.slow),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -205,6 +209,7 @@ def test_a_checkpoint_of_other_settings_is_refused(
     assert not list(tmp_path.rglob("*.*"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_encoder_or_stage_is_refused(world: Path, whole: Path, tmp_path: Path) -> None:
     import tiny
 
@@ -244,6 +249,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_its_code_not_run(tmp_path: 
     assert not Path("/tmp/perank-was-here").exists()
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_refused(world: Path, whole: Path, tmp_path: Path) -> None:
     content = read_checkpoint(whole / "checkpoints" / "step-000005.ckpt")
     content["state_dict"]["model.projector.0.weight"][0, 0] = torch.nan
