@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from perank.errors import BadInput
-from perank.files import write_json
+from perank.files import read_json, write_json
 from perank.paths import CONF_DIR
 from perank.settings import check_keys
 
@@ -50,7 +51,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
                 return task(config)
         except Exception as error:
             _note(folder, error)
-            if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            if not sweeping():
                 raise
             sys.stderr.write(f"perank: job {folder} failed, the sweep goes on: {error}\n")
             failed[str(folder)] = error
@@ -64,6 +65,21 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     if failed:
         problem = f"{len(failed)} of the sweep's jobs failed: {', '.join(failed)}"
         raise BadInput(problem, remedy=f"see {FAILED} in their folders; the other jobs are whole")
+
+
+def sweeping() -> bool:
+    """Whether this is one of a sweep's jobs."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def in_own_process(module: str, folder: Path) -> None:
+    """Run a sweep's job by `python -m <module>`, with its own overrides. Raises `BadInput` where that says so."""
+    overrides = list(HydraConfig.get().overrides.task)
+    ended = subprocess.run([sys.executable, "-m", module, *overrides, f'hydra.run.dir="{folder}"'], check=False)
+    if ended.returncode == 2 and (folder / FAILED).is_file():
+        raise BadInput(read_json(folder / FAILED)["message"], remedy="mend it and run this job again")
+    if ended.returncode != 0:
+        raise RuntimeError(f"the job's process ended with code {ended.returncode}; what it said stands above")
 
 
 @contextmanager

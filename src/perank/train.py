@@ -15,7 +15,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from perank.errors import BadInput, exits_cleanly
-from perank.jobs import run
+from perank.files import read_json
+from perank.jobs import in_own_process, run, sweeping
 from perank.settings import check_keys, check_type
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,18 @@ def main() -> None:
 
 
 def _objective(config: DictConfig) -> float | None:
-    scores = train(config).values()
+    if sweeping() and config.trainer.devices != 1:
+        # Lightning starts the other devices with the command line of this process, which is the sweep's.
+        in_own_process("perank.train", Path(config.paths.output))
+        scores = _measured(Path(config.paths.output)) if config.evaluate else []
+    else:
+        scores = list(train(config).values())
     return sum(scores) / len(scores) if scores else None
+
+
+def _measured(output: Path) -> list[float]:
+    entries = read_json(output / "metrics.json").values()
+    return [entry["means"]["ndcg@10"] for entry in entries if entry["system"] == "PE-Rank"]
 
 
 if __name__ == "__main__":
