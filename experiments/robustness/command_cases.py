@@ -79,6 +79,7 @@ def _text_out_of(file: str) -> Callable[[Path], object]:
 
 
 ROW = '{"query_id": "q1", "query": "otter", "passages": ["p1", "nowhere"], "order": [0, 1]}\n'
+STRANGER = '{"query_id": "q99", "query": "otter", "passages": ["p1", "p2"], "order": [0, 1]}\n'
 
 SETTINGS = {
     "encodr.name=x": "encodr",
@@ -167,6 +168,7 @@ def commands() -> Iterator[Command]:
         "qrels: unknown query": (_append("collection/qrels/train.tsv", "q77\tp1\t1\n"), (), "'q77'"),
         "qrels: broken line": (_append("collection/qrels/test.tsv", "q1 p1 1\n"), (), "test.tsv:7"),
         "rows: unknown passage": (_append("rows.jsonl", ROW), (rows,), "rows.jsonl:1, id 'nowhere'"),
+        "rows: unknown query": (_append("rows.jsonl", STRANGER * 4), (rows, "prompt.query_slot=true"), "'q99'"),
         "rows: broken line": (_append("rows.jsonl", "\n{"), (rows,), "rows.jsonl:2"),
         "rows: missing file": (lambda world: None, (rows,), "rows.jsonl"),
         "rows: empty file": (_append("rows.jsonl", ""), (rows,), "no rows"),

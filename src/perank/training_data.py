@@ -57,6 +57,8 @@ def _rank_data(parts: Assembly) -> Any:
     )
     wants_texts = parts.make("loss").needs_content
     wants_query = parts.config.prompt.query_slot or parts.config.residual
+    if wants_query:
+        parts.query_vectors.get([row.query.id for row in rows])  # now: a worker should neither encode nor find gaps
     return RankData(
         rows,
         parts.store,
