@@ -60,7 +60,10 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a ranking cost. Tokens exclude padding and include rejected drafts; times are wall seconds."""
+    """What a ranking cost. Tokens exclude padding and include rejected drafts; times are wall seconds.
+
+    For rankers that read texts: `repairs` of what an LLM wrote, `texts_shortened` to fit a prompt, `dollars` paid.
+    """
 
     forwards: int = 0
     tokens_processed: int = 0
@@ -68,6 +71,9 @@ class Bill:
     seconds_encode: float = 0.0
     seconds_prefill: float = 0.0
     seconds_decode: float = 0.0
+    repairs: int = 0
+    texts_shortened: int = 0
+    dollars: float = 0.0
 
     @property
     def seconds(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from evaluation.small import FIRST_STAGE, Keeping, Reversing, small_suite
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation, read_per_query
+from perank.records import Bill
 from perank.sources.trec import read_run
 
 
@@ -95,3 +97,9 @@ def test_a_broken_metrics_json_is_refused_and_left_alone(tmp_path: Path, reversi
             reversing.save(tmp_path)
         assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
         assert path.read_text() == broken
+
+
+def test_repairs_and_dollars_are_costs_where_somebody_paid_them(reversing: Evaluation) -> None:
+    assert not {"repairs", "texts_shortened", "dollars"} & reversing.costs.keys()
+    paid = replace(reversing, bills={"q1": Bill(repairs=3, dollars=0.5), "q2": Bill(repairs=1)})
+    assert (paid.costs["repairs"], paid.costs["dollars"]) == (2.0, 0.25)

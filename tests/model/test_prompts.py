@@ -154,7 +154,7 @@ def test_a_texts_budget_of_tokens_is_kept() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 12), TEXT)
 def test_a_cut_text_is_a_beginning_of_it_within_the_budget(tokens: int, text: str) -> None:
-    cut = builder()._cut(text, tokens)
+    cut = builder().cut(text, tokens)
     assert clean(text).startswith(cut)
     assert len(chat_tokenizer()(cut, add_special_tokens=False, split_special_tokens=True).input_ids) <= max(tokens, 0)
 

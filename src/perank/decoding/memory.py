@@ -9,14 +9,27 @@ takes the padding of uneven appends.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from perank.errors import BadInput
-from perank.model.backbone import PERank
+
+
+class Transformer(Protocol):
+    """A causal LM, and the part of it below the vocabulary head: what `PERank` is, too."""
+
+    @property
+    def llm(self) -> Any:
+        """The whole Hugging Face model."""
+        ...
+
+    @property
+    def decoder(self) -> Any:
+        """The transformer whose last hidden states come after the final norm."""
+        ...
 
 
 class Memory:
@@ -26,7 +39,7 @@ class Memory:
     for an LLM whose layers see less than `tokens`, carry a recurrent state, or run an attention that takes no mask.
     """
 
-    def __init__(self, model: PERank, tokens: int, drafts: int = 0) -> None:
+    def __init__(self, model: Transformer, tokens: int, drafts: int = 0) -> None:
         _check(model.llm, tokens)
         self.model = model
         self.cache = _RowCache(model.decoder.config.num_hidden_layers, tokens + drafts + 1)

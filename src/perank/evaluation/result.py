@@ -19,6 +19,8 @@ from perank.files import atomic_write, lines, read_json, write_json
 from perank.records import Bill, Run
 from perank.sources.trec import write_run
 
+_SELDOM = {"repairs", "texts_shortened", "dollars"}
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -54,11 +56,15 @@ class Evaluation:
 
     @property
     def costs(self) -> dict[str, float]:
-        """Means over the ranked queries: forwards, tokens and seconds of the bill, and wall seconds; {} unbilled."""
+        """Means over the ranked queries: forwards, tokens and seconds of the bill, and wall seconds; {} unbilled.
+
+        What only some rankers pay (repairs, shortened texts, dollars) is left out where nobody paid it.
+        """
         if not self.bills:
             return {}
         bill, n = self.bill, len(self.bills)
         costs = {part.name: getattr(bill, part.name) / n for part in fields(Bill)}
+        costs = {name: cost for name, cost in costs.items() if cost or name not in _SELDOM}
         return {"forwards_per_query": costs.pop("forwards")} | costs | {"seconds_per_query": self.seconds / n}
 
     def compare(self, other: Evaluation, metric: str = "ndcg@10") -> TTest:

@@ -19,6 +19,9 @@ _COSTS = {
     "seconds_per_query": ("seconds/query", "{:.3f}"),
     "forwards_per_query": ("forwards/query", "{:.1f}"),
     "tokens_processed": ("tokens/query", "{:.1f}"),
+    "repairs": ("repairs/query", "{:.2f}"),
+    "texts_shortened": ("shortened/query", "{:.1f}"),
+    "dollars": ("$/query", "{:.4f}"),
 }
 
 

@@ -66,13 +66,13 @@ class PromptBuilder:
 
     def rank_with_text(self, query: str, texts: Sequence[str]) -> Prompt:
         """The prompt of Table 9: every passage as its vector followed by its text."""
-        cut = [self._cut(self.template.clean(text), self.text_tokens) for text in texts]
+        cut = [self.cut(self.template.clean(text), self.text_tokens) for text in texts]
         prompt = self._rank(query, len(texts), cut, check=False)
-        allowed = max((self._count(text) for text in cut), default=0)
+        allowed = max((self.count(text) for text in cut), default=0)
         while len(prompt) > self.max_length and allowed > 0:
             over = len(prompt) - self.max_length
             allowed -= max(1, over // max(1, len(texts)))
-            cut = [self._cut(text, max(allowed, 0)) for text in cut]
+            cut = [self.cut(text, max(allowed, 0)) for text in cut]
             prompt = self._rank(query, len(texts), cut, check=False)
         return self._checked(prompt, query)
 
@@ -82,7 +82,7 @@ class PromptBuilder:
         With an `answer`: that too, and the end-of-sequence token. The answer's text joins the template's last text
         before it is tokenised, so its first token may differ from what the answer alone would give.
         """
-        pieces = self._in_chat(user)
+        pieces = self.in_chat(user)
         if answer is not None:
             pieces += [(unmarked(answer), False), (self.tokenizer.eos_token, True)]
         return self.ids_of_rendered(pieces)
@@ -100,7 +100,8 @@ class PromptBuilder:
                     query_slot = len(ids)
                 ids.append(self.stand_in)
             else:
-                ids.extend(self._ids_of(text, special))
+                # Whole texts don't come again; what lies between slots does.
+                ids.extend(self._ids_of(text, special) if len(text) < 512 else self._tokenise(text, special))
         return Prompt(tuple(ids), tuple(slots), query_slot)
 
     def _rank(self, query: str, n: int, texts: Sequence[str] | None, *, check: bool = True) -> Prompt:
@@ -109,7 +110,7 @@ class PromptBuilder:
             raise BadInput("the query is empty", remedy="give it a text")
         texts = None if texts is None else [clean(text) for text in texts]
         user = shape.message(query, n, slot=SLOT, texts=texts, query_slot=QUERY_SLOT if self.query_slot else "")
-        prompt = self.ids_of_rendered(self._in_chat(user) if shape.chat else [(user, False)])
+        prompt = self.ids_of_rendered(self.in_chat(user) if shape.chat else [(user, False)])
         return self._checked(prompt, query) if check else prompt
 
     def _checked(self, prompt: Prompt, query: str) -> Prompt:
@@ -121,9 +122,15 @@ class PromptBuilder:
             )
         return prompt
 
-    def _in_chat(self, user: str) -> list[tuple[str, bool]]:
+    def in_chat(self, user: str, system: str = "", chat_template: str | None = None) -> list[tuple[str, bool]]:
+        """The pieces of a chat of one user message, up to where the answer begins, for `ids_of_rendered`.
+
+        A `system` message goes first, if there is one; `chat_template` replaces the tokenizer's own.
+        """
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": _USER})
         rendered = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": _USER}], add_generation_prompt=True, tokenize=False
+            messages, add_generation_prompt=True, tokenize=False, chat_template=chat_template
         )
         before, _, after = rendered.partition(_USER)
         return [(before, True), (user, False), (after, True)]
@@ -133,10 +140,11 @@ class PromptBuilder:
             return (self.tokenizer.convert_tokens_to_ids(text),)
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
-    def _count(self, text: str) -> int:
+    def count(self, text: str) -> int:
+        """Tokens of a text of its own."""
         return len(self._ids_of(text, False))
 
-    def _cut(self, text: str, tokens: int | None) -> str:
+    def cut(self, text: str, tokens: int | None) -> str:
         """The longest beginning of `text` with at most `tokens` tokens, cut between tokens."""
         text = clean(text)
         if tokens is None or 4 * len(text) < tokens:  # no character has more than four bytes

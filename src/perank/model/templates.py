@@ -45,7 +45,7 @@ def _fill(part: str, n: int, query: str) -> str:
     return part.replace("{n}", str(n)).replace("{query}", query)
 
 
-def _round_brackets(text: str) -> str:
+def round_brackets(text: str) -> str:
     """`[12]` -> `(12)`: what the authors do to passage texts so that no text looks like an identifier."""
     return re.sub(r"\[(\d+)\]", r"(\1)", text)
 
@@ -76,7 +76,7 @@ TEMPLATES = {
         tail=_REFERENCE_TAIL,
         head_with_text=_REFERENCE_HEAD,
         line_with_text="Passage {i}: [{slot}] {text}\n\n",
-        clean=_round_brackets,
+        clean=round_brackets,
     ),
     "compact": RankTemplate(
         head="Passages:",

@@ -1,0 +1,99 @@
+"""From what an LLM wrote to a permutation: nothing is lost, nothing is invented, and every repair is counted.
+
+Asked for `[4] > [2] > ...`, LLMs also write prose, lists, JSON, half a ranking, the same passage twice, passages that
+don't exist. The identifiers are looked for where they are most likely meant: in chains joined by `>`, else in square
+brackets, else as bare numbers. Passages that weren't named follow in the order they had (as RankGPT does).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# White space is collapsed first, and no repetition is open-ended: what an LLM writes when it is lost can be long.
+_NAMED = r"(?:(?:passages?|documents?|docs?|texts?|id|no\.?|number|rank) ?[#:]? ?)?#?"
+_ID = rf"[\[({{]{{0,3}}\s?{_NAMED}\d+\s?[\])}}]{{0,3}}"
+_QUOTES = r"\s?[`*\"']{0,3}\s?"
+_CHAIN = re.compile(rf"{_ID}(?:{_QUOTES}(?:>{{1,3}}|→|&gt;){_QUOTES}{_ID})+", re.IGNORECASE)
+_CLEAN = re.compile(r"\s?\[\d+\](?:\s?>\s?\[\d+\])*")
+_BRACKETS = re.compile(r"\[([^\[\]]*\d[^\[\]]*)\]")
+_ORDINAL = re.compile(r"^\(?\d+ ?[.):] (?=[^\d\n]*\d)", re.MULTILINE)  # "1. passage 4": the 1 counts lines
+_BARE = re.compile(r"(?<![\d.])\d+(?!\d|\.\d)")
+_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)  # the answer follows
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """What had to be mended in an answer. `rephrased` is 1 where it wasn't of the form `[4] > [2] > ...` throughout."""
+
+    missing: int = 0
+    repeated: int = 0
+    out_of_range: int = 0
+    rephrased: int = 0
+
+    @property
+    def total(self) -> int:
+        """All repairs together."""
+        return self.missing + self.repeated + self.out_of_range + self.rephrased
+
+    def __add__(self, other: Repairs) -> Repairs:
+        return Repairs(
+            self.missing + other.missing,
+            self.repeated + other.repeated,
+            self.out_of_range + other.out_of_range,
+            self.rephrased + other.rephrased,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Permutation:
+    """`order` holds every position from 0 to n - 1 once, best first."""
+
+    order: tuple[int, ...]
+    repairs: Repairs
+
+
+def permutation(text: str, n: int, *, asked: int | None = None) -> Permutation:
+    """The ranking of n passages that `text` gives; any text gives one. `asked` ranks were wanted (None: all n)."""
+    said = _collapsed(text)
+    named = [int(digits) if len(digits) < 9 else 0 for digits in _identifiers(said)]
+    inside = [number - 1 for number in named if 1 <= number <= n]
+    order = list(dict.fromkeys(inside))
+    repairs = Repairs(
+        missing=max(0, (n if asked is None else min(asked, n)) - len(order)),
+        repeated=len(inside) - len(order),
+        out_of_range=len(named) - len(inside),
+        rephrased=int(n > 0 and _CLEAN.fullmatch(said.strip().rstrip(".")) is None),
+    )
+    return Permutation((*order, *(i for i in range(n) if i not in set(order))), repairs)
+
+
+def ranked_so_far(text: str, n: int) -> int:
+    """How many passages an answer that is still being written has ranked for good; 0 once it isn't `[4] > [2] > ...`.
+
+    Whatever is written afterwards, `permutation` begins with these.
+    """
+    written = _collapsed(text[: text.rfind("]") + 1])
+    if _CLEAN.fullmatch(written) is None:
+        return 0
+    return len({int(digits) for digits in re.findall(r"\d+", written) if len(digits) < 9 and 1 <= int(digits) <= n})
+
+
+def _identifiers(text: str) -> list[str]:
+    """Runs of digits that stand for passages, in the order they are named."""
+    start = _CLEAN.match(text)
+    said = text if start else _THOUGHT.split(text)[-1]
+    chains = list(_CHAIN.finditer(said))
+    if chains:
+        if start and chains[0].start() > start.start() + 1:
+            chains.insert(0, start)
+        return [digits for chain in chains for digits in re.findall(r"\d+", chain.group())]
+    if groups := _BRACKETS.findall(said):
+        return [digits for group in groups for digits in _BARE.findall(group)]
+    numbered = len(_ORDINAL.findall(said)) > 1
+    return _BARE.findall(_ORDINAL.sub("", said) if numbered else said)
+
+
+def _collapsed(text: str) -> str:
+    """Every run of white space as one line break, where it holds one, or one blank."""
+    return re.sub(r"\s+", lambda run: "\n" if "\n" in run.group() else " ", text)

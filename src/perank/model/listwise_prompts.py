@@ -1,0 +1,193 @@
+"""Prompts of the listwise rerankers that read texts and write identifiers: what they say, and as token ids.
+
+RankMistral's is Table 10, as printed and as the authors run it (token counts of Tables 3 and 6 agree with the latter).
+RankVicuna, RankZephyr and FIRST have those of their papers' code. `compact` is for small machines. Texts are
+shortened evenly where a prompt would be too long, and how many were is said; the instruction is never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perank.errors import BadInput
+from perank.model.prompts import Prompt, PromptBuilder, clean
+from perank.model.templates import LISTWISE_HEAD, LISTWISE_LINE, LISTWISE_TAIL, round_brackets
+
+
+@dataclass(frozen=True, slots=True)
+class ListwiseTemplate:
+    """`head` and `tail` with `{n}` and `{query}`, `line` with `{i}` and `{text}`; identifiers are numbers or letters.
+
+    `chat_template` replaces the tokenizer's own where the model was trained with another. `opening` is what the answer
+    begins with and the prompt already holds.
+    """
+
+    head: str
+    line: str
+    tail: str
+    system: str = ""
+    chat: bool = True
+    chat_template: str | None = None
+    opening: str = ""
+    letters: bool = False
+    clean: Callable[[str], str] = round_brackets
+
+    def identifier(self, position: int) -> str:
+        """What passage `position` (from 0) is called."""
+        return chr(ord("A") + position) if self.letters else str(position + 1)
+
+    def message(self, query: str, texts: Sequence[str]) -> str:
+        """The user's message, with the texts as they are."""
+        n = str(len(texts))
+        head, tail = (part.replace("{n}", n).replace("{query}", query) for part in (self.head, self.tail))
+        return head + "".join(self.line.format(i=self.identifier(i), text=t) for i, t in enumerate(texts)) + tail
+
+    def answer(self, order: Sequence[int]) -> str:
+        """The ranking as it is to be written: `[4] > [2] > ...`."""
+        return ("" if self.chat else " ") + " > ".join(f"[{self.identifier(position)}]" for position in order)
+
+
+def _one_line(text: str) -> str:
+    return round_brackets(" ".join(text.split()))
+
+
+_RUN_TAIL = (
+    "Search Query: {query}.\nRank the {n} relatively ordered passages above based on their relevance to the search "
+    "query, output the ranking in descending order. The output format should be [] > [] > ..., e.g., [4] > [2] > ..., "
+    "Only respond with the ranking results with {n} unique numbers, do not say anything else or explain.\n\n"
+)
+_LINE = "[{i}] {text}\n"
+_RANK_LLM_HEAD = (
+    "I will provide you with {n} passages, each indicated by a numerical identifier []. Rank the passages based on "
+    "their relevance to the search query: {query}.\n\n"
+)
+_RANK_LLM_TAIL = (
+    "Search Query: {query}.\nRank the {n} passages above based on their relevance to the search query. All the "
+    "passages should be included and listed using identifiers, in descending order of relevance. The output format "
+    "should be [] > [], e.g., [4] > [2], Only respond with the ranking results, do not say any word or explain."
+)
+_SYSTEM = "You are RankLLM, an intelligent assistant that can rank passages based on their relevancy to the query"
+_VICUNA_CHAT = (
+    "{{ bos_token }}A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. USER: {{ messages[0]['content'] }} ASSISTANT:"
+)
+_ZEPHYR_CHAT = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+    "{{ '<|assistant|>\n' }}"
+)
+_ZEPHYR = ListwiseTemplate(
+    head=_RANK_LLM_HEAD,
+    line=_LINE,
+    tail=_RANK_LLM_TAIL.replace("[4] > [2]", "[2] > [1]"),
+    system=_SYSTEM,
+    chat_template=_ZEPHYR_CHAT,
+    clean=_one_line,
+)
+_LETTERED_HEAD = _RANK_LLM_HEAD.replace("a numerical", "a alphabetical")  # the grammar is FIRST's own
+
+LISTWISE_TEMPLATES = {
+    "rankmistral": ListwiseTemplate(
+        head=LISTWISE_HEAD.replace("passages. Rank", "passages.\nRank").replace("\n\n", "\n"),
+        line=LISTWISE_LINE,
+        tail=_RUN_TAIL,
+    ),
+    "table10": ListwiseTemplate(head=LISTWISE_HEAD, line=LISTWISE_LINE, tail=LISTWISE_TAIL),
+    "rankvicuna": ListwiseTemplate(
+        head=_RANK_LLM_HEAD, line=_LINE, tail=_RANK_LLM_TAIL, chat_template=_VICUNA_CHAT, clean=_one_line
+    ),
+    "rankzephyr": _ZEPHYR,
+    "first": ListwiseTemplate(
+        head=_LETTERED_HEAD,
+        line=_LINE,
+        tail=_RANK_LLM_TAIL.replace("[4] > [2]", "[B] > [A]"),
+        system=_SYSTEM,
+        chat_template=_ZEPHYR_CHAT,
+        opening="[",
+        letters=True,
+        clean=_one_line,
+    ),
+    "compact": ListwiseTemplate(
+        head="Passages:\n", line=_LINE, tail="Query: {query}\nRanking:", chat=False, clean=_one_line
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ListwisePrompt:
+    """Token ids up to where the answer begins; `shortened` of the texts lost their end to make it fit."""
+
+    ids: tuple[int, ...]
+    shortened: int
+
+
+class ListwisePrompts:
+    """Builds the prompts of one template for one tokenizer, of at most `max_length` tokens.
+
+    `text_tokens` is the most a passage's text may take anyway. Raises `BadInput` for an unknown template.
+    """
+
+    def __init__(
+        self, tokenizer: Any, version: str = "rankmistral", *, max_length: int = 4096, text_tokens: int | None = None
+    ) -> None:
+        if version not in LISTWISE_TEMPLATES:
+            remedy = f"choose one of {', '.join(LISTWISE_TEMPLATES)}"
+            raise BadInput(f"unknown listwise prompt {version!r}", remedy=remedy)
+        self.builder, self.version = PromptBuilder(tokenizer), version
+        self.template, self.max_length, self.text_tokens = LISTWISE_TEMPLATES[version], max_length, text_tokens
+
+    def rank(self, query: str, texts: Sequence[str], *, within: int | None = None) -> ListwisePrompt:
+        """The prompt for these texts, of at most `within` tokens (None: `max_length`).
+
+        Where it is too long the texts are cut to the same number of tokens, so that the longest lose first. Raises
+        `BadInput` for an empty query, and where the instruction alone is too long.
+        """
+        query, shape, most = clean(query), self.template, self.max_length if within is None else within
+        if not query:
+            raise BadInput("the query is empty", remedy="give it a text")
+        whole = [clean(shape.clean(text)) for text in texts]
+        cut = [self.builder.cut(text, self.text_tokens) for text in whole]
+        ids = self._ids(query, cut)
+        if len(ids) > most:
+            lengths = [self.builder.count(text) for text in cut]
+            room = most - len(self._ids(query, [""] * len(texts)))
+            allowed = _evenly(lengths, room)
+            while len(ids) > most and allowed >= 0:
+                cut = [self.builder.cut(text, allowed) for text in cut]
+                ids = self._ids(query, cut)
+                allowed -= 1
+        if len(ids) > most:
+            problem = f"the prompt takes {len(ids)} tokens without any passage text, {most} fit with the answer"
+            raise BadInput(problem, remedy="use a smaller window or a larger max_length", id=query[:60])
+        return ListwisePrompt(ids, sum(a != b for a, b in zip(cut, whole, strict=True)))
+
+    def answer_tokens(self, n: int) -> int:
+        """How many tokens a ranking of n passages takes, its end included."""
+        return self.builder.count(self.template.answer(range(n))) + 1
+
+    def _ids(self, query: str, texts: Sequence[str]) -> tuple[int, ...]:
+        return self.render(self.template.message(query, texts)).ids
+
+    def render(self, user: str, answer: str | None = None) -> Prompt:
+        """The message in its chat, up to where the answer begins; with an `answer`, that and the end of the sequence.
+
+        Message and answer are tokenised as one text where the template puts no special token between them.
+        """
+        shape, builder = self.template, self.builder
+        pieces = builder.in_chat(user, shape.system, shape.chat_template) if shape.chat else [(user, False)]
+        pieces.append((shape.opening if answer is None else answer, False))
+        if answer is not None:
+            pieces.append((builder.tokenizer.eos_token, True))
+        return builder.ids_of_rendered(pieces)
+
+
+def _evenly(lengths: Sequence[int], room: int) -> int:
+    """The largest c for which the texts, cut to c tokens each, take at most `room` together; 0 where none does."""
+    left, cap = room, 0
+    for i, length in enumerate(sorted(lengths)):
+        cap = max(0, left) // (len(lengths) - i)
+        if length > cap:
+            return cap
+        left -= length
+    return max(lengths, default=cap)
