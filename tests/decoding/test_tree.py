@@ -20,13 +20,11 @@ def path(tree: Tree, node: int) -> tuple[int, ...]:
     return tuple(reversed(items))
 
 
-def probabilities(scores: list[float], depth: int) -> dict[tuple[int, ...], float]:
+def probabilities(scores: list[float], depth: int, unsure: float) -> dict[tuple[int, ...], float]:
     """Of every continuation that starts with the best candidate: the product of its choices' softmax shares."""
-    mean = sum(scores) / len(scores)
-    deviation = math.sqrt(sum((s - mean) ** 2 for s in scores) / len(scores))
     found = {(0,): 1.0}
     for length in range(2, depth + 1):
-        temperature = 0.15 * deviation * (1 + 0.1 * (length - 2))
+        temperature = unsure * (1 + 0.1 * (length - 2))
         weights = [math.exp((s - scores[0]) / temperature) for s in scores]
         for tail in itertools.permutations(range(1, len(scores)), length - 1):
             left = sum(w for i, w in enumerate(weights) if i not in (0, *tail[:-1]))
@@ -35,10 +33,13 @@ def probabilities(scores: list[float], depth: int) -> dict[tuple[int, ...], floa
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 5, 9, 20])
+@pytest.mark.parametrize("unsure", [0.1, 0.5])
 @pytest.mark.parametrize("scores", [[2.0, 1.8, 1.7, 0.2, 0.1], [1.0, 0.9, 0.1, 0.05, 0.0], [3.0, 2.0, 1.0, 0.9]])
-def test_no_other_continuation_is_more_probable_than_one_in_the_tree(scores: list[float], nodes: int) -> None:
-    tree = draft_tree(scores, range(len(scores)), nodes=nodes, depth=4)
-    every = probabilities(scores, 4)
+def test_no_other_continuation_is_more_probable_than_one_in_the_tree(
+    scores: list[float], unsure: float, nodes: int
+) -> None:
+    tree = draft_tree(scores, range(len(scores)), nodes=nodes, depth=4, temperature=unsure)
+    every = probabilities(scores, 4, unsure)
     held = {path(tree, k) for k in range(len(tree))}
     assert len(held) == len(tree) == min(nodes, len(every))
     assert min(every[p] for p in held) >= max((every[p] for p in every.keys() - held), default=0) - 1e-12
@@ -48,13 +49,14 @@ def test_no_other_continuation_is_more_probable_than_one_in_the_tree(scores: lis
     scores=st.lists(st.floats(-5, 5), min_size=1, max_size=9),
     nodes=st.integers(1, 40),
     depth=st.integers(1, 9),
+    unsure=st.sampled_from([0.0, 0.1, 2.0]),
     names=st.randoms(),
 )
-def test_every_tree_is_one(scores: list[float], nodes: int, depth: int, names: object) -> None:
+def test_every_tree_is_one(scores: list[float], nodes: int, depth: int, unsure: float, names: object) -> None:
     scores.sort(reverse=True)
     candidates = list(range(100, 100 + len(scores)))
     names.shuffle(candidates)  # type: ignore[attr-defined]
-    tree = draft_tree(scores, candidates, nodes=nodes, depth=depth)
+    tree = draft_tree(scores, candidates, nodes=nodes, depth=depth, temperature=unsure)
     paths = [path(tree, k) for k in range(len(tree))]
     assert 1 <= len(tree) <= nodes and len(set(paths)) == len(tree)
     for k, items in enumerate(paths):
@@ -67,3 +69,8 @@ def test_every_tree_is_one(scores: list[float], nodes: int, depth: int, names: o
             if tree.parents[j] == k:
                 assert tree.child(k, tree.items[j]) == j
     assert tree.child(0, candidates[0]) is None
+
+
+def test_without_doubt_the_draft_is_the_sorted_scores() -> None:
+    tree = draft_tree([3.0, 2.0, 1.0, 0.5], [7, 5, 6, 4], nodes=4, depth=4, temperature=0)
+    assert tree.items == [7, 5, 6, 4] and tree.parents == [-1, 0, 1, 2]

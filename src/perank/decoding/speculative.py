@@ -20,6 +20,10 @@ from perank.errors import BadInput
 from perank.model.backbone import PERank
 from perank.model.batches import PromptBatch
 
+_UNSEEN = 0.2  # temperature of a first draft over the deviation of the scores: there is no change to learn from yet
+_SEEN = 0.6  # temperature over the deviation of the scores' changes, from one rank to the next
+_MEMORY = 0.5  # share of the last change in what is remembered of them
+
 
 class Speculative:
     """Greedy decoding by draft and check; the orders of `Constrained`, but for rounding where margins are small.
@@ -97,6 +101,7 @@ class _Row:
         self.ranked: list[int] = []
         self.left = np.flatnonzero(self.open_N)
         self.scores_N = np.zeros(len(self.open_N))
+        self.change: float | None = None
         self.margins: list[float] = []
         self.forwards = self.processed = 0
 
@@ -120,7 +125,8 @@ class _Row:
         """The most probable continuations, as deep as ranks are asked for."""
         best = self.left[: nodes + 1]
         depth = self.steps - len(self.margins)
-        return draft_tree(self.scores_N[best].tolist(), best.tolist(), nodes=nodes, depth=depth)
+        unsure = _UNSEEN * float(self.scores_N[self.left].std()) if self.change is None else _SEEN * self.change
+        return draft_tree(self.scores_N[best].tolist(), best.tolist(), nodes=nodes, depth=depth, temperature=unsure)
 
     def take(self, tree: Tree, scores_KN: np.ndarray) -> list[int]:
         """The tree's nodes that greedy decoding takes, from the root on; the ranks they decide are decided."""
@@ -138,6 +144,9 @@ class _Row:
     def _see(self, scores_N: np.ndarray) -> None:
         """These scores decide the next rank; they order the rest."""
         positions = np.flatnonzero(self.open_N)
+        if self.ranked:
+            change = float((scores_N - self.scores_N)[positions].std())
+            self.change = change if self.change is None else self.change + _MEMORY * (change - self.change)
         self.scores_N, self.left = scores_N, positions[np.argsort(-scores_N[positions], kind="stable")]
         first, second = scores_N[self.left[:2]].tolist()
         self.margins.append(first - second)

@@ -1,9 +1,10 @@
 """A draft of the rest of a ranking as a tree: several continuations share the ranks they have in common. No torch.
 
-What greedy decoding takes next is nearly what the last scores say; how nearly falls with every rank. Read as a
-Plackett-Luce model, scores / temperature give every continuation a probability, and the tree holds the most probable
-ones: for a number of tokens no other tree is expected to agree further. Measured on a trained model, a tree of 16
-tokens needs fewer forwards than one sorted draft of all 18 ranks left.
+What greedy decoding takes next is nearly what the last scores say; how nearly, the changes of the scores from rank to
+rank tell, and it falls with every rank. Read as a Plackett-Luce model, scores / temperature give every continuation a
+probability, and the tree holds the most probable ones: for a number of tokens no other tree is expected to agree
+further. Measured on a trained model, a tree of 16 tokens needs fewer forwards than one sorted draft of all 18 ranks
+left.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_SHARPNESS = 0.15  # temperature over the scores' standard deviation; 0.1 to 0.2 do equally well
 _DULLING = 0.1  # by which part of it the temperature grows a rank
 
 
@@ -52,15 +52,18 @@ class Tree:
         return None
 
 
-def draft_tree(scores: Sequence[float], candidates: Sequence[int], *, nodes: int, depth: int) -> Tree:
+def draft_tree(
+    scores: Sequence[float], candidates: Sequence[int], *, nodes: int, depth: int, temperature: float
+) -> Tree:
     """At most `nodes` nodes, at most `depth` ranks deep; `scores` are the candidates', best first.
 
     The root is the best candidate: it is certain. Children are added in the order of their probability (best first
-    search; of a node's children only the next best waits in the queue).
+    search; of a node's children only the next best waits in the queue). `temperature` is the next rank's; 0 drafts the
+    sorted scores alone.
     """
     scores = scores[: nodes + 1]  # a tree reaches no further: a candidate comes in behind all that are better
     tree, used, costs = Tree([candidates[0]]), [1], [0.0]
-    weights = [_weights(scores, 0)]
+    weights = [_weights(scores, temperature)]
     waiting: list[tuple[float, int, int]] = []
 
     def offer(parent: int, place: int) -> None:
@@ -70,7 +73,7 @@ def draft_tree(scores: Sequence[float], candidates: Sequence[int], *, nodes: int
             place += 1
         if place < len(scores) and level + 1 < depth:
             if level == len(weights):
-                weights.append(_weights(scores, level))
+                weights.append(_weights(scores, temperature * (1 + _DULLING * level)))
             left = sum(weight for i, weight in enumerate(weights[level]) if not taken >> i & 1)
             share = max(weights[level][place], 1e-300) / max(left, 1e-300)
             heapq.heappush(waiting, (costs[parent] - math.log(share), parent, place))
@@ -86,9 +89,7 @@ def draft_tree(scores: Sequence[float], candidates: Sequence[int], *, nodes: int
     return tree
 
 
-def _weights(scores: Sequence[float], level: int) -> list[float]:
-    """exp(score / temperature), relative to the best."""
-    mean = sum(scores) / len(scores)
-    deviation = math.sqrt(sum((s - mean) ** 2 for s in scores) / len(scores))
-    temperature = max(deviation, 1e-9) * _SHARPNESS * (1 + _DULLING * level)
+def _weights(scores: Sequence[float], temperature: float) -> list[float]:
+    """exp(score / temperature), relative to the best; none so small that it vanishes."""
+    temperature = max(temperature, (scores[0] - scores[-1]) / 600, 1e-9)
     return [math.exp((s - scores[0]) / temperature) for s in scores]
