@@ -8,17 +8,24 @@ from collections.abc import Callable, Mapping
 
 
 def seconds_by_turns(
-    contestants: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    contestants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    warm: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, list[float]]:
-    """Name -> seconds of each round, after one unmeasured round; every other round goes in reverse order."""
+    """Name -> seconds of each round, after one unmeasured round; every other round goes in reverse order.
+
+    `warm` is what runs in the unmeasured round, if not the same.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for round in range(rounds + 1):
-        names = list(contestants)[:: -1 if round % 2 else 1]
-        for name in names:
+    for name in contestants:
+        (warm or contestants)[name]()
+    for round in range(rounds):
+        for name in list(contestants)[:: -1 if round % 2 else 1]:
             began = clock()
             contestants[name]()
-            if round:
-                seconds[name].append(clock() - began)
+            seconds[name].append(clock() - began)
     return seconds
 
 
