@@ -1,0 +1,193 @@
+"""Does speculation give Algorithm 1's rankings? Windows of every size, three collections, number types, batch sizes.
+
+    python experiments/exactness/exactness.py model=<folder of a saved model>
+
+Every window is decoded by Algorithm 1 and by speculation, in batches of 1, 3 or 16 of any sizes, with weights in fp64,
+fp32 and bf16. In fp64 the full rankings have to be identical; elsewhere each first decision that differs is logged with
+the margin by which Algorithm 1 took it, and may not exceed what rounding explains. Writes results.csv beside this file,
+or into `into=<folder>`; `windows=30 queries=2` is a quick look.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from tqdm import tqdm
+
+from perank.assemble import Assembly
+from perank.decoding.constrained import Constrained
+from perank.decoding.decoded import Decoded, Decoder, Difference, differences
+from perank.decoding.speculative import Speculative
+from perank.errors import BadInput, exits_cleanly
+from perank.evaluation.report import ResultRow, device_name, write_results_csv
+from perank.model.batches import PromptBatch
+from perank.model.hub import Pretrained, from_pretrained
+from perank.paths import CONF_DIR
+
+HERE = Path(__file__).resolve().parent
+SUITES = ("dl19", "nfcorpus", "pydocs")
+"""Candidates: BM25's top 100."""
+TURNS = (1, 3, 3, 16, 16, 16)
+"""Batch sizes of successive windows: those that run alone cost most."""
+BOUNDS = {"float64": 0.0, "float32": 1e-3, "bfloat16": 0.1}
+"""The largest margin, in scores that deviate by about 1 among candidates, that rounding may overturn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A query and the vectors [N, E] of N of its candidates, in an order of its own."""
+
+    query: str
+    vectors_NE: torch.Tensor
+
+
+@dataclass(slots=True)
+class Tally:
+    """What comparing a number of windows gave."""
+
+    windows: int = 0
+    found: list[Difference] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    forwards: int = 0
+    plain_forwards: int = 0
+
+    def add(self, plain: Decoded, fast: Decoded) -> None:
+        """Count a batch."""
+        self.windows += len(plain.orders)
+        self.found += differences(plain, fast)
+        self.margins += [margin for row in plain.margins for margin in row]
+        self.forwards += sum(fast.forwards)
+        self.plain_forwards += sum(plain.forwards)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Metric -> value."""
+        return {
+            "windows": float(self.windows),
+            "windows_differing": float(len(self.found)),
+            "largest_margin_overturned": max((one.margin for one in self.found), default=0.0),
+            "median_margin": statistics.median(self.margins) if self.margins else 0.0,
+            "forwards_per_window": self.forwards / self.windows,
+            "forwards_per_window_algorithm_1": self.plain_forwards / self.windows,
+        }
+
+
+def main() -> None:
+    options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    if unknown := options.keys() - {"model", "windows", "queries", "into", "seed"}:
+        raise BadInput(
+            f"no such setting: {', '.join(unknown)}", remedy="choose among model, windows, queries, into and seed"
+        )
+    count, seed = int(options.get("windows", 700)), int(options.get("seed", 0))
+    queries = int(options["queries"]) if "queries" in options else None
+    windows = {name: sample(name, options.get("model"), count, seed, queries) for name in SUITES}
+    rows, wrong = [], 0
+    for dtype, bound in BOUNDS.items():
+        found = from_pretrained(options.get("model"), dtype=dtype)
+        for name, drawn in windows.items():
+            for batch, tally in compared(found, drawn, f"{dtype}, {name}").items():
+                rows += rows_of(tally, found, dtype, batch, name, seed)
+                wrong += sum(one.margin > bound or bound == 0 for one in tally.found)
+                print(f"{dtype:9} {name:9} batches of {batch:2}: {said(tally)}")
+    write_results_csv(Path(options.get("into", HERE)) / "results.csv", rows)
+    total = {dtype: sum(r.value for r in rows if r.metric == "windows" and dtype in r.variant) for dtype in BOUNDS}
+    print(f"windows compared: {total}; differences that rounding doesn't explain: {wrong}")
+    raise SystemExit(bool(wrong))
+
+
+def sample(suite: str, model: str | None, count: int, seed: int, queries: int | None) -> list[Window]:
+    """Windows of 1 to 100 passages (log-uniform, the extremes among them), from candidates of random queries."""
+    few = [] if queries is None else [f"++suite.{suite}.max_queries={queries}"]
+    overrides = [f"suite={suite}", f"++suite.{suite}.depth=100", *few]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        parts = Assembly(compose("evaluate", overrides=overrides))
+    parts.encoder = from_pretrained(model).encoder
+    store = parts.candidate_store(parts.suites[0])
+    candidates, dice = parts.suites[0].candidates(), random.Random(f"{seed}:{suite}")
+    drawn = []
+    for i in range(count):
+        n = (1, 100)[i] if i < 2 else round(100 ** dice.random())
+        asked = dice.choice([one for one in candidates if len(one) >= n])
+        ids = [passage.id for passage in dice.sample(asked.passages, n)]
+        drawn.append(Window(asked.query.text, torch.from_numpy(store.get(ids))))
+    return drawn
+
+
+def compared(found: Pretrained, windows: Sequence[Window], label: str) -> dict[int, Tally]:
+    """Batch size -> tally; windows take turns among the batch sizes."""
+    tallies = {batch: Tally() for batch in TURNS}
+    turns = [TURNS[i % len(TURNS)] for i in range(len(windows))]
+    shares = {batch: [w for w, turn in zip(windows, turns, strict=True) if turn == batch] for batch in tallies}
+    with tqdm(total=len(windows), desc=label, unit="window") as bar:
+        for batch, share in shares.items():
+            for part in chunks(share, batch):
+                tallies[batch].add(decoded(found, part, Constrained()), decoded(found, part, Speculative()))
+                bar.update(len(part))
+    return tallies
+
+
+def decoded(found: Pretrained, windows: Sequence[Window], decoder: Decoder) -> Decoded:
+    """Full rankings of windows that run together."""
+    sizes = [len(window.vectors_NE) for window in windows]
+    wide = torch.float64 if found.model.projector.dtype == torch.float64 else torch.float32
+    vectors_BNE = torch.zeros(len(windows), max(sizes), windows[0].vectors_NE.shape[1], dtype=wide)
+    for b, window in enumerate(windows):
+        vectors_BNE[b, : sizes[b]] = window.vectors_NE
+    prompts = PromptBatch.of([found.prompts.rank(w.query, n) for w, n in zip(windows, sizes, strict=True)])
+    return decoder.decode(found.model, prompts, vectors_BNE, torch.arange(max(sizes)) < torch.tensor(sizes)[:, None])
+
+
+def chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
+    """`size` at a time; the last may be fewer."""
+    return (windows[start : start + size] for start in range(0, len(windows), size))
+
+
+def said(tally: Tally) -> str:
+    """One line for people."""
+    v = tally.values
+    return (
+        f"{v['windows']:.0f} windows, {v['windows_differing']:.0f} differ, "
+        f"largest margin overturned {v['largest_margin_overturned']:.2g} (median margin {v['median_margin']:.2g}), "
+        f"{v['forwards_per_window']:.2f} forwards a window for {v['forwards_per_window_algorithm_1']:.2f}"
+    )
+
+
+def rows_of(tally: Tally, found: Pretrained, dtype: str, batch: int, suite: str, seed: int) -> list[ResultRow]:
+    """The tally in the house's schema; `n_queries` counts windows."""
+    return [
+        ResultRow(
+            study="exactness",
+            scale="embedded",
+            system="speculation against Algorithm 1",
+            variant=f"{dtype}, batches of {batch}",
+            encoder=found.encoder.name,
+            backbone=found.llm.name,
+            prompt=found.prompts.version,
+            collection=suite,
+            metric=metric,
+            value=value,
+            n_queries=tally.windows,
+            seed=seed,
+            device=device_name("cpu"),
+            version=version(),
+        )
+        for metric, value in tally.values.items()
+    ]
+
+
+def version() -> str:
+    """perank's."""
+    import perank
+
+    return perank.__version__
+
+
+if __name__ == "__main__":
+    exits_cleanly(main)()
