@@ -18,6 +18,7 @@ from perank.paths import CONF_DIR, PACKAGE_DIR
 
 CHECKOUT = PACKAGE_DIR.parent.parent
 PICKED_BY_EXPERIMENTS = {"experiment", "hydra"}
+ENTRY = {"preparation": "prepare"}  # which entry point has the group, if not perank.train
 STAGES = {"perank.stages.align.AlignModule", "perank.stages.rank.RankModule"}
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 
@@ -90,7 +91,7 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
 def test_every_choice_composes(group: str, option: str) -> None:
-    config = composed("train", f"{group}={option}")
+    config = composed(ENTRY.get(group, "train"), f"{group}={option}")
     assert config.hydra.runtime.choices[group] == option
     check(config)
 

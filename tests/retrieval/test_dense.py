@@ -44,8 +44,7 @@ def test_the_nearest_passages_are_found_whatever_the_chunks(
     store = encode_into(folder, corpus, encoder, dtype=dtype, shard_rows=shard_rows, progress=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_ROWS", rows)
-        patch.setattr(dense, "_QUERIES", 2)
-        run = Dense(encoder, store).search(asked, depth=depth)
+        run = Dense(encoder, store, block=2).search(asked, depth=depth)
     for id, query in asked.queries.items():
         expected = brute_force(corpus, query.text, encoder, dtype)[:depth]
         assert list(run[id]) == [id for id, _ in expected]

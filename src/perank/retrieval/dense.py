@@ -7,34 +7,44 @@ and passages with equal vectors tie exactly: by id, as everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.records import Collection, Query, Run
+from perank.records import Collection, Passage, Query, Run
 from perank.retrieval.encoding import cached_store
 from perank.retrieval.first_stage import check_request
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.text_encoder import TextEncoder
 
-_QUERIES, _ROWS = 512, 16_384  # scores held at once: [512, 16,384] fp32 = 32 MiB
+_ROWS = 16_384  # with 512 queries, scores held at once: [512, 16,384] fp32 = 32 MiB
 
 
 class Dense:
     """A first stage by an encoder's unit vectors, from `store` or else from the collection's cached one.
 
+    Every `block` queries read the store once. `device` is where candidates are found; the result is the same on all.
     Raises `BadInput` if another encoder filled the store.
     """
 
     def __init__(
-        self, encoder: TextEncoder, store: EmbeddingStore | None = None, depth: int = 100, *, progress: bool = False
+        self,
+        encoder: TextEncoder,
+        store: EmbeddingStore | None = None,
+        depth: int = 100,
+        *,
+        block: int = 512,
+        device: str = "cpu",
+        progress: bool = False,
     ) -> None:
         if store is not None:
             store.manifest.check_identity(encoder.identity, store.folder)
         self.encoder, self.store, self.depth, self.progress = encoder, store, depth, progress
+        self._block, self._device = block, device
+        self._corpus: Mapping[str, Passage] | None = None
 
     def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
         """Query id -> `depth` passages (all, of a smaller corpus) and their inner products, best first.
@@ -46,16 +56,18 @@ class Dense:
         depth = check_request(asked, self.depth if depth is None else depth)
         store = self._store(collection)
         run: Run = {}
-        for start in range(0, len(asked), _QUERIES):
-            block = asked[start : start + _QUERIES]
+        for start in range(0, len(asked), self._block):
+            block = asked[start : start + self._block]
             queries_QE = self.encoder.encode_queries([query.text for query in block])
-            for query, vector_E, rows in zip(block, queries_QE, nearest(store, queries_QE, depth), strict=True):
+            found = nearest(store, queries_QE, depth, self._device)
+            for query, vector_E, rows in zip(block, queries_QE, found, strict=True):
                 run[query.id] = _best(store, vector_E.numpy(), rows, depth)
         return run
 
     def _store(self, collection: Collection) -> EmbeddingStore:
-        if self.store is None:
-            return cached_store(collection.name, collection.passages, self.encoder, progress=self.progress)
+        if self.store is None or (self._corpus is not None and self._corpus is not collection.passages):
+            self.store = cached_store(collection.name, collection.passages, self.encoder, progress=self.progress)
+            self._corpus = collection.passages
         if len(self.store) != len(collection.passages):
             problem = f"the store holds {len(self.store)} passages, the collection {len(collection.passages)}"
             raise BadInput(problem, remedy="encode the collection into a store of its own", path=self.store.folder)
@@ -67,13 +79,15 @@ def similarities(query_E: np.ndarray, vectors_NE: np.ndarray) -> np.ndarray:
     return (vectors_NE.astype(np.float64) * query_E.astype(np.float64)).sum(axis=1).astype(np.float32)
 
 
-def nearest(store: EmbeddingStore, queries_QE: Tensor, depth: int) -> list[np.ndarray]:
+def nearest(store: EmbeddingStore, queries_QE: Tensor, depth: int, device: str = "cpu") -> list[np.ndarray]:
     """For each query the rows among which its `depth` nearest are: those, and what fp32 can't tell from the last."""
     slack = queries_QE.shape[1] * torch.finfo(torch.float32).eps  # bounds the error of E products of unit vectors
-    best_QK = torch.empty(len(queries_QE), 0)
-    query_C, row_C, score_C = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), torch.empty(0)
+    queries_QE = queries_QE.to(device)
+    best_QK = torch.empty(len(queries_QE), 0, device=device)
+    query_C, row_C = (torch.empty(0, dtype=torch.long, device=device) for _ in range(2))
+    score_C = torch.empty(0, device=device)
     for start, vectors_RE in _chunks(store):
-        scores_QR = queries_QE @ vectors_RE.T
+        scores_QR = queries_QE @ vectors_RE.to(device).T
         best_QK = torch.cat([best_QK, scores_QR.topk(min(depth, len(vectors_RE))).values], dim=1)
         best_QK = best_QK.topk(min(depth, best_QK.shape[1])).values
         threshold_Q = best_QK[:, -1] - 2 * slack
@@ -82,7 +96,9 @@ def nearest(store: EmbeddingStore, queries_QE: Tensor, depth: int) -> list[np.nd
         query_C = torch.cat([query_C[keep], new_q])
         row_C = torch.cat([row_C[keep], new_r + start])
         score_C = torch.cat([score_C[keep], scores_QR[new_q, new_r]])
-    return [row_C[query_C == q].numpy() for q in range(len(queries_QE))]
+    by_query_C = query_C.argsort(stable=True)
+    counts_Q = torch.bincount(query_C, minlength=len(queries_QE)).cumsum(0).cpu()
+    return np.split(row_C[by_query_C].cpu().numpy(), counts_Q[:-1].tolist())
 
 
 def _chunks(store: EmbeddingStore) -> Iterator[tuple[int, Tensor]]:

@@ -1,0 +1,122 @@
+"""Stage 1's texts: a sample of a corpus too large to hold (section 4.2: 2 of 31.5 million Wikipedia passages).
+
+Two passes over the lines, in chunks. The first keeps a 64-bit hash of every line and the seed; the `rows` smallest are
+the sample, so it depends on the lines and the seed, not on their order in time or on chunks. The second parses those
+lines. Each finished chunk of either pass is a part: an interrupted run goes over it without work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perank.errors import BadInput
+from perank.files import atomic_write
+from perank.preparation.parts import Parts, json_line
+from perank.preparation.summary import spread
+from perank.records import Passage
+from perank.sources.wikipedia import WikipediaLine
+
+Lines = Callable[[], Iterator[WikipediaLine]]
+Chunks = Iterator[tuple[int, Sequence[WikipediaLine]]]
+
+
+def sample_texts(
+    read: Lines,
+    parts: Parts,
+    *,
+    rows: int,
+    seed: int = 0,
+    limit: int | None = None,
+    chunk: int = 250_000,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write a sample of `rows` passages (all, of fewer) in the lines' order as corpus.jsonl; the manifest.
+
+    `limit` looks at the first lines alone. Raises `BadInput` for an id that the sample holds twice.
+    """
+    for name, value in {"rows": rows, "chunk": chunk, "limit": 1 if limit is None else limit}.items():
+        if value < 1:
+            raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=f"preparation.{name}")
+
+    def chunks(label: str) -> Chunks:
+        return _chunks(islice(read(), limit), chunk, label, progress)
+
+    hashes_N = np.concatenate([np.zeros(0, np.uint64), *_hashed(chunks("hash"), parts, seed)])
+    if not len(hashes_N):
+        raise BadInput("there are no passages", remedy="name a file with some", path=parts.output)
+    threshold = np.partition(hashes_N, min(rows, len(hashes_N)) - 1)[min(rows, len(hashes_N)) - 1]
+    _parse(chunks("sample"), parts, hashes_N <= threshold, chunk)
+    lengths = _joined(parts)
+    return {"lines": len(hashes_N), "passages": len(lengths), "characters": spread(lengths)}
+
+
+def _hashed(chunks: Chunks, parts: Parts, seed: int) -> Iterator[np.ndarray]:
+    for number, lines in chunks:
+        path = parts.path(f"hashes-{number:05d}.npy")
+        if not path.is_file():
+            with atomic_write(path, "wb") as file:
+                np.save(file, np.array([_hash(line.text, seed) for line in lines], dtype=np.uint64))
+        yield np.load(path)
+
+
+def _parse(chunks: Chunks, parts: Parts, chosen_N: np.ndarray, chunk: int) -> None:
+    for number, lines in chunks:
+        name = f"texts-{number:05d}.json"
+        if not parts.has(name):
+            wanted = chosen_N[number * chunk : number * chunk + len(lines)]
+            kept = [lines[i] for i in np.flatnonzero(wanted).tolist()]
+            parts.write(name, [[str(line.path), line.number, _record(line.passage)] for line in kept])
+
+
+def _joined(parts: Parts) -> list[int]:
+    """Write all parts as one file; the passages' lengths in characters."""
+    seen: set[str] = set()
+    lengths = []
+    with atomic_write(parts.output) as file:
+        for part in parts.read("texts-"):
+            for path, number, record in part:
+                if record["_id"] in seen:
+                    problem = "the id was used before"
+                    raise BadInput(problem, remedy="keep one of the lines", path=path, line=number, id=record["_id"])
+                seen.add(record["_id"])
+                lengths.append(len(record["text"]))
+                file.write(json_line(record))
+    return lengths
+
+
+def _chunks(lines: Iterator[WikipediaLine], chunk: int, label: str, progress: bool) -> Chunks:
+    from tqdm import tqdm
+
+    with tqdm(desc=label, unit="line", disable=not progress) as bar:
+        number = 0
+        while taken := list(islice(lines, chunk)):
+            yield number, taken
+            bar.update(len(taken))
+            number += 1
+
+
+def _hash(text: str, seed: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{text}".encode(), digest_size=8).digest(), "little")
+
+
+def _record(passage: Passage) -> dict[str, str]:
+    return {"_id": passage.id, "title": passage.title, "text": passage.text}
+
+
+def source_digest(paths: Sequence[Path]) -> list[list[Any]]:
+    """What tells source files from others without reading gigabytes: size, first and last megabyte."""
+    known: list[list[Any]] = []
+    for path in paths:
+        if not path.is_file():
+            raise BadInput("there is no such file", remedy="check preparation.source", path=path)
+        with path.open("rb") as file:
+            first = file.read(1 << 20)
+            file.seek(max(0, path.stat().st_size - (1 << 20)))
+            known.append([path.name, path.stat().st_size, hashlib.sha256(first + file.read()).hexdigest()])
+    return known

@@ -1,0 +1,200 @@
+"""Make training sets: `python -m perank.prepare collection=nfcorpus`, or `preparation=msmarco`, `wikipedia`, ...
+
+What is made lies at `preparation.output` with a manifest beside it (settings, counts, statistics, checksum). The same
+command goes on where an interrupted one stopped and ends with the same bytes; a finished set is left as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from perank.assemble import Assembly
+from perank.errors import BadInput, exits_cleanly
+from perank.files import write_json
+from perank.jobs import run
+from perank.locks import waiting
+from perank.model.prompts import PromptBuilder
+from perank.preparation import authors
+from perank.preparation.fingerprint import file_digest, fingerprint, passages_digest, questions_digest, settings_of
+from perank.preparation.parts import Parts, json_line
+from perank.preparation.ranking_set import Length, RankingSet, sampled
+from perank.preparation.summary import RankingStatistics, counted
+from perank.preparation.teachers import RunTeacher, TeacherRanker
+from perank.preparation.text_set import sample_texts, source_digest
+from perank.records import Candidates, Ranker
+from perank.retrieval.encoder_ranker import EncoderRanker
+from perank.settings import check, check_keys, check_type, made, plain, target
+from perank.sources.trec import read_run
+from perank.sources.wikipedia import wikipedia_lines
+
+log = logging.getLogger(__name__)
+
+
+def prepare(config: DictConfig) -> dict[str, Any]:
+    """Make what `config.preparation` says; the manifest. Raises `BadInput` for settings and sources it can't use."""
+    for key, kind in {"seed": int, "device": str, "progress": bool}.items():
+        check_type(config[key], kind, key)
+    settings = plain(config.preparation)
+    make = target(settings.pop("_target_"), "preparation")
+    check(make, settings, "preparation", ("parts",))
+    output = Path(settings["output"])
+    with waiting(output.parent / f".{output.name}.lock"):
+        manifest: dict[str, Any] = make(Assembly(config), **settings)
+    return manifest
+
+
+def ranking(parts: Assembly, *, output: str, limit: int | None = None, **settings: Any) -> dict[str, Any]:
+    """Rows of stage 2 from the collection's queries (`RankingSet` takes the settings)."""
+    check(RankingSet, settings, "preparation", ("seed",))
+    config, maker = parts.config, RankingSet(**settings, seed=parts.config.seed)
+    queries = sampled(parts.collection.queries.values(), limit, config.seed)
+    if (device := _device(config.device)) != "cpu":
+        parts.encoder = parts.make("encoder", device=device)
+    first_stage, teacher = _first_stage(parts, device), _teacher(parts)
+    known = {
+        "collection": [questions_digest(parts.collection), passages_digest(parts.collection)],
+        "first_stage": settings_of(first_stage),
+        "teacher": [plain(config.teacher), settings_of(teacher), *_run_digest(config)],
+        "tokens_of": [config.backbone.name, config.prompt.version] if maker.max_tokens else None,
+        "preparation": {"limit": limit, **{k: v for k, v in plain(config.preparation).items() if k in _ROWS}},
+        "seed": config.seed,
+    }
+    begun = Parts(output, fingerprint(known))
+    if (manifest := begun.finished()) is not None:
+        return manifest
+    length = _length(parts) if maker.max_tokens else None
+    maker.build(parts.collection, queries, first_stage, teacher, begun, length, progress=config.progress)
+    statistics = RankingStatistics()
+    entries = (entry for part in begun.read("rows-") for entry in part["queries"])
+    authors.write_lines(output, map(json_line, counted(entries, statistics)))
+    return begun.finish({"kind": "ranking", **known, "statistics": statistics.as_dict()})
+
+
+def wikipedia(
+    parts: Assembly,
+    *,
+    source: str | list[str] | None,
+    output: str,
+    rows: int,
+    limit: int | None = None,
+    chunk: int = 250_000,
+) -> dict[str, Any]:
+    """A sample of Wikipedia passages for stage 1, as Atlas or DPR publish them."""
+    if source is None:
+        raise BadInput("there is no file to sample from", remedy="name Atlas' or DPR's", id="preparation.source")
+    paths = [Path(path) for path in ([source] if isinstance(source, str) else source)]
+    config = parts.config
+    known = {"source": source_digest(paths), "rows": rows, "limit": limit, "chunk": chunk, "seed": config.seed}
+    begun = Parts(output, fingerprint(known))
+    if (manifest := begun.finished()) is not None:
+        return manifest
+    read = partial(wikipedia_lines, paths)
+    made_of = sample_texts(read, begun, rows=rows, seed=config.seed, limit=limit, chunk=chunk, progress=config.progress)
+    return begun.finish({"kind": "texts", **known, "statistics": made_of})
+
+
+def from_authors(parts: Assembly, *, what: str, source: str | None, output: str) -> dict[str, Any]:
+    """The authors' "ranking" or "alignment" JSONL as a folder to train on (`collection=texts`)."""
+    check_keys([what], ("ranking", "alignment"), "preparation.what")
+    if source is None:
+        raise BadInput("there is no file to read", remedy="name the authors' JSONL", id="preparation.source")
+    read = authors.import_ranking if what == "ranking" else authors.import_alignment
+    return _described(
+        {"kind": f"{what} rows of the authors"}, read(source, Path(output)), Path(output) / "manifest.json"
+    )
+
+
+def to_authors(
+    parts: Assembly, *, what: str, output: str, rows_path: str | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """The collection's texts ("alignment"), or the rows of a file with its texts ("ranking"), as the authors' JSONL."""
+    check_keys([what], ("ranking", "alignment"), "preparation.what")
+    path = Path(output)
+    if what == "alignment":
+        counts = authors.export_alignment(parts.collection, path, limit)
+    elif rows_path is None:
+        raise BadInput("there are no rows to write", remedy="name a file of perank.prepare", id="preparation.rows_path")
+    else:
+        counts = authors.export_ranking(parts.collection, rows_path, path, limit)
+    return _described({"kind": f"{what} in the authors' form"}, counts, path.with_name(f"{path.name}.manifest.json"))
+
+
+def _described(manifest: dict[str, Any], counts: dict[str, int], path: Path) -> dict[str, Any]:
+    manifest |= {"statistics": counts}
+    write_json(path, manifest)
+    return manifest
+
+
+_ROWS = ("candidates", "orders", "judged_first", "max_tokens", "minimum", "block")
+
+
+def _first_stage(parts: Assembly, device: str) -> Any:
+    """The retriever, dense or not."""
+    group, progress = parts.config.first_stage, parts.config.progress
+    if "encoder" not in group:
+        return parts.make("first_stage", progress=progress)
+    block = 512 if device == "cpu" else 8192  # a block's scores: 32 and 512 MiB
+    others = OmegaConf.masked_copy(group, [key for key in group if key != "encoder"])
+    return made(others, encoder=parts.encoder, device=device, block=block, progress=progress)
+
+
+def _teacher(parts: Assembly) -> Ranker:
+    """Whoever orders candidates: the encoder, a run file, or any `Ranker` that the config names."""
+    settings = parts.config.teacher
+    if settings.kind == "encoder":
+        return EncoderRanker(parts.encoder, parts.store)
+    if settings.kind == "run":
+        return TeacherRanker(RunTeacher(read_run(settings.path)))
+    if settings.kind != "ranker":
+        problem = f"there is no teacher of kind {settings.kind!r}"
+        raise BadInput(problem, remedy="choose encoder, run or ranker", id="teacher.kind")
+    ranker = made(settings.ranker)
+    if not isinstance(ranker, Ranker):
+        raise BadInput("the teacher ranks nothing", remedy="name a class with rank_batch", id="teacher.ranker")
+    return ranker
+
+
+def _run_digest(config: DictConfig) -> list[str]:
+    return [file_digest(config.teacher.path)] if config.teacher.kind == "run" else []
+
+
+def _length(parts: Assembly) -> Length:
+    """Tokens of the prompt with whole texts, as the backbone's tokenizer counts them."""
+    prompts = PromptBuilder(parts.llm.tokenizer(), parts.config.prompt.version, max_length=1 << 30)
+
+    def length(candidates: Candidates) -> int:
+        texts = [passage.contents for passage in candidates.passages]
+        return len(prompts.rank_with_text(candidates.query.text, texts))
+
+    return length
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@exits_cleanly
+def main() -> None:
+    """The command line."""
+    run("prepare", _report)
+
+
+def _report(config: DictConfig) -> None:
+    from rich.console import Console
+
+    manifest = prepare(config)
+    console = Console()
+    console.print(OmegaConf.to_yaml({config.preparation.output: manifest["statistics"]}), highlight=False)
+
+
+if __name__ == "__main__":
+    main()

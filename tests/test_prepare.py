@@ -1,0 +1,139 @@
+"""`perank.prepare` on a small world: rows that train, texts that align, killed at any part and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, open_dict
+
+import toy
+from perank.data.rows import read_rows
+from perank.errors import BadInput
+from perank.paths import CONF_DIR
+from perank.preparation.parts import Parts
+from perank.prepare import main, prepare
+from perank.sources.beir import BeirCollection
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.make_world(tmp_path_factory.mktemp("world"))
+
+
+def settings(world: Path, output: Path, *more: str) -> list[str]:
+    return [
+        "collection=beir",
+        f"collection.folder={world}/collection",
+        f"encoder.name={world}/encoder",
+        "encoder.max_length=32",
+        "encoder.dtype=float32",
+        f"backbone.name={world}/llm",
+        f"preparation.output={output}",
+        "progress=false",
+        *more,
+    ]
+
+
+def config(world: Path, output: Path, *more: str) -> DictConfig:
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        found = compose("prepare", overrides=settings(world, output, *more))
+    with open_dict(found):
+        found.paths.output = str(output.parent / "log")
+    return found
+
+
+ROWS = ["preparation.candidates=5", "preparation.block=4"]
+
+
+def test_rows_are_every_querys_nearest_passages_by_the_teacher(world: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    manifest = prepare(config(world, output, *ROWS, "preparation.max_tokens=2000", "device=cpu"))
+    rows, judged = read_rows(output), BeirCollection(world / "collection", "train").qrels
+    assert [row.query.id for row in rows] == list(judged)
+    assert {len(row.passage_ids) for row in rows} == {5}
+    for row in rows:
+        if (relevant := next(iter(judged[row.query.id]))) in row.passage_ids:
+            assert row.passage_ids[row.order[0]] == relevant
+    assert manifest["statistics"]["rows"] == 12
+    assert manifest["statistics"]["tokens"]["max"] < 2000
+    assert prepare(config(world, output, *ROWS, "preparation.max_tokens=2000", "device=cpu")) == manifest
+
+
+def test_an_interrupted_set_goes_on_and_ends_with_the_same_bytes(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(config(world, tmp_path / "whole.jsonl", *ROWS))
+    write, written = Parts.write, list[str]()
+
+    def stops(parts: Parts, name: str, content: object) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(parts, name, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Parts, "write", stops)
+        prepare(config(world, tmp_path / "rows.jsonl", *ROWS))
+    assert not (tmp_path / "rows.jsonl").exists()
+    prepare(config(world, tmp_path / "rows.jsonl", *ROWS))
+    assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_another_setting_does_not_overwrite_what_is_there(world: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    prepare(config(world, output, *ROWS, "preparation.limit=3"))
+    assert len(read_rows(output)) == 3
+    with pytest.raises(BadInput, match="made with other settings"):
+        prepare(config(world, output, *ROWS, "preparation.limit=4"))
+
+
+def test_any_ranker_teaches_and_a_run_does(world: Path, tmp_path: Path) -> None:
+    backwards_by = "{_target_:preparation.test_ranking_set.Backwards}"
+    teacher = ["teacher=ranker", f"teacher.ranker={backwards_by}", "preparation.judged_first=false"]
+    prepare(config(world, tmp_path / "a.jsonl", *ROWS, *teacher))
+    backwards = read_rows(tmp_path / "a.jsonl")
+    run = tmp_path / "teacher.trec"
+    lines = [
+        f"{row.query.id} Q0 {id} {rank} {-rank} run\n"
+        for row in backwards
+        for rank, id in enumerate(sorted(row.passage_ids), start=1)
+    ]
+    run.write_text("".join(lines))
+    prepare(config(world, tmp_path / "b.jsonl", *ROWS, *teacher[2:], "teacher=run", f"teacher.path={run}"))
+    for row, other in zip(read_rows(tmp_path / "b.jsonl"), backwards, strict=True):
+        assert row.passage_ids == other.passage_ids
+        assert [row.passage_ids[i] for i in row.order] == sorted(row.passage_ids)
+
+
+def test_wikipedia_becomes_texts_to_align_on(world: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"id": str(i), "title": "T", "section": "", "text": f"rain {i}"}) for i in range(30)]
+    (tmp_path / "wiki.jsonl").write_text("\n".join(lines))
+    output = tmp_path / "wikipedia" / "corpus.jsonl"
+    sampled = config(
+        world,
+        output,
+        "preparation=wikipedia",
+        f"preparation.source={tmp_path}/wiki.jsonl",
+        "preparation.rows=12",
+        "preparation.chunk=7",
+    )
+    assert prepare(sampled)["statistics"]["passages"] == 12
+    assert len(output.read_text().splitlines()) == 12
+
+
+def test_the_command_writes_the_authors_form_and_reads_it_back(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare(config(world, tmp_path / "rows.jsonl", *ROWS))
+    folders = [f"hydra.run.dir={tmp_path}/log"]
+    there = settings(world, tmp_path / "theirs.jsonl", "preparation=to_authors", *folders)
+    assert toy.command(main, *there, f"preparation.rows_path={tmp_path}/rows.jsonl") == 0
+    back = settings(world, tmp_path / "ours", "preparation=from_authors", *folders)
+    assert toy.command(main, *back, f"preparation.source={tmp_path}/theirs.jsonl") == 0
+    ours, rows = read_rows(tmp_path / "ours" / "rows.jsonl"), read_rows(tmp_path / "rows.jsonl")
+    assert [(row.query.text, row.order) for row in ours] == [(row.query.text, row.order) for row in rows]
+    assert toy.command(main, *there) == 2
+    assert "preparation.rows_path" in capfd.readouterr().err
