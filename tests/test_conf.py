@@ -19,7 +19,7 @@ from perank.paths import CONF_DIR, PACKAGE_DIR
 CHECKOUT = PACKAGE_DIR.parent.parent
 PICKED_BY_EXPERIMENTS = {"experiment", "hydra"}
 ENTRY = {"preparation": "prepare"}  # which entry point has the group, if not perank.train
-STAGES = {"perank.stages.align.AlignModule", "perank.stages.rank.RankModule"}
+STAGES = {f"perank.stages.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 
 
@@ -101,11 +101,11 @@ def test_every_entry_point_has_a_config_that_composes(name: str) -> None:
     check(composed(name))
 
 
-@pytest.mark.parametrize("experiment", ["align", "rank"])
-def test_the_stage_picks_data_and_optimizer_of_the_scale(experiment: str) -> None:
+@pytest.mark.parametrize(("experiment", "stage"), [("align", "align"), ("rank", "rank"), ("rankmistral", "listwise")])
+def test_the_stage_picks_data_and_optimizer_of_the_scale(experiment: str, stage: str) -> None:
     for scale in options("scale"):
         choices = composed("train", f"+experiment={experiment}", f"scale={scale}").hydra.runtime.choices
-        assert (choices.data, choices.optimizer) == (f"{experiment}_{scale}", f"{experiment}_{scale}")
+        assert (choices.data, choices.optimizer) == (f"{stage}_{scale}", f"{stage}_{scale}")
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)

@@ -84,7 +84,7 @@ def overrides(world: Path, stage: str = "rank", *more: str) -> list[str]:
         "callbacks.progress=null",
         "+trainer.enable_progress_bar=false",
         "trainer.log_every_n_steps=1",
-        *(rank if stage == "rank" else ["data.text_tokens=8"]),
+        *{"rank": rank, "align": ["data.text_tokens=8"]}.get(stage, []),
         *more,
     ]
 

@@ -21,7 +21,7 @@ from perank.model.backbone import PERank
 from perank.model.hub import save_pretrained
 from perank.model.prompts import PromptBuilder
 from perank.paths import cache_dir
-from perank.records import Collection, Passage
+from perank.records import Collection, Passage, Ranker
 from perank.rerank.reranker import Reranker
 from perank.rerank.window import Windows
 from perank.retrieval.encoder_ranker import EncoderRanker
@@ -38,6 +38,8 @@ _WHOLE = 1_000_000  # passages of a corpus that is looked at whole before its ca
 
 class Assembly:
     """The parts of one run."""
+
+    system = "PE-Rank"  # what tables call the model under training
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
@@ -133,9 +135,10 @@ class Assembly:
 
         return RankingEvaluation(
             self.suites,
-            lambda suite: self.reranker(self.model, self.prompts, suite),
+            self.ranker,
             self.baselines,
             self.config.paths.output,
+            system=self.system,
             every_n_steps=self.config.evaluate_every,
         )
 
@@ -152,16 +155,20 @@ class Assembly:
 
     def reranker(self, model: PERank, prompts: PromptBuilder, suite: Suite) -> Reranker:
         """PE-Rank over a suite's candidates, as `window` and `decoding` say."""
-        window = self.settings("window", _windows)
+        window = self.settings("window", windows_of)
         return Reranker(
             model,
             prompts,
             self.encoder,
-            windows=_windows(**window),
+            windows=windows_of(**window),
             cutoff=window["cutoff"],
             decoder=self.config.decoding.name,
             store=self.candidate_store(suite),
         )
+
+    def ranker(self, suite: Suite) -> Ranker:
+        """The model under training as it stands."""
+        return self.reranker(self.model, self.prompts, suite)
 
     @cache  # noqa: B019
     def baselines(self, suite: Suite) -> tuple[Evaluation, Evaluation]:
@@ -172,7 +179,7 @@ class Assembly:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as it stands, for `Reranker.from_pretrained`."""
-        window = self.settings("window", _windows)
+        window = self.settings("window", windows_of)
         return save_pretrained(
             folder,
             self.model,
@@ -210,5 +217,6 @@ class Assembly:
         )
 
 
-def _windows(window: int = 20, step: int = 10, cutoff: int | None = None) -> Windows:
+def windows_of(window: int = 20, step: int = 10, cutoff: int | None = None) -> Windows:
+    """The windows of the config group `window`; who ranks takes its cutoff."""
     return Windows(window, step)

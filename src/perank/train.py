@@ -1,5 +1,7 @@
 """Train one stage: `python -m perank.train +experiment=align`, then `+experiment=rank projector.path=...`.
 
+`+experiment=rankmistral` trains the LLM that reads texts instead, on the same rows.
+
 Leaves in the output folder: checkpoints/, projector.safetensors, model/ (stage 2: what `Reranker.from_pretrained`
 reads), and metrics.json with per-query scores and runs for every suite. What was interrupted goes on with the same
 command and `ckpt_path=<run folder>`; with hydra.run.dir=<run folder> too it goes on in the same place.
@@ -30,10 +32,11 @@ def train(config: DictConfig) -> dict[str, float]:
     from lightning import seed_everything
 
     from perank.assemble import Assembly
+    from perank.assemble_text import TextAssembly
 
     _check(config)
     seed_everything(config.seed, workers=True, verbose=False)
-    parts = Assembly(config)
+    parts = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
     try:
         _fit(parts)
         if parts.trainer.is_global_zero:
@@ -50,7 +53,7 @@ def train(config: DictConfig) -> dict[str, float]:
 def _check(config: DictConfig) -> None:
     for key, kind in {"seed": int, "evaluate": bool, "evaluate_every": int | None, "ckpt_path": str | None}.items():
         check_type(config[key], kind, key)
-    check_keys([config.stage.name], ("align", "rank"), "stage")
+    check_keys([config.stage.name], ("align", "rank", "listwise"), "stage")
     if not 0 <= config.seed < 2**32:
         raise BadInput(f"the seed is {config.seed}", remedy="choose one from 0 to 4294967295", id="seed")
 
@@ -77,7 +80,8 @@ def _save(parts: Any) -> None:
     from perank.model.start import save_projector
 
     output = Path(parts.config.paths.output)
-    save_projector(parts.model.projector, output / "projector.safetensors")
+    if parts.config.stage.name != "listwise":
+        save_projector(parts.model.projector, output / "projector.safetensors")
     parts.save(output / "model")
 
 
@@ -134,7 +138,7 @@ def _objective(config: DictConfig) -> float | None:
 
 def _measured(output: Path) -> list[float]:
     entries = read_json(output / "metrics.json").values()
-    return [entry["means"]["ndcg@10"] for entry in entries if entry["system"] == "PE-Rank"]
+    return [entry["means"]["ndcg@10"] for entry in entries if entry["system"] in ("PE-Rank", "text listwise")]
 
 
 if __name__ == "__main__":

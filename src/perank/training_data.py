@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from perank.data.rows import RankRow
 from perank.errors import BadInput
 from perank.preparation.training_rows import training_rows
 from perank.settings import check, check_type, plain
@@ -20,7 +21,7 @@ _PARTS = ("collection", "first_stage", "store", "query_vectors", "teacher_run", 
 
 def data_of(parts: Assembly) -> Any:
     """The data module of the configured stage. Raises `BadInput` for settings or rows it can't use."""
-    data = {"align": _align_data, "rank": _rank_data}[parts.config.stage.name](parts)
+    data = {"align": _align_data, "rank": _rank_data, "listwise": _listwise_data}[parts.config.stage.name](parts)
     if data.dropped:
         log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, data.dropped + data.rows)
     return data
@@ -42,19 +43,8 @@ def _align_data(parts: Assembly) -> Any:
 def _rank_data(parts: Assembly) -> Any:
     from perank.data.rank import RankData
 
-    settings = plain(parts.config.data)
-    drawing = {key: settings.pop(key) for key in _DRAWING if key in settings}
-    check(training_rows, drawing, "data", _PARTS)
+    settings, rows = _settings_and_rows(parts)
     check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed", "shuffle"))
-    rows = training_rows(
-        parts.collection,
-        parts.make("first_stage"),
-        parts.store,
-        parts.query_vectors,
-        teacher_run=_teacher_run(**parts.settings("teacher", _teacher_run)),
-        seed=parts.config.seed,
-        **drawing,
-    )
     wants_texts = parts.make("loss").needs_content
     wants_query = parts.config.prompt.query_slot or parts.config.residual
     if wants_query:
@@ -68,6 +58,41 @@ def _rank_data(parts: Assembly) -> Any:
         seed=parts.config.seed,
         **settings,
     )
+
+
+def _listwise_data(parts: Any) -> Any:
+    from perank.data.listwise import ListwiseData
+    from perank.sources.views import text_view
+
+    settings, rows = _settings_and_rows(parts)
+    text = settings.pop("text", "contents")
+    check_type(text, str, "data.text")
+    check(ListwiseData, settings, "data", ("rows", "passages", "prompts", "view", "seed", "shuffle"))
+    return ListwiseData(
+        rows,
+        parts.collection.passages,
+        parts.prompts,
+        view=text_view(text),
+        seed=parts.config.seed,
+        **settings,
+    )
+
+
+def _settings_and_rows(parts: Assembly) -> tuple[dict[str, Any], list[RankRow]]:
+    """The settings of `data` that don't say which rows, and the rows: the same for vectors and for texts."""
+    settings = plain(parts.config.data)
+    drawing = {key: settings.pop(key) for key in _DRAWING if key in settings}
+    check(training_rows, drawing, "data", _PARTS)
+    rows = training_rows(
+        parts.collection,
+        parts.make("first_stage"),
+        parts.store,
+        parts.query_vectors,
+        teacher_run=_teacher_run(**parts.settings("teacher", _teacher_run)),
+        seed=parts.config.seed,
+        **drawing,
+    )
+    return settings, rows
 
 
 def _teacher_run(kind: str, path: str | None = None) -> str | None:

@@ -22,7 +22,7 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     names = [f"[{i + 1}]" for i in range(N)]
-    words = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", *tiny.WORDS, "Query:", "Passages:", *names]
+    words = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", *tiny.WORDS, "Query:", "Passages:", ">", *names]
     words += [f"{name} >" for name in names]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(dict.fromkeys(words))}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -39,7 +39,12 @@ def llm(seed: int = 0, family: str = "llama", *, sure: bool = True, **options: A
     """In fp64; unless it is `sure`, it may write any token."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    options = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False, **options}
+    defaults = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": False,
+        "initializer_range": 0.5,
+    }
     config = AutoConfig.for_model(
         family,
         vocab_size=len(tokenizer()),
@@ -47,11 +52,10 @@ def llm(seed: int = 0, family: str = "llama", *, sure: bool = True, **options: A
         intermediate_size=64,
         num_hidden_layers=2,
         max_position_embeddings=1024,
-        initializer_range=0.5,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=None,
-        **options,
+        **defaults | options,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

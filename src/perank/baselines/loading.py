@@ -17,6 +17,7 @@ from perank.model.encoder_weights import reading
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.llm import LLM
 from perank.model.precision import dtype_of
+from perank.model.text_saved import load_text_ranker
 from perank.model.weights import locate
 from perank.rerank.window import Windows
 from perank.sources.views import text_view
@@ -82,6 +83,31 @@ def listwise(
         windows=Windows(window, step),
         cutoff=cutoff,
         view=text_view(text),
+        every_rank=every_rank,
+        batch_tokens=batch_tokens,
+    )
+
+
+def trained_listwise(
+    *,
+    name: str,
+    text: str | None = None,
+    window: int | None = None,
+    step: int | None = None,
+    cutoff: int | None = None,
+    every_rank: bool = False,
+    dtype: str = "auto",
+    device: str = "auto",
+    batch_tokens: int | None = None,
+) -> TextListwise:
+    """The `model/` folder of a run of `+experiment=rankmistral`; views and windows are those it was trained with."""
+    found = load_text_ranker(name, device=device_of(device), dtype=dtype)
+    return TextListwise(
+        found.llm,
+        found.prompts,
+        windows=Windows(window or found.window, step or found.step),
+        cutoff=cutoff,
+        view=text_view(text or found.text),
         every_rank=every_rank,
         batch_tokens=batch_tokens,
     )

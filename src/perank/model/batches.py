@@ -63,6 +63,14 @@ class AlignBatch(_Movable):
     targets_BL: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerBatch(_Movable):
+    """Prompts with texts and their answers as one sequence, right-padded; targets are -100 where none is predicted."""
+
+    ids_BL: Tensor
+    targets_BL: Tensor
+
+
 def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """Rows of integers, right-padded with `value` to the longest."""
     width = max(map(len, rows), default=0)

@@ -116,10 +116,11 @@ LISTWISE_TEMPLATES = {
 
 @dataclass(frozen=True, slots=True)
 class ListwisePrompt:
-    """Token ids up to where the answer begins; `shortened` of the texts lost their end to make it fit."""
+    """Token ids up to where the answer begins; `shortened` of the texts lost their end. `message` is the user's."""
 
     ids: tuple[int, ...]
     shortened: int
+    message: str
 
 
 class ListwisePrompts:
@@ -160,7 +161,19 @@ class ListwisePrompts:
         if len(ids) > most:
             problem = f"the prompt takes {len(ids)} tokens without any passage text, {most} fit with the answer"
             raise BadInput(problem, remedy="use a smaller window or a larger max_length", id=query[:60])
-        return ListwisePrompt(ids, sum(a != b for a, b in zip(cut, whole, strict=True)))
+        shortened = sum(a != b for a, b in zip(cut, whole, strict=True))
+        return ListwisePrompt(ids, shortened, shape.message(query, cut))
+
+    def answer(self, prompt: ListwisePrompt, order: Sequence[int]) -> tuple[int, ...]:
+        """The ids of a ranking behind that prompt, with the end of the sequence: what a model is trained to write.
+
+        Tokenised together with the prompt, as it would be in a chat, unless that changed the prompt's own ids.
+        """
+        text = self.template.answer(order)
+        whole = self.render(prompt.message, text).ids
+        if whole[: len(prompt.ids)] == prompt.ids:
+            return whole[len(prompt.ids) :]
+        return self.builder.ids_of_rendered([(text, False), (self.builder.tokenizer.eos_token, True)]).ids
 
     def answer_tokens(self, n: int) -> int:
         """How many tokens a ranking of n passages takes, its end included."""

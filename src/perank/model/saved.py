@@ -101,11 +101,11 @@ def read_config(path: Path) -> SavedConfig:
     if found != FORMAT:
         problem = f"not a PE-Rank model of format {FORMAT}, but {found!r}"
         raise BadInput(problem, remedy="name a folder written by save_pretrained, or update perank", path=path)
-    return _parsed(SavedConfig, raw, path, "")
+    return parsed(SavedConfig, raw, path, "")
 
 
-def _parsed(kind: type[Any], raw: Any, path: Path, place: str) -> Any:
-    """`raw` as a `kind`, its keys and the types of its values checked, all the way down."""
+def parsed(kind: type[Any], raw: Any, path: Path, place: str = "") -> Any:
+    """`raw` as the dataclass `kind`. Raises `BadInput` for missing or unknown keys and values of another type."""
     if not isinstance(raw, dict):
         raise BadInput(f"expected an object, found {raw!r}", remedy="restore the file", path=path, id=place)
     names = {f.name for f in fields(kind)}
@@ -121,7 +121,7 @@ def _value(hint: Any, value: Any, path: Path, place: str) -> Any:
     options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
         if is_dataclass(option) and isinstance(option, type) and value is not None:
-            return _parsed(option, value, path, f"{place}.")
+            return parsed(option, value, path, f"{place}.")
     if list[str] in options and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     plain = tuple(option for option in options if isinstance(option, type) and not get_args(option))

@@ -14,6 +14,8 @@ from perank.stages.optimizer import AdamW
 class AlignModule(Stage):
     """Trains the projector alone; the LLM is frozen and stays in eval mode."""
 
+    model: PERank
+
     def __init__(self, model: PERank, optimizer: AdamW) -> None:
         super().__init__(model, optimizer)
         model.llm.requires_grad_(False)
@@ -27,14 +29,6 @@ class AlignModule(Stage):
         with self.autocast():
             logits_BLV = self.model.token_logits(batch)
         targets_BT = batch.targets_BL[:, 1:]
-        loss = reconstruction(logits_BLV[:, :-1], targets_BT) * self._share((targets_BT != IGNORE).sum())
+        loss = reconstruction(logits_BLV[:, :-1], targets_BT) * self.share((targets_BT != IGNORE).sum())
         self.log_terms({"loss": loss}, len(targets_BT))
         return loss
-
-    def _share(self, tokens: Tensor) -> Tensor | float:
-        """This device's target tokens over their mean: gradients are averaged over devices, Eq. 3 over tokens."""
-        if self.trainer.world_size == 1:
-            return 1.0
-        everywhere = self.all_gather(tokens.float())
-        assert isinstance(everywhere, Tensor)
-        return tokens / everywhere.mean()

@@ -11,9 +11,9 @@ from typing import Any
 
 import lightning
 import torch
+from torch import Tensor, nn
 
 from perank.errors import BadInput
-from perank.model.backbone import PERank
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.precision import autocast_for
 from perank.stages.optimizer import AdamW
@@ -21,9 +21,9 @@ from perank.stages.random_state import random_state, restore_random_state
 
 
 class Stage(lightning.LightningModule):
-    """A `PERank` under training. Subclasses say what is frozen and what a step computes."""
+    """A model under training. Subclasses say what is frozen and what a step computes."""
 
-    def __init__(self, model: PERank, optimizer: AdamW) -> None:
+    def __init__(self, model: nn.Module, optimizer: AdamW) -> None:
         super().__init__()
         self.model, self.optimizer_settings = model, optimizer
         self.strict_loading = False  # a checkpoint holds the trained part; on_load_checkpoint checks its keys
@@ -63,6 +63,14 @@ class Stage(lightning.LightningModule):
                 raise BadInput("weights that aren't finite", remedy="resume from an earlier checkpoint", id=name)
         load_trained_state(self, state)
         self._random_states = checkpoint.get("random_states", [])
+
+    def share(self, tokens: Tensor) -> Tensor | float:
+        """This device's target tokens over their mean: gradients are averaged over devices, losses over tokens."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        everywhere = self.all_gather(tokens.float())
+        assert isinstance(everywhere, Tensor)
+        return tokens / everywhere.mean()
 
     def log_terms(self, terms: dict[str, torch.Tensor], rows: int) -> None:
         """Log losses by name, averaged over devices, and how many rows all devices have trained on so far.

@@ -14,6 +14,8 @@ from perank.stages.optimizer import AdamW
 class RankModule(Stage):
     """Trains the LLM (or its adapters) and the projector. The prompt with texts runs only if the loss asks for it."""
 
+    model: PERank
+
     def __init__(self, model: PERank, loss: RankLoss, optimizer: AdamW) -> None:
         super().__init__(model, optimizer)
         self.loss = loss

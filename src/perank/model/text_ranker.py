@@ -1,0 +1,33 @@
+"""An LLM that learns to write rankings of texts: `[4] > [2] > ...` behind RankMistral's prompt (Table 10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from perank.model.batches import AnswerBatch
+from perank.model.losses import IGNORE, reconstruction
+
+
+class TextRanker(nn.Module):
+    """Any Hugging Face causal LM, whole or with adapters."""
+
+    def __init__(self, llm: Any) -> None:
+        super().__init__()
+        self.llm = llm
+
+    @property
+    def decoder(self) -> Any:
+        """The transformer without its vocabulary head."""
+        return self.llm.get_decoder()
+
+    def answer_loss(self, batch: AnswerBatch) -> Tensor:
+        """Cross entropy of the answers' tokens, a mean over all of the batch's. Prompts never meet the vocabulary.
+
+        Rows are right-padded: with causal attention a token sees nothing of what lies to its right.
+        """
+        hidden_BLD = self.decoder(input_ids=batch.ids_BL, use_cache=False).last_hidden_state
+        predicted_BL = batch.targets_BL[:, 1:] != IGNORE
+        logits_XV = self.llm.get_output_embeddings()(hidden_BLD[:, :-1][predicted_BL])
+        return reconstruction(logits_XV[None], batch.targets_BL[:, 1:][predicted_BL][None])
