@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
+from perank.evaluation.device import device_name, perank_version
 from perank.evaluation.result import Evaluation
 from perank.files import atomic_write, lines
 
@@ -65,7 +64,7 @@ def rows_from(evaluation: Evaluation, against: Sequence[Evaluation] = (), **labe
         "system": evaluation.system,
         "n_queries": evaluation.n_queries,
         "device": labels.get("device") or device_name(),
-        "version": installed_version("perank"),
+        "version": perank_version(),
     }
     common |= dict(evaluation.labels) | labels
     rows = []
@@ -98,22 +97,6 @@ def read_results_csv(path: str | Path) -> list[ResultRow]:
         problem = f"expected the header {','.join(COLUMNS)}"
         raise BadInput(problem, remedy="write the file with write_results_csv", path=path, line=1)
     return [_row(cells, path, number) for number, cells in table[1:]]
-
-
-def device_name(device: str | None = None) -> str:
-    """What results were measured on: `CPU, 2 cores`, or an accelerator's name.
-
-    `device` is a torch device such as `cuda:0`; without one, the first CUDA device if there is any.
-    """
-    import torch
-
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind.startswith("cuda"):
-        return torch.cuda.get_device_name(kind)
-    if not kind.startswith("cpu"):
-        return kind.upper()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"CPU, {cores} core{'s' if cores > 1 else ''}"
 
 
 def _check_writable(cells: dict[str, Any], path: str | Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
+from perank.evaluation.device import device_name, perank_version
 from perank.evaluation.ndcg import means
 from perank.evaluation.significance import TTest, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
@@ -105,6 +106,8 @@ class Evaluation:
             "suite": self.suite,
             "system": self.system,
             **self.labels,
+            "device": device_name(),
+            "version": perank_version(),
             "n_queries": self.n_queries,
             "note": self.note,
             "means": self.means,

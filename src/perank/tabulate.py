@@ -1,0 +1,78 @@
+"""Runs as a table in the paper's layout: `python -m perank.tabulate multirun/table4 --study experiments/table4_...`.
+
+Takes sweeps, single runs and results.csv files in any mixture; a sweep that isn't finished gives the table of what is
+there and says what isn't. Writes results.csv (tidy), table.md, table.tex and results.png into the study's folder, or
+into `--output`, and prints the table. A study's folder holds layout.yaml and, where the paper has the table, paper.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from perank.errors import BadInput, exits_cleanly
+from perank.evaluation.figure import draw
+from perank.evaluation.grid import Grid, make_grid, tidy_rows
+from perank.evaluation.layout import Layout
+from perank.evaluation.measured import Found, collect
+from perank.evaluation.render import latex, markdown
+from perank.evaluation.report import read_results_csv, write_results_csv
+from perank.files import atomic_write
+from perank.settings import check
+
+
+def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Path | None = None) -> Grid:
+    """Write the tables of what lies under `paths`. Raises `BadInput` where there are no results at all."""
+    layout = read_layout(study) if study is not None else Layout()
+    found = collect(paths)
+    if not found.measured:
+        waiting = ", ".join(str(job) for job in [*found.open_jobs][:3])
+        raise BadInput(f"none of {len(found.open_jobs)} jobs has results: {waiting}", remedy="wait for the first one")
+    paper = read_results_csv(study / "paper.csv") if study is not None and (study / "paper.csv").is_file() else []
+    grid, notes = make_grid(layout, found.measured, paper), _notes(found)
+    first = Path(paths[0])
+    folder = output or study or (first if first.is_dir() else first.parent)
+    write_results_csv(folder / "results.csv", tidy_rows(layout, found.measured))
+    for name, text in {"table.md": markdown(grid, notes), "table.tex": latex(grid, notes)}.items():
+        with atomic_write(folder / name) as file:
+            file.write(text)
+    draw(grid, folder / "results.png")
+    sys.stdout.write(markdown(grid, notes) + f"\nwritten to {folder}/: results.csv table.md table.tex results.png\n")
+    return grid
+
+
+def read_layout(folder: Path) -> Layout:
+    """The layout.yaml of a study's folder. Raises `BadInput` for a missing file and keys that nothing takes."""
+    from omegaconf import OmegaConf
+
+    path = folder / "layout.yaml"
+    if not path.is_file():
+        raise BadInput("there is no layout", remedy="write one, or leave --study out", path=path)
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    settings = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    check(Layout, settings, path.name)
+    return Layout(**settings)
+
+
+def _notes(found: Found) -> list[str]:
+    if not found.open_jobs:
+        return []
+    jobs = ", ".join(f"{job.name} ({' '.join(why.split())[:80]})" for job, why in found.open_jobs.items())
+    return [f"Half-finished: {len(found.open_jobs)} jobs without results: {jobs}."]
+
+
+@exits_cleanly
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", help="sweeps, runs' folders, results.csv files")
+    parser.add_argument("--study", type=Path, help="a folder with layout.yaml and perhaps paper.csv")
+    parser.add_argument("--output", type=Path, help="where to write (default: the study's folder, or the first path)")
+    options = parser.parse_args()
+    tabulate(options.paths, options.study, options.output)
+
+
+if __name__ == "__main__":
+    main()
