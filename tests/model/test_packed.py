@@ -44,6 +44,19 @@ def test_a_packed_model_can_be_packed_again_copied_and_pickled() -> None:
     assert torch.equal(pickle.loads(pickle.dumps(packed))(x), packed(x))
 
 
+def test_few_rows_go_the_plain_way() -> None:
+    plain, packed = mlp(), pack_linears(mlp())
+    x = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(packed(x), plain(x))
+
+
+def test_a_packed_model_can_be_converted() -> None:
+    plain, packed = mlp(torch.float64), pack_linears(mlp()).double()
+    x = torch.randn(9, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.allclose(packed(x), plain(x), atol=1e-6, rtol=0)
+
+
 def test_other_types_stay_as_they_are() -> None:
     model = pack_linears(mlp(torch.float64))
     assert not any(isinstance(layer, PackedLinear) for layer in model.modules())

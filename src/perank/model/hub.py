@@ -23,6 +23,7 @@ from perank.model.backbone import PERank
 from perank.model.encoder import Encoder
 from perank.model.llm import LLM
 from perank.model.merge import adapter_state, merge_saved
+from perank.model.packed import pack_linears
 from perank.model.precision import dtype_of
 from perank.model.projector import Projector
 from perank.model.prompts import PromptBuilder
@@ -42,6 +43,7 @@ from perank.paths import PACKAGE_DIR
 
 WEIGHTS, CONFIG, OWN_LLM = "model.safetensors", "config.json", "./llm"
 BOX = PACKAGE_DIR / "box"
+_PACKED_BYTES = 2**30  # of an LLM that may lie in memory twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def from_pretrained(
     """Load a folder, a Hub id, or (None) the model inside the package; in eval mode, nothing trainable.
 
     `dtype` is the LLM's and the encoder's; the projector keeps fp32. `merge=False` keeps the adapters apart, as
-    training wants them (needs peft). Raises `BadInput` where the folder is missing, torn, or of another model.
+    training wants them (needs peft); else the layers of a small LLM are packed on a CPU, and its weights must not
+    change. Raises `BadInput` where the folder is missing, torn, or of another model.
     """
     folder = _located(name_or_path, revision)
     config = read_config(folder / CONFIG)
@@ -133,6 +136,8 @@ def from_pretrained(
     _load(model, state if not merge else {k: v for k, v in state.items() if k not in adapters}, folder / WEIGHTS)
     projector.to(torch.promote_types(kind, torch.float32))
     model.to(device).eval().requires_grad_(False)
+    if merge and sum(weight.nbytes for weight in model.decoder.parameters()) < _PACKED_BYTES:
+        pack_linears(model.decoder)
     encoder = Encoder(**vars(config.encoder), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     prompts = PromptBuilder(tokenizer, **vars(config.prompt))
     return Pretrained(model, prompts, encoder, settings, config.window, config.step, folder)

@@ -14,9 +14,14 @@ from torch import Tensor, nn
 
 from perank.model.precision import multiplies_bf16
 
+_FEW = 4  # rows below which plain products are faster: they only read the weights, in whatever layout
+
 
 class PackedLinear(nn.Linear):
-    """The same products to rounding; `weight` and the state dict stay, at the price of a second copy in memory."""
+    """The same products to rounding; `weight` and the state dict stay, at the price of a second copy in memory.
+
+    Few rows, and a layer that was moved or converted since, go the plain way.
+    """
 
     packed: Tensor
 
@@ -25,6 +30,9 @@ class PackedLinear(nn.Linear):
         self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
 
     def forward(self, input: Tensor) -> Tensor:
+        rows = input.numel() // max(1, self.in_features)
+        if rows < _FEW or input.device.type != "cpu" or input.dtype != self.packed.dtype:
+            return super().forward(input)
         return torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
 
     def __getstate__(self) -> dict[str, Any]:  # oneDNN's layout can be neither copied nor pickled
