@@ -1,0 +1,58 @@
+"""One collection, one saved model, a few queries with stored vectors: what the speed of reranking is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from perank.assemble import Assembly
+from perank.baselines.untaught import UntaughtListwise
+from perank.efficiency import pretrained
+from perank.model.hub import Pretrained
+from perank.model.listwise_prompts import ListwisePrompts
+from perank.paths import CONF_DIR
+from perank.records import Candidates, Ranker
+from perank.rerank.window import Windows
+from perank.retrieval.store import EmbeddingStore
+
+
+class Setting:
+    """`queries` of a suite of `conf/suite` (a sample by hash of their ids) with `depth` candidates each."""
+
+    def __init__(self, suite: str, model: str, queries: int, depth: int, device: str, dtype: str) -> None:
+        prefix = f"++suite.{suite}"
+        overrides = [f"suite={suite}", f"{prefix}.depth={depth}", f"{prefix}.max_queries={queries}", f"model={model}"]
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            self.parts = Assembly(compose("efficiency", overrides=overrides))
+        self.found: Pretrained = pretrained(model, self.parts, device, dtype)
+        self.parts.encoder = self.found.encoder
+        self.suite = self.parts.suites[0]
+        self.device = torch.device(device)
+
+    @cached_property
+    def candidates(self) -> Sequence[Candidates]:
+        """Queries whose first stage found as many as asked for come first."""
+        return sorted(self.suite.candidates(), key=len, reverse=True)
+
+    @cached_property
+    def store(self) -> EmbeddingStore:
+        """Vectors of all candidates."""
+        return self.parts.candidate_store(self.suite)
+
+    def text_listwise(self, windows: Windows, **options: Any) -> Ranker:
+        """The same LLM reading the passages' texts."""
+        prompts = ListwisePrompts(self.found.prompts.tokenizer, max_length=8192)
+        return UntaughtListwise(self.found.model.llm, prompts, windows=windows, **options)
+
+    def prompt_tokens(self, candidates: Candidates, windows: Windows, cutoff: int | None) -> list[int]:
+        """Tokens of each window's prompt."""
+        spans = windows.plan(len(candidates), cutoff)
+        return [len(self.found.prompts.rank(candidates.query.text, span.stop - span.start)) for span in spans]
+
+    def describe(self) -> str:
+        """The LLM and the lengths that matter."""
+        return f"{self.found.llm.name}, {len(self.found.model.decoder.layers)} layers"
