@@ -136,6 +136,10 @@ def _edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     return edit
 
 
+def _twice(config: Path, key: str) -> None:
+    config.write_text(config.read_text().replace(key, f"{key}: 7, {key}"))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -146,10 +150,15 @@ def _edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
         (_edit(lambda config: config.update(surprise=1)), "unknown keys: \\['surprise'\\]"),
         (_edit(lambda config: config["prompt"].pop("version")), "missing keys: \\['version'\\]"),
         (_edit(lambda config: config["llm"].update(num_layers="two")), "llm.num_layers"),
-        (_edit(lambda config: config["projector"].update(width_in=9)), "another shape"),
+        (_edit(lambda config: config["projector"].update(width_in=9)), r"expected \[32, 9\]"),
         (_edit(lambda config: config["llm"].update(lora=None)), "without lora settings"),
         (_edit(lambda config: config["llm"]["lora"].update(targets=["q_proj"])), "don't fit the LLM"),
         (_edit(lambda config: config["llm"]["lora"].update(r=3)), "rank 2"),
+        (_edit(lambda config: config["llm"]["lora"].update(r=0)), "llm.lora.r"),
+        (_edit(lambda config: config["projector"].update(width_out=10**12)), "projector of"),
+        (_edit(lambda config: config["prompt"].update(max_length=0)), "prompt.max_length"),
+        (_edit(lambda config: config.update(score_scale=float("inf"))), "score_scale"),
+        (lambda folder: _twice(folder / "config.json", '"window"'), "'window' stands twice"),
     ],
 )
 def test_a_folder_that_was_touched_is_refused(

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from perank.model.backbone import PERank
+from perank.model.batches import PromptBatch, RankBatch
 from perank.model.projector import Projector
+from perank.model.prompts import PromptBuilder
 
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
@@ -69,6 +72,24 @@ def tiny_perank(seed: int = 0, width: int = 16, **options: Any) -> PERank:
     for parameter in projector.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return PERank(llm, projector, **options).eval()
+
+
+def prompts(version: str = "reference", **options: Any) -> PromptBuilder:
+    """A builder for `chat_tokenizer`."""
+    return PromptBuilder(chat_tokenizer(), version, **options)
+
+
+def scores(model: PERank, builder: PromptBuilder, vectors_NE: Tensor) -> Tensor:
+    """Step scores [N, N] of these passages in prompt order, for some query."""
+    n = len(vectors_NE)
+    batch = RankBatch(
+        prompt=PromptBatch.of([builder.rank("the cat", n)]),
+        vectors_BNE=vectors_NE[None],
+        candidates_BN=torch.ones(1, n, dtype=torch.bool),
+        order_BK=torch.arange(n)[None],
+    )
+    with torch.inference_mode():
+        return model.step_scores(batch)[0]
 
 
 def save_bert(folder: Path, width: int = 16, seed: int = 0) -> Path:
