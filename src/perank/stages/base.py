@@ -62,7 +62,11 @@ class Stage(lightning.LightningModule):
             if not state[name].isfinite().all():
                 raise BadInput("weights that aren't finite", remedy="resume from an earlier checkpoint", id=name)
         load_trained_state(self, state)
-        self._random_states = checkpoint.get("random_states", [])
+        trainer: Any = self.trainer
+        if type(trainer.datamodule).__qualname__ not in checkpoint:
+            problem = "the checkpoint doesn't say which rows it was trained on"
+            raise BadInput(problem, remedy="name a checkpoint of perank.train", id="ckpt_path")
+        self._random_states = checkpoint["random_states"]
 
     def share(self, tokens: Tensor) -> Tensor | float:
         """This device's target tokens over their mean: gradients are averaged over devices, losses over tokens."""

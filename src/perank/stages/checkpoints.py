@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ from perank.files import atomic_write
 
 log = logging.getLogger(__name__)
 
-_KEYS = {"state_dict", "global_step", "loops", "optimizer_states", "lr_schedulers"}
+_KINDS = {
+    "state_dict": dict,
+    "global_step": int,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "random_states": list,
+}
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -49,20 +57,25 @@ class AtomicCheckpointIO(CheckpointIO):
 def read_checkpoint(path: str | Path, *, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
     """A checkpoint's content: tensors and plain types only. Raises `BadInput` for anything else.
 
-    With `mmap` its tensors are read when first looked at.
+    With `mmap` its tensors are read when first looked at, and their checksums are not compared.
     """
     try:
         content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+        damaged = None if mmap else zipfile.ZipFile(path).testzip()  # torch writes checksums and never reads them
     except FileNotFoundError as error:
         raise BadInput("there is no such checkpoint", remedy="check ckpt_path", path=path) from error
     except Exception as error:  # torch raises whatever the broken bytes lead it to
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise BadInput(f"not a readable checkpoint: {said}", remedy="use an earlier checkpoint", path=path) from error
-    if not isinstance(content, dict) or not content.keys() >= _KEYS:
-        missing = sorted(_KEYS - content.keys()) if isinstance(content, dict) else sorted(_KEYS)
-        problem = f"not a checkpoint of perank.train (missing: {', '.join(missing)})"
+    if damaged is not None:
+        problem = f"{damaged} inside it isn't what was written"
+        raise BadInput(problem, remedy="use an earlier checkpoint", path=path)
+    found = content if isinstance(content, dict) else {}
+    wrong = [key for key, kind in _KINDS.items() if not isinstance(found.get(key), kind) or found[key] == []]
+    if wrong:
+        problem = f"not a checkpoint of perank.train (missing or of another kind: {', '.join(wrong)})"
         raise BadInput(problem, remedy="name a file from a run's checkpoints/", path=path)
-    return content
+    return found
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
@@ -74,7 +87,7 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     steps: dict[Path, int] = {}
     for path in found:
         try:
-            steps[path] = int(read_checkpoint(path, mmap=True)["global_step"])
+            steps[path] = read_checkpoint(path, mmap=True)["global_step"]
         except BadInput as error:
             log.warning("passed over: %s", error)
     if found and not steps:
