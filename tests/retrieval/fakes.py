@@ -1,10 +1,11 @@
-"""A collection in memory, and an encoder whose vectors follow from a hash of the text."""
+"""A collection in memory, an encoder whose vectors follow from a hash of the text, and stores that it filled."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 from perank.records import Passage, Qrels, Query, Run
+from perank.retrieval.encoding import encode_into
+from perank.retrieval.store import EmbeddingStore
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,24 @@ class HashEncoder:
         seed = hashlib.blake2b(f"{self.identity}{text}".encode(), digest_size=8).digest()
         vector = np.random.default_rng(int.from_bytes(seed, "little")).standard_normal(self.width)
         return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+ENCODER = HashEncoder()
+
+
+def texts_of(ids: Sequence[str]) -> dict[str, str]:
+    """A text for every id."""
+    return {id: f"text of {id}" for id in ids}
+
+
+def filled(folder: Path, n: int = 10, shard_rows: int = 4, **options: object) -> EmbeddingStore:
+    """A store of p0, p1, ... by `ENCODER`."""
+    ids = [f"p{i}" for i in range(n)]
+    return encode_into(folder, texts_of(ids), ENCODER, shard_rows=shard_rows, progress=False, **options)  # type: ignore[arg-type]
+
+
+def flip_bit(path: Path) -> None:
+    """Damage a file in its middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)

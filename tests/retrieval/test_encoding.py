@@ -21,8 +21,7 @@ from perank.retrieval.encoding import cached_store, encode_into
 from perank.retrieval.store import EmbeddingStore, shard_path
 from perank.retrieval.store_writer import StoreWriter
 
-from .fakes import HashEncoder
-from .test_store import flip_bit
+from .fakes import HashEncoder, flip_bit
 
 TEXTS = {f"p{i}": "word " * (i * 7 % 5 + 1) + str(i) for i in range(10)}
 

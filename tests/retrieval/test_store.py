@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -22,19 +23,9 @@ from perank.retrieval.manifest import Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, hash_ids, id_buffers, vector_bytes, write_buffers
 from perank.retrieval.store import EmbeddingStore, shard_path
 
-from .fakes import HashEncoder
+from .fakes import ENCODER, filled, texts_of
 
-ENCODER = HashEncoder()
 ids_strategy = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=30, unique=True)
-
-
-def texts_of(ids: list[str]) -> dict[str, str]:
-    return {id: f"text of {id}" for id in ids}
-
-
-def filled(folder: Path, n: int = 10, shard_rows: int = 4, **options: object) -> EmbeddingStore:
-    ids = [f"p{i}" for i in range(n)]
-    return encode_into(folder, texts_of(ids), ENCODER, shard_rows=shard_rows, progress=False, **options)  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=40)
@@ -71,7 +62,7 @@ def test_ids_with_equal_hashes_are_told_apart(tmp_path_factory: pytest.TempPathF
 
 def test_the_index_of_a_store_in_the_making_is_its_shards(tmp_path: Path):
     store = filled(tmp_path)
-    write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), "index": None})
+    write_json(tmp_path / "manifest.json", {**json.loads((tmp_path / "manifest.json").read_text()), "index": None})
     unfinished = EmbeddingStore.open(tmp_path)
     assert not unfinished.complete
     assert unfinished.rows([*store.ids, "p99"]).tolist() == [*range(10), -1]
@@ -106,54 +97,6 @@ def test_another_encoders_store_is_refused_with_every_differing_field(tmp_path: 
     ) as caught:
         EmbeddingStore.open(tmp_path, other)
     assert "name" not in caught.value.problem
-
-
-@pytest.mark.parametrize("keep", [0, 1, 100])
-def test_a_shard_that_has_lost_bytes_is_refused_at_opening(tmp_path: Path, keep: int):
-    filled(tmp_path)
-    os.truncate(shard_path(tmp_path, 1), keep)
-    with pytest.raises(BadInput, match=rf"shard-00001.bin: expected \d+ bytes, found {keep}"):
-        EmbeddingStore.open(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["shard-00002.bin", "index-0000000010.bin"])
-def test_a_missing_file_is_refused_at_opening(tmp_path: Path, name: str):
-    filled(tmp_path)
-    (tmp_path / name).unlink()
-    with pytest.raises(BadInput, match=rf"{name}: the file is missing"):
-        EmbeddingStore.open(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["shard-00000.bin", "shard-00002.bin", "index-0000000010.bin"])
-def test_a_flipped_bit_is_found_by_verify(tmp_path: Path, name: str):
-    store = filled(tmp_path)
-    store.verify()
-    flip_bit(tmp_path / name)
-    with pytest.raises(BadInput, match=rf"{name}.*isn't what was written"):
-        EmbeddingStore.open(tmp_path).verify()
-
-
-@pytest.mark.parametrize("damage", ["", '{"format": 1, "width": 8', "[]", '{"format": 99}', '{"format": 1}'])
-def test_a_torn_or_strange_manifest_is_refused(tmp_path: Path, damage: str):
-    filled(tmp_path)
-    (tmp_path / "manifest.json").write_text(damage)
-    with pytest.raises(BadInput, match=r"manifest\.json"):
-        EmbeddingStore.open(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "change", [{"width": 0}, {"dtype": "int8"}, {"shards": []}, {"shards": [{"rows": 1}]}, {"identity": 3}]
-)
-def test_a_manifest_with_impossible_values_is_refused(tmp_path: Path, change: dict[str, object]):
-    filled(tmp_path)
-    write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change})
-    with pytest.raises(BadInput, match="not a manifest"):
-        EmbeddingStore.open(tmp_path)
-
-
-def test_no_store_is_no_store(tmp_path: Path):
-    with pytest.raises(BadInput, match="no embedding store"):
-        EmbeddingStore.open(tmp_path / "nowhere")
 
 
 def test_a_store_travels_to_worker_processes(tmp_path: Path):
@@ -201,18 +144,6 @@ def test_a_store_of_8_8_million_opens_fast_and_small(tmp_path: Path):
     assert used < 50e6
     assert sorted(seconds)[2] < 0.010
     shutil.rmtree(tmp_path)
-
-
-def flip_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def _manifest(folder: Path) -> dict[str, object]:
-    import json
-
-    return json.loads((folder / "manifest.json").read_text())
 
 
 def _sparse_store(folder: Path, rows: int, width: int, shard_rows: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from perank.errors import BadInput
 from perank.files import atomic_write
 
 _U64 = np.dtype("<u8")
@@ -75,11 +76,15 @@ class HashIndex:
 
 
 class Shard:
-    """A memory-mapped shard, for scattered lookups unless `scan`. `vectors_NE` is read-only, in the file's dtype."""
+    """A memory-mapped shard, for scattered lookups unless `scan`. `vectors_NE` is read-only, in the file's dtype.
+
+    Raises `BadInput` for a file that can't hold `rows` vectors of `width` numbers and the ids behind them.
+    """
 
     def __init__(self, path: Path, rows: int, width: int, dtype: str, *, scan: bool = False) -> None:
         buffer = _mapped(path, mmap.MADV_SEQUENTIAL if scan else mmap.MADV_RANDOM)
         kind = np.dtype(dtype).newbyteorder("<")
+        _check_layout(path, buffer, rows, vector_bytes(rows, width, dtype))
         self.vectors_NE = np.frombuffer(buffer, dtype=kind, count=rows * width).reshape(rows, width)
         start = vector_bytes(rows, width, dtype)
         numbers = np.frombuffer(buffer, dtype=_U64, count=3 * rows + 1, offset=start)
@@ -133,6 +138,17 @@ def _mapped(path: Path, advice: int = mmap.MADV_RANDOM) -> mmap.mmap:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     mapped.madvise(advice)
     return mapped
+
+
+def _check_layout(path: Path, buffer: mmap.mmap, rows: int, start: int) -> None:
+    """The offsets behind the vectors have to begin with 0 and end where the file does; another width moves them."""
+    texts = start + (3 * rows + 1) * _U64.itemsize
+    if texts <= len(buffer):
+        first, last = (int(np.frombuffer(buffer, _U64, 1, start + row * _U64.itemsize)[0]) for row in (0, rows))
+        if first == 0 and texts + last == len(buffer):
+            return
+    problem = f"not the {rows} vectors that the manifest says"
+    raise BadInput(problem, remedy="remove the store's folder and encode again", path=path)
 
 
 def _utf8(id: str) -> bytes:

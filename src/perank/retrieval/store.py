@@ -99,7 +99,16 @@ class EmbeddingStore:
         return vectors_BE
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
-        """Row of each id, -1 where it isn't in the store: int64 [B]."""
+        """Row of each id, -1 where it isn't in the store: int64 [B]. Raises `BadInput` for a damaged file."""
+        try:
+            return self._rows(ids)
+        except BadInput:
+            raise
+        except (IndexError, ValueError):  # numbers or ids that nobody wrote
+            self.verify()
+            raise
+
+    def _rows(self, ids: Sequence[str]) -> np.ndarray:
         hashes_B = hash_ids(ids)
         if self._index is not None:
             return self._index.find(ids, hashes_B, self.ids.at)
