@@ -61,10 +61,10 @@ def write_json(path: str | Path, content: object) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Parse a JSON file. Raises `BadInput` naming file and line."""
+    """Parse a JSON file. Raises `BadInput` naming file and line; a key given twice is an error too."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _DECODER.decode(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput("there is no such file", remedy="check the path", path=path) from error
     except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
@@ -77,6 +77,18 @@ def read_json(path: str | Path) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, brackets of thousands of levels
         raise BadInput(f"not usable JSON: {error}", remedy="mend or remove the file", path=path) from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all there: Python's own parser would keep the last of two without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def sha256(path: str | Path) -> str:
@@ -116,11 +128,14 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
 
 def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line of a JSONL file. Raises `BadInput` where a line isn't a JSON object."""
+    """(line number, object) of every line of a JSONL file.
+
+    Raises `BadInput` where a line isn't a JSON object or gives a key twice.
+    """
     for number, text in lines(path):
         try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:  # ValueError: not JSON, or an integer of thousands of digits
+            row = _DECODER.decode(text)
+        except (ValueError, RecursionError) as error:  # not JSON, a key twice, an integer of thousands of digits
             raise BadInput(f"not JSON: {error}", remedy="mend or remove the line", path=path, line=number) from error
         if not isinstance(row, dict):
             raise BadInput(

@@ -17,8 +17,13 @@ def run_config(folder: str | Path) -> DictConfig:
     path = Path(folder) / ".hydra" / "config.yaml"
     if not path.is_file():
         raise BadInput("no .hydra/config.yaml", remedy="name the output folder of a perank.train run", path=folder)
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # the system's, YAML's and OmegaConf's own
+        said = " ".join(str(error).split())
+        raise BadInput(f"can't be read: {said}", remedy="train again, or restore the file", path=path) from error
+    if not isinstance(config, DictConfig) or "paths" not in config:
+        raise BadInput("not the config of a run", remedy="train again, or restore the file", path=path)
     config.paths.output = str(folder)
     return config
 

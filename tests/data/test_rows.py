@@ -20,7 +20,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str
 
 @st.composite
 def rows(draw: st.DrawFn) -> RankRow:
-    ids = draw(st.lists(TEXTS, unique=True, max_size=6))
+    ids = draw(st.lists(TEXTS, unique=True, min_size=1, max_size=6))
     order = draw(st.permutations(range(len(ids))))
     return RankRow(Query(draw(TEXTS), draw(TEXTS)), tuple(ids), tuple(order))
 
@@ -38,8 +38,12 @@ def test_what_is_written_is_read_again(tmp_path: Path, written: list[RankRow]) -
     [
         ({"query": ""}, "no text"),
         ({"query": " \t"}, "no text"),
-        ({"query": 3}, "no text"),
-        ({"query_id": None}, "no id"),
+        ({"query": 3}, "found int"),
+        ({"query": "\ud800"}, "surrogate"),
+        ({"query_id": None}, "found NoneType"),
+        ({"query_id": " "}, "no id"),
+        ({"passages": [], "order": []}, "not a list of ids"),
+        ({"passages": ["a", " ", "c"]}, "not a list of ids"),
         ({"passages": "abc"}, "not a list"),
         ({"passages": ["a", 1, "c"]}, "not a list of ids"),
         ({"passages": ["a", "b", "a"]}, "twice"),

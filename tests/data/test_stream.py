@@ -55,6 +55,7 @@ def test_all_epochs_are_one_loader_and_what_does_not_fill_a_step_is_left_out() -
     assert sorted([row for batch in found for _, row in batch][:10]) == list(range(10))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers: int) -> None:
     assert batches(Numbers(num_workers=workers)) == batches(Numbers())

@@ -81,7 +81,12 @@ def test_comparing_other_queries_is_refused(reversing: Evaluation):
         reversing.compare(sampled)
 
 
-@pytest.mark.parametrize("text", ["", "id\tmap\n", "query\tmap\nq1\n", "query\tmap\nq1\tx\n", "query\tmap\nq1\t1\t2\n"])
+STRANGE = ["query\tmap\nq1\t1\nq1\t1\n", "query\tmap\tmap\nq1\t1\t1\n", "query\tmap\nq1\tnan\n", "query\tmap\n\t1\n"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "id\tmap\n", "query\tmap\nq1\n", "query\tmap\nq1\tx\n", "query\tmap\nq1\t1\t2\n", *STRANGE]
+)
 def test_a_broken_file_of_scores_per_query_is_refused(tmp_path: Path, text: str):
     path = tmp_path / "x.per_query.tsv"
     path.write_text(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from perank.errors import BadInput
 from perank.files import atomic_write, json_lines
 from perank.records import Query
+from perank.sources.fields import text_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def row_record(row: RankRow) -> dict[str, object]:
 
 
 def read_rows(path: str | Path) -> list[RankRow]:
-    """The rows of a file. Raises `BadInput` naming the line of an empty query, a repeated id or a broken order."""
+    """The rows of a file. Raises `BadInput` naming the line of an empty query or id, a repeated id, a broken order."""
     return [_row(record, Path(path), number) for number, record in json_lines(path)]
 
 
@@ -54,10 +55,12 @@ def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
             path=path,
             line=line,
         )
-    query_id, query, passages, order = (record[key] for key in keys)
-    if not isinstance(query_id, str) or not isinstance(query, str) or not query.strip():
+    query_id = text_in(record, "query_id", path, line)
+    query = text_in(record, "query", path, line, query_id)
+    if not query_id.strip() or not query.strip():
         raise BadInput("the query has no id or no text", remedy="drop the row", path=path, line=line)
-    if not isinstance(passages, list) or not all(isinstance(p, str) for p in passages):
+    passages, order = record["passages"], record["order"]
+    if not isinstance(passages, list) or not passages or not all(isinstance(p, str) and p.strip() for p in passages):
         raise BadInput("passages is not a list of ids", remedy="make the rows again", path=path, line=line, id=query_id)
     if len(set(passages)) < len(passages):
         raise BadInput("a passage id stands twice in the row", remedy="drop one", path=path, line=line, id=query_id)

@@ -18,6 +18,7 @@ from perank.evaluation.ndcg import means
 from perank.evaluation.significance import TTest, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
 from perank.records import Bill, Run
+from perank.sources.fields import check_new, score
 from perank.sources.trec import write_run
 
 _SELDOM = {"repairs", "texts_shortened", "dollars"}
@@ -119,20 +120,24 @@ class Evaluation:
 
 
 def read_per_query(path: str | Path) -> dict[str, dict[str, float]]:
-    """Metric or cost -> query id -> value, from a per_query.tsv. Raises `BadInput` for a broken line."""
+    """Metric or cost -> query id -> value, from a per_query.tsv. Raises `BadInput` for broken lines and queries."""
     table = [(number, text.split("\t")) for number, text in lines(path)]
     if not table or table[0][1][0] != "query":
         raise BadInput("the first line isn't a header beginning with 'query'", remedy="evaluate again", path=path)
     header = table[0][1]
     columns: dict[str, dict[str, float]] = {name: {} for name in header[1:]}
-    for number, cells in table[1:]:
-        try:
-            for name, cell in zip(header[1:], cells[1:], strict=True):
-                if cell:
-                    columns[name][cells[0]] = float(cell)
-        except ValueError as error:
-            problem = f"expected an id and {len(header) - 1} numbers, found {cells!r}"
-            raise BadInput(problem, remedy="evaluate again", path=path, line=number) from error
+    if len(columns) < len(header) - 1:
+        raise BadInput("two columns have the same name", remedy="evaluate again", path=path, line=table[0][0])
+    seen: set[str] = set()
+    for number, (id, *cells) in table[1:]:
+        check_new(id, seen, path, number)
+        seen.add(id)
+        if len(cells) != len(columns):
+            problem = f"expected an id and {len(columns)} numbers, found {[id, *cells]}"
+            raise BadInput(problem, remedy="evaluate again", path=path, line=number)
+        for name, cell in zip(columns, cells, strict=True):
+            if cell:
+                columns[name][id] = score(cell, path, number, id)
     return columns
 
 

@@ -131,7 +131,7 @@ def from_pretrained(
         merge_saved(llm, adapters, lora, path=folder / WEIGHTS)
     elif lora is None and adapters:
         raise BadInput("adapters without lora settings", remedy="restore config.json", path=folder / WEIGHTS)
-    projector = Projector(config.projector.width_in, config.projector.width_out)
+    projector = _projector(config.projector, state, folder / WEIGHTS)
     model = PERank(llm, projector, score_scale=config.score_scale, residual=config.residual)
     _load(model, state if not merge else {k: v for k, v in state.items() if k not in adapters}, folder / WEIGHTS)
     projector.to(torch.promote_types(kind, torch.float32))
@@ -195,6 +195,16 @@ def _write_llm(folder: Path, llm: Any, tokenizer: Any) -> None:
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _projector(said: SavedProjector, state: dict[str, Tensor], path: Path) -> Projector:
+    """Of the config's widths if the weights have them: it may claim any, and memory is asked for here."""
+    weight = state.get("projector.0.weight")
+    found = [] if weight is None else list(weight.shape)
+    if found != [said.width_out, said.width_in]:
+        problem = f"a projector of {found}, expected {[said.width_out, said.width_in]}"
+        raise BadInput(problem, remedy="restore config.json, or save the model again", path=path)
+    return Projector(said.width_in, said.width_out)
 
 
 def _load(model: PERank, state: dict[str, Tensor], path: Path) -> None:

@@ -126,10 +126,16 @@ def _value(hint: Any, value: Any, path: Path, place: str) -> Any:
         return value
     plain = tuple(option for option in options if isinstance(option, type) and not get_args(option))
     wanted = (*plain, int) if float in plain else plain
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if isinstance(value, wanted) and finite and (not isinstance(value, bool) or bool in plain):
+    if isinstance(value, wanted) and _usable(value) and (not isinstance(value, bool) or bool in plain):
         return value
     raise BadInput(f"expected {hint}, found {value!r}", remedy="restore the file", path=path, id=place)
+
+
+def _usable(value: Any) -> bool:
+    """Whole numbers count something here, from 1 on; the others are finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    return math.isfinite(value) if isinstance(value, float) else value >= 1
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], dtype: str | None = None) -> None:
