@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning  # noqa: F401 - now: its logger writes to what is stderr while it is imported, a test's is closed later
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
@@ -23,6 +24,7 @@ from perank.paths import CONF_DIR
 QUIET = [
     pytest.mark.filterwarnings("ignore:.*exists and is not empty.*"),
     pytest.mark.filterwarnings("ignore:.*litlogger.*"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # workers on a machine with one core
 ]
 LORA = [
     "backbone.lora.r=2",

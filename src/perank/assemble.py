@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
@@ -91,6 +92,8 @@ class Assembly:
         settings = plain(self.config.projector)
         size = settings.pop("sample", 2048)
         check_type(size, int, "projector.sample")
+        if size < 1:
+            raise BadInput(f"a sample of {size} texts", remedy="use 1 or more", id="projector.sample")
         check(started_model, settings, "projector", given)
         return started_model(
             self.llm.load(),
@@ -153,15 +156,19 @@ class Assembly:
             return self._encoded(name, passages)
         return self._encoded(f"{name}-candidates", wanted)
 
+    @cached_property
+    def windows(self) -> Windows:
+        return windows_of(**self.settings("window", windows_of))
+
     def reranker(self, model: PERank, prompts: PromptBuilder, suite: Suite) -> Reranker:
         """PE-Rank over a suite's candidates, as `window` and `decoding` say."""
-        window = self.settings("window", windows_of)
+        check_type(self.config.decoding.name, str, "decoding.name")
         return Reranker(
             model,
             prompts,
             self.encoder,
-            windows=windows_of(**window),
-            cutoff=window["cutoff"],
+            windows=self.windows,
+            cutoff=self.config.window.cutoff,
             decoder=self.config.decoding.name,
             store=self.candidate_store(suite),
         )
@@ -179,15 +186,14 @@ class Assembly:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as it stands, for `Reranker.from_pretrained`."""
-        window = self.settings("window", windows_of)
         return save_pretrained(
             folder,
             self.model,
             llm=self.llm,
             prompts=self.prompts,
             encoder=self.encoder,
-            window=window["window"],
-            step=window["step"],
+            window=self.windows.window,
+            step=self.windows.step,
         )
 
     def close(self, *, failed: bool = False) -> None:

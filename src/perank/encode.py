@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from perank.assemble import Assembly
-from perank.errors import exits_cleanly
-from perank.paths import CONF_DIR
+from perank.errors import BadInput, exits_cleanly
+from perank.jobs import run
 from perank.records import Collection
 from perank.retrieval.encoding import cached_store
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.text_encoder import TextEncoder
+from perank.settings import check_type
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -113,31 +114,35 @@ class SharedEncoder:
         return all_WRE.transpose(0, 1).reshape(-1, self.width)[: len(texts)].cpu()
 
 
+@exits_cleanly
 def main() -> None:
-    """`python -m perank.encode` with Hydra overrides; bad input ends with exit code 2."""
-    import hydra
-
-    hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="encode")(_run)()
-
-
-def _run(config: DictConfig) -> None:
-    # Inside Hydra's frame: outside of it bad input would have become a traceback and exit code 1.
-    exits_cleanly(lambda: _encode(config))()
+    """The command line."""
+    run("encode", _encode)
 
 
 def _encode(config: DictConfig) -> None:
-    from lightning.fabric import Fabric
-
+    for key, kind in {"folder": str | None, "dtype": str, "batch_size": int, "shard_rows": int}.items():
+        check_type(config[key], kind, key)
     parts = Assembly(config)
     encode(
         parts.collection,
         lambda device: parts.make("encoder", **({} if device.type == "cpu" else {"device": str(device)})),
-        Fabric(accelerator=config.trainer.accelerator, devices=config.trainer.devices),
+        _fabric(config.trainer.accelerator, config.trainer.devices),
         config.folder,
         dtype=config.dtype,
         batch_size=config.batch_size,
         shard_rows=config.shard_rows,
     )
+
+
+def _fabric(accelerator: str, devices: int | str) -> Fabric:
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        return Fabric(accelerator=accelerator, devices=devices)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
 
 
 if __name__ == "__main__":

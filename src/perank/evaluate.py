@@ -7,6 +7,7 @@ per-query scores, TREC runs and results.csv into the output folder, and prints t
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,23 +20,26 @@ from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.jobs import run
-from perank.settings import check_type, plain
+from perank.model.precision import dtype_of
+from perank.records import Run
+from perank.settings import check, check_type, plain
 from perank.sources.trec import read_run
 
 if TYPE_CHECKING:
     from perank.model.hub import Pretrained
 
+_MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
+
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
     """Every system on every suite: the first stage, the encoder, the model, the run files."""
-    for key, kind in {"model": str | None, "dtype": str, "encoder_alone": bool, "batch_size": int}.items():
-        check_type(config[key], kind, key)
+    _check(config)
     parts = Assembly(config)
     output = Path(config.paths.output)
     model = _model(config.model, config.dtype)
     if model is not None:
         parts.encoder = model.encoder  # the vectors it was trained on, whatever the config says
-    runs = {path.stem: read_run(path) for path in _run_files(config.run)}
+    runs = _runs(_run_files(config.run))
     rows: list[ResultRow] = []
     for suite in parts.suites:
         baselines = _baselines(parts, suite)
@@ -50,6 +54,16 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     return rows
 
 
+def _check(config: DictConfig) -> None:
+    kinds = {"model": str | None, "dtype": str, "encoder_alone": bool, "batch_size": int, "run": str | list[str] | None}
+    for key, kind in kinds.items():
+        check_type(config[key], kind, key)
+    dtype_of(config.dtype)
+    if config.batch_size < 1:
+        raise BadInput(f"batches of {config.batch_size} queries", remedy="use 1 or more", id="batch_size")
+    check(ResultRow, plain(config.labels), "labels", _MEASURED)
+
+
 def _baselines(parts: Assembly, suite: Suite) -> list[Evaluation]:
     if parts.config.encoder_alone:
         return list(parts.baselines(suite))
@@ -62,9 +76,20 @@ def _model(name: str | None, dtype: str) -> Pretrained | None:
     return None if name is None else from_pretrained(None if name == "box" else name, dtype=dtype)
 
 
-def _run_files(named: object) -> list[Path]:
+def _runs(files: Sequence[Path]) -> dict[str, Run]:
+    """By file name, which names the system. Raises `BadInput` for two of one name."""
+    runs: dict[str, Run] = {}
+    for path in files:
+        if path.stem in runs:
+            problem = f"another of the run files is called {path.stem!r} too"
+            raise BadInput(problem, remedy="rename one of them", path=path)
+        runs[path.stem] = read_run(path)
+    return runs
+
+
+def _run_files(named: str | Sequence[str] | None) -> list[Path]:
     """The run files a setting names: null, a path or pattern, or a list of them. Raises `BadInput` for none found."""
-    patterns = [] if named is None else [named] if isinstance(named, str) else list(named)  # type: ignore[call-overload]
+    patterns = [] if named is None else [named] if isinstance(named, str) else list(named)
     files: list[Path] = []
     for pattern in patterns:
         found = sorted(Path(match) for match in glob.glob(str(pattern)))  # noqa: PTH207 - absolute patterns too

@@ -29,9 +29,10 @@ from omegaconf.errors import OmegaConfBaseException
 from perank.errors import BadInput
 from perank.files import read_json, write_json
 from perank.paths import CONF_DIR
-from perank.settings import check_keys
+from perank.settings import check_keys, check_type
 
 FAILED = "failed.json"
+_OF_PATHS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
@@ -43,6 +44,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     failed: dict[str, Exception] = {}
 
     def job(config: DictConfig) -> Any:
+        check_type(config.paths.output, str, "paths.output")
         folder = Path(config.paths.output)
         (folder / FAILED).unlink(missing_ok=True)
         try:
@@ -97,11 +99,18 @@ def bad_input() -> Iterator[None]:
             parts.insert(0, f"{error.override}:")
         said = " ".join(" ".join(parts).split())
         raise BadInput(said, remedy="see the composed config with --cfg job") from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's own word for `group=null`
             raise
-        remedy = "free some space, then resume with ckpt_path"
-        raise BadInput("no space left on the disk", remedy=remedy, path=error.filename) from error
+        raise BadInput(str(error), remedy="name one of the group's choices in conf/") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free some space, then resume with ckpt_path"
+            raise BadInput("no space left on the disk", remedy=remedy, path=error.filename) from error
+        if error.errno not in _OF_PATHS or error.filename is None:
+            raise
+        problem = f"can't be used: {error.strerror}"
+        raise BadInput(problem, remedy="check the path and its rights", path=error.filename) from error
 
 
 @cache

@@ -8,6 +8,7 @@ values are checked (numbers, texts, truth values, None, and sequences of them).
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -43,7 +44,8 @@ def made(settings: Any, **more: Any) -> Any:
 
 def plain(settings: Any) -> dict[str, Any]:
     """A config group as a dict of plain values."""
-    content = OmegaConf.to_container(settings, resolve=True, throw_on_missing=True)
+    is_group = OmegaConf.is_dict(settings)
+    content = OmegaConf.to_container(settings, resolve=True, throw_on_missing=True) if is_group else settings
     if not isinstance(content, dict):
         raise BadInput(f"expected a group of settings, found {content!r}", remedy="see conf/ for the groups")
     return {str(key): value for key, value in content.items()}
@@ -73,7 +75,7 @@ def check_keys(settings: Collection[str], known: Collection[str], place: str) ->
 
 
 def check_type(value: Any, hint: Any, place: str) -> None:
-    """Raise `BadInput` for a plain value that isn't of the annotated type."""
+    """Raise `BadInput` for a plain value that isn't of the annotated type, and for numbers that aren't finite."""
     if not _fits(value, hint):
         expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise BadInput(f"expected {expected}, found {value!r}", remedy="give it a value of that type", id=place)
@@ -124,7 +126,7 @@ def _fits(value: Any, hint: Any) -> bool:
 def _fits_one(value: Any, kind: Any) -> bool:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind in _PLAIN:

@@ -14,6 +14,7 @@ from typing import Any
 import lightning
 import torch
 
+from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_run, rank_candidates
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
@@ -27,7 +28,7 @@ class RankingEvaluation(lightning.Callback):
     """Measures the model on `suites` when training ends; every `every_n_steps` too, if given.
 
     `ranker_for` makes a ranker of the model as it stands, for a suite. `baselines_for` gives the evaluations a suite's
-    p-values are against.
+    p-values are against. Raises `BadInput` for `every_n_steps` below 1.
     """
 
     def __init__(
@@ -41,6 +42,9 @@ class RankingEvaluation(lightning.Callback):
         every_n_steps: int | None = None,
         batch_size: int = 64,
     ) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            remedy = "use 1 or more, or null for the end alone"
+            raise BadInput(f"evaluating every {every_n_steps} steps", remedy=remedy, id="evaluate_every")
         self.suites, self.ranker_for, self.baselines_for = suites, ranker_for, baselines_for
         self.output, self.system = Path(output), system
         self.every_n_steps, self.batch_size = every_n_steps, batch_size

@@ -15,12 +15,21 @@ from perank.model.weights import locate
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """LoRA adapters (peft) on the named linear layers; the authors' optional setting is r 8, alpha 16, q and v."""
+    """LoRA adapters (peft) on the named linear layers; the authors' optional setting is r 8, alpha 16, q and v.
+
+    Raises `BadInput` for values that give no adapters.
+    """
 
     r: int = 8
     alpha: int = 16
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        good = {"r": self.r >= 1, "alpha": self.alpha >= 1, "dropout": 0 <= self.dropout < 1, "targets": self.targets}
+        for name in [name for name, is_good in good.items() if not is_good]:
+            remedy = "use r and alpha of 1 or more, a dropout from 0 to below 1, and one target or more"
+            raise BadInput(f"{name} is {getattr(self, name)!r}", remedy=remedy, id=f"backbone.lora.{name}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,8 @@ class RankLoss:
     `reduction` over the steps of a row for the cross entropies, `kl_reduction` for the KL: "sum" as Eq. 5 to 7 print
     it or "mean"; rows of a batch are averaged. `direction`: "embeddings_content" is KL(P_embeddings || P_content)
     as in Eq. 7, "content_embeddings" what the authors' code computes. `detach_teacher` stops the KL's gradient at
-    the content side. `first_weight` multiplies the cross entropy of the first rank.
+    the content side. `first_weight` multiplies the cross entropy of the first rank. Raises `BadInput` for unknown
+    options and for weights below 0.
     """
 
     rank: float = 1.0
@@ -70,6 +71,9 @@ class RankLoss:
     first_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("rank", "content", "alpha", "first_weight"):
+            if not getattr(self, name) >= 0:
+                raise BadInput(f"the weight is {getattr(self, name)}", remedy="use 0 or more", id=f"loss.{name}")
         for value in (self.reduction, self.kl_reduction):
             if value not in ("sum", "mean"):
                 raise BadInput(f"unknown reduction {value!r}", remedy="choose sum or mean")

@@ -42,7 +42,7 @@ class PromptBuilder:
 
     `text_tokens` is the most a passage's text may take in prompts with texts; it is shortened from its end, evenly
     for all passages if the whole would exceed `max_length`. The instruction and the slots are never cut: `BadInput`
-    where they alone are too long.
+    where they alone are too long, and for lengths below 1.
     """
 
     def __init__(
@@ -54,6 +54,9 @@ class PromptBuilder:
         max_length: int = 4096,
         text_tokens: int | None = None,
     ) -> None:
+        for name, value in {"max_length": max_length, "text_tokens": text_tokens}.items():
+            if value is not None and value < 1:
+                raise BadInput(f"{value} tokens", remedy="use 1 or more", id=f"prompt.{name}")
         self.tokenizer, self.version, self.max_length = tokenizer, version, max_length
         self.template: RankTemplate = template(version)
         self.query_slot, self.text_tokens = query_slot, text_tokens

@@ -51,10 +51,13 @@ def started_model(
 ) -> PERank:
     """PE-Rank for this LLM and encoder width E. `score_deviation` of null leaves `score_scale` at 1.
 
-    Raises `BadInput` for an unknown `init` and for a projector file of other widths.
+    Raises `BadInput` for an unknown `init`, a deviation that isn't above 0 and a projector file of other widths.
     """
     if init not in ("tokens", "isometry", "queries", "default"):
         raise BadInput(f"unknown projector.init {init!r}", remedy="choose tokens, isometry, queries or default")
+    if score_deviation is not None and score_deviation <= 0:
+        remedy = "use a number above 0, or null for no scaling"
+        raise BadInput(f"a deviation of {score_deviation}", remedy=remedy, id="projector.score_deviation")
     projector = Projector(width, llm.get_input_embeddings().embedding_dim)
     model = PERank(llm, projector, residual=residual)
     if path is not None:

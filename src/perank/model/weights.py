@@ -29,7 +29,10 @@ def locate(name: str) -> str:
     if not name.startswith(PYPI):
         return name
     package = name.removeprefix(PYPI)
-    spec = find_spec(package.replace("-", "_"))  # does not import it: these packages import runtimes we don't need
+    try:
+        spec = find_spec(package.replace("-", "_"))  # does not import it: these packages import runtimes we don't need
+    except (ImportError, ValueError):  # no name a package could have
+        spec = None
     if spec is None or spec.origin is None:
         raise BadInput(f"the package {package!r} is not installed", remedy=f"pip install --no-deps {package}", id=name)
     root = Path(spec.origin).parent

@@ -41,8 +41,10 @@ def encode_into(
 
     Items are read one shard at a time; `total` is their number, for the progress bar. A store that is whole already is
     compared with the items and left as it is; items beyond its end are appended.
-    Raises `BadInput` as `StoreWriter` does.
+    Raises `BadInput` as `StoreWriter` does, and for a batch size below 1.
     """
+    if batch_size < 1:
+        raise BadInput(f"batches of {batch_size} texts", remedy="use 1 or more", id="batch_size")
     from tqdm import tqdm
 
     pairs = items.items() if isinstance(items, Mapping) else items
