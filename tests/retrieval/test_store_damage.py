@@ -49,7 +49,7 @@ def test_a_flipped_bit_is_found_by_verify(tmp_path: Path, name: str):
 @pytest.mark.parametrize("change", [{"width": 4}, {"width": 9}, {"dtype": "float32"}])
 def test_another_layout_than_the_manifest_says_is_found_by_the_first_lookup(tmp_path: Path, change: dict[str, object]):
     filled(tmp_path)
-    write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change})
+    write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change, "digest": None})
     with pytest.raises(BadInput, match=r"shard-00000\.bin: not the 4 vectors"):
         EmbeddingStore.open(tmp_path).get(["p1"])
 
@@ -89,6 +89,14 @@ def test_a_manifest_with_impossible_values_is_refused(tmp_path: Path, change: di
     filled(tmp_path)
     write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change})
     with pytest.raises(BadInput, match="not a manifest"):
+        EmbeddingStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"width": 7}, {"index": "0" * 64}, {"identity": {"name": "other"}}])
+def test_a_manifest_that_was_edited_is_refused(tmp_path: Path, change: dict[str, object]):
+    filled(tmp_path)
+    write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change})
+    with pytest.raises(BadInput, match="isn't what was written"):
         EmbeddingStore.open(tmp_path)
 
 

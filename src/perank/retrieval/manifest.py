@@ -6,6 +6,8 @@ somebody's unfinished work and isn't read.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -67,21 +69,26 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Replace the folder's manifest, atomically."""
-        write_json(folder / NAME, {"format": FORMAT, **asdict(self), "identity": dict(self.identity)})
+        content = {"format": FORMAT, **asdict(self), "identity": dict(self.identity)}
+        write_json(folder / NAME, {**content, "digest": _digest(content)})
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """The manifest of `folder`. Raises `BadInput` if there is none, or if it is torn or of another format."""
+        """The manifest of `folder`. Raises `BadInput` if there is none, or if it isn't what was written."""
         path = folder / NAME
         if not path.is_file():
             raise BadInput("there is no embedding store", remedy="check the path, or encode into it", path=folder)
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise BadInput(f"expected a manifest of format {FORMAT}", remedy=_ANEW, path=path)
+        digest = content.pop("digest", None)
         try:
-            return _parse({key: value for key, value in content.items() if key != "format"})
+            manifest = _parse({key: value for key, value in content.items() if key != "format"})
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"not a manifest: {error}", remedy=_ANEW, path=path) from error
+        if digest not in (None, _digest(content)):  # None: written before there were digests
+            raise BadInput("the manifest isn't what was written", remedy=_ANEW, path=path)
+        return manifest
 
     def check_identity(self, identity: Identity, folder: Path) -> None:
         """Raise `BadInput` naming every field in which `identity` differs from the encoder that filled the store."""
@@ -91,6 +98,10 @@ class Manifest:
             found = "; ".join(f"{f}: {self.identity.get(f)!r} there, {identity.get(f)!r} here" for f in differing)
             remedy = "use the encoder that filled the store, or encode into another folder"
             raise BadInput(f"the store holds another encoder's vectors ({found})", remedy=remedy, path=folder)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _parse(content: dict[str, Any]) -> Manifest:

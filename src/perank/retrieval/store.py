@@ -125,10 +125,11 @@ class EmbeddingStore:
             yield int(start), self._map(number, scan=True).vectors_NE
 
     def verify(self) -> None:
-        """Compare all checksums. Raises `BadInput` naming the first file that isn't what was written."""
+        """Compare all checksums and layouts. Raises `BadInput` naming the first file that isn't what was written."""
         for number, record in enumerate(self.manifest.shards):
             if not is_intact(shard_path(self.folder, number), record):
                 raise BadInput("the shard isn't what was written", remedy=_REDO, path=shard_path(self.folder, number))
+            self._map(number)
         index = self.folder / self.manifest.index_name
         if self.complete and sha256(index) != self.manifest.index:
             raise BadInput("the index isn't what was written", remedy=_REDO, path=index)
