@@ -1,4 +1,4 @@
-"""Malformed input at the front door: `perank-train`, `perank-evaluate`, their exit codes, and what they leave."""
+"""Malformed input at the front door: `perank-train`, `-evaluate`, `-encode`, their exit codes, and what they leave."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import settings_cases
+
 import toy
+from perank.encode import main as encode
 from perank.evaluate import main as evaluate
 from perank.train import main as train
 
 NEVER = ("*.part", "*.ckpt", "model", "projector.safetensors", "metrics.json", "results.csv")
+
+_KEPT = {evaluate: ("suite", "encoder", "window"), encode: ("collection", "encoder")}  # of the toy run's overrides
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ def run(command: Command, folder: Path) -> str:
     """ "refused", or what was wrong with how it ended."""
     world, output = toy.make_world(folder / "world"), folder / "run"
     command.spoil(world)
-    stage = toy.overrides(world, command.stage) if command.entry is train else _evaluation(world)
+    kept = _KEPT.get(command.entry, ("",))
+    stage = [override for override in toy.overrides(world, command.stage) if override.startswith(kept)]
     arguments = [argument.replace("WORLD", str(world)) for argument in command.arguments]
     before, error = Path.cwd(), io.StringIO()
     os.chdir(folder)
@@ -53,11 +59,6 @@ def run(command: Command, folder: Path) -> str:
     if code != 2 or left or command.says not in message or "Traceback" in said:
         return f"exit code {code}, left {left}, said {message!r}"
     return "refused"
-
-
-def _evaluation(world: Path) -> list[str]:
-    kept = ("suite", "encoder", "window")
-    return [override for override in toy.overrides(world) if override.startswith(kept)]
 
 
 def _append(file: str, text: str) -> Callable[[Path], object]:
@@ -81,82 +82,17 @@ def _text_out_of(file: str) -> Callable[[Path], object]:
 ROW = '{"query_id": "q1", "query": "otter", "passages": ["p1", "nowhere"], "order": [0, 1]}\n'
 STRANGER = '{"query_id": "q99", "query": "otter", "passages": ["p1", "p2"], "order": [0, 1]}\n'
 
-SETTINGS = {
-    "encodr.name=x": "encodr",
-    "encoder=minilmm": "minilm",
-    "+encoder.nam=x": "encoder.nam",
-    "+data.row=3": "data.row",
-    "+prompt.lenght=3": "prompt.lenght",
-    "+projector.sampel=3": "projector.sampel",
-    "+window.size=3": "window.size",
-    "+teacher.name=x": "teacher.name",
-    "+optimizer.rate=1": "optimizer.rate",
-    "+loss.beta=1": "loss.beta",
-    "+trainer.epochs=1": "trainer.epochs",
-    "+callbacks.checkpoint.every=1": "callbacks.checkpoint.every",
-    "+collection.path=x": "collection.path",
-    "+suite.beir.size=3": "suite.beir.size",
-    "+backbone.lora.rank=2": "backbone.lora.rank",
-    "+sede=1": "sede",
-    "~optimizer.lr": "optimizer.lr",
-    "seed=one": "seed",
-    "seed=-1": "seed",
-    "seed=1.5": "seed",
-    "evaluate=maybe": "evaluate",
-    "residual=much": "residual",
-    "backbone.lora.r=eight": "backbone.lora.r",
-    "backbone.lora.targets=[no_such_layer]": "no_such_layer",
-    "backbone.num_layers=99": "num_layers",
-    "backbone.dtype=float7": "float7",
-    "encoder.max_length=999": "max_length",
-    "encoder.pooling=best": "best",
-    "optimizer.lr=-1": "optimizer.lr",
-    "optimizer.betas=[0.9]": "optimizer.betas",
-    "loss.reduction=product": "product",
-    "projector.init=guess": "guess",
-    "prompt.version=short": "short",
-    "prompt.max_length=10": "prompt.max_length",
-    "stage.name=sort": "sort",
-    "teacher.kind=oracle": "oracle",
-    "data.pools=[best]": "best",
-    "data.pools=[]": "pools",
-    "data.rows=0": "no rows",
-    "data.steps=0": "data.steps",
-    "data.batch_size=0": "batch_size",
-    "data.batch_size=4000": "fewer than one step",
-    "data.num_workers=-1": "num_workers",
-    "trainer.max_epochs=2": "data.epochs",
-    "trainer.accelerator=abacus": "abacus",
-    "trainer.devices=x": "trainer",
-    "decoding.name=guess": "guess",
-    "window.step=99": "step of 99",
-    "window.cutoff=0": "cutoff",
-    "suite.beir.depth=0": "depth",
-    "suite.beir.metrics=[ndgc@10]": "ndgc@10",
-    "suite.beir.first_stage=none.trec": "none.trec",
-    "collection.folder=???": "collection.folder",
-    "collection.folder=nowhere": "nowhere",
-    "collection.split=dev": "dev",
-    "encoder.name=nowhere/none": "nowhere/none",
-    "backbone.name=nowhere/none": "nowhere/none",
-    "first_stage.k1=-1": "k1",
-    "first_stage.stemmer=none_such": "none_such",
-    "ckpt_path=none.ckpt": "none.ckpt",
-    "ckpt_path=WORLD": "no checkpoint",
-    "ckpt_path=WORLD/collection/corpus.jsonl": "corpus.jsonl",
-    "projector.path=none.safetensors": "none.safetensors",
-    "projector.path=WORLD/encoder/model.safetensors": "not those expected",
-    "seed=${nowhere}": "nowhere",
-    "seed=[": "seed",
-    "stage._target_=perank.stages.none": "perank.stages.none",
-    "optimizer._target_=perank.none.AdamW": "perank.none",
-}
-
 
 def commands() -> Iterator[Command]:
     """All commands."""
-    for setting, said in SETTINGS.items():
-        yield Command(f"config: {setting}", (setting,), said)
+    for name, entry, stage, settings in [
+        ("config", train, "rank", settings_cases.TRAIN),
+        ("align", train, "align", settings_cases.ALIGN),
+        ("evaluate", evaluate, "rank", settings_cases.EVALUATE),
+        ("encode", encode, "rank", settings_cases.ENCODE),
+    ]:
+        for setting, said in settings.items():
+            yield Command(f"{name}: {setting}", (setting,), said, entry=entry, stage=stage)
     rows = "data.rows_path=WORLD/rows.jsonl"
     run_file = ("teacher=run", "teacher.path=WORLD/t.trec")
     files = {
@@ -179,18 +115,3 @@ def commands() -> Iterator[Command]:
     }  # fmt: skip
     for name, (spoil, arguments, said) in files.items():
         yield Command(name, arguments, said, spoil)
-    for name, arguments, said in [
-        ("align: texts to align on", ("data.rows=0",), "data.rows"),
-        ("align: text tokens", ("data.text_tokens=0",), "data.text_tokens"),
-        ("align: unknown setting", ("+data.pools=[dense]",), "data.pools"),
-    ]:
-        yield Command(name, arguments, said, stage="align")
-    for name, arguments, said in [
-        ("evaluate: no such model", ("model=nowhere/none",), "nowhere/none"),
-        ("evaluate: no such run", ("run=none.trec",), "none.trec"),
-        ("evaluate: broken run", ("run=WORLD/collection/corpus.jsonl",), "corpus.jsonl:1"),
-        ("evaluate: misspelt setting", ("batchsize=3",), "batchsize"),
-        ("evaluate: batch size", ("batch_size=many",), "batch_size"),
-        ("evaluate: unknown suite", ("suite=nfcorpsu",), "nfcorpus"),
-    ]:
-        yield Command(name, arguments, said, entry=evaluate)

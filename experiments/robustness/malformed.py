@@ -1,7 +1,7 @@
 """Feed every reader of perank malformed input and count how it ends.
 
     python experiments/robustness/malformed.py            # all cases; prints the table and what went wrong
-    python experiments/robustness/malformed.py --fuzz 500 # and so many random mutations of each text format
+    python experiments/robustness/malformed.py --fuzz 500 # and so many random mutations of each format
 
 A case is well refused if it raises `BadInput` that names the file, the line or the id, and a remedy; a command, if it
 ends with exit code 2 and one message and leaves no checkpoint, model, metrics or temporary file. Anything else counts
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import sys
 import tempfile
 import warnings
@@ -28,7 +27,7 @@ KINDS = ("refused", "unnamed", "traceback", "silent")
 def main() -> None:
     """Run the cases, print the table, exit with 1 unless all were refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fuzz", type=int, default=0, help="random mutations of each text format")
+    parser.add_argument("--fuzz", type=int, default=0, help="random mutations of each format")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of a reader's name")
     options = parser.parse_args()
@@ -43,9 +42,7 @@ def main() -> None:
     total = sum(counts.values(), Counter[str]())
     named = ", ".join(f"{total[kind]} {kind}" for kind in KINDS)
     print(f"{sum(total.values())} malformed inputs: {named}")
-    fuzzed, escaped = fuzz(options.fuzz, options.seed) if options.fuzz else (0, [])
-    if fuzzed:
-        print(f"{fuzzed} random mutations: {len(escaped)} ended neither in records nor in BadInput", *escaped, sep="\n")
+    escaped = fuzzed(options.fuzz, options.seed) if options.fuzz else []
     sys.exit(1 if wrong or escaped else 0)
 
 
@@ -63,12 +60,13 @@ def counted(only: str) -> tuple[dict[str, Counter[str]], list[str]]:
 def outcomes(only: str) -> Iterator[tuple[str, str, str, str]]:
     """(reader, defect, kind, what was said) of each case."""
     import command_cases
+    import model_cases
     import text_cases
     import vector_cases
     import weight_cases
     from cases import tried
 
-    for module in (text_cases, weight_cases, vector_cases):
+    for module in (text_cases, weight_cases, model_cases, vector_cases):
         for case in module.cases():
             if only in case.reader:
                 outcome = tried(case)
@@ -82,39 +80,15 @@ def outcomes(only: str) -> Iterator[tuple[str, str, str, str]]:
             yield reader, command.name, kind, ended
 
 
-def fuzz(number: int, seed: int) -> tuple[int, list[str]]:
-    """`number` random mutations of each text format: (how many, the exceptions that weren't `BadInput`)."""
-    from text_formats import FORMATS
+def fuzzed(number: int, seed: int) -> list[str]:
+    """Print how `number` random mutations of each format ended; those that neither were read nor refused."""
+    from mutations import ended
 
-    from perank.errors import BadInput
-
-    dice, tries, escaped = random.Random(seed), 0, []
-    with tempfile.TemporaryDirectory() as folder:
-        for one in FORMATS:
-            for _ in range(number):
-                content = mutated("\n".join([*one.good, *one.good[-1:], ""]).encode(), dice)
-                path = Path(folder) / one.file
-                path.write_bytes(content)
-                tries += 1
-                try:
-                    one.read(path)
-                except BadInput:
-                    pass
-                except Exception as error:
-                    escaped.append(f"{one.name}: {type(error).__name__}: {error}: {content[:200]!r}")
-    return tries, escaped
-
-
-def mutated(content: bytes, dice: random.Random) -> bytes:
-    """Up to five bytes or runs changed, doubled or left out."""
-    for _ in range(dice.randint(1, 5)):
-        start = dice.randrange(len(content) + 1)
-        end = min(len(content), start + dice.choice([0, 1, 1, 2, 9]))
-        put = dice.choice(
-            [b"", bytes([dice.randrange(256)]), content[start:end] * 2, b"\n", b'"', b"\xed\xa0\x80", b"1e999"]
-        )
-        content = content[:start] + put + content[end:]
-    return content
+    read, refused, escaped = ended(number, seed)
+    total = read + refused + len(escaped)
+    print(f"{total} random mutations: {refused} refused, {read} read, {len(escaped)} with another exception")
+    print(*escaped, sep="\n", end="\n" if escaped else "")
+    return escaped
 
 
 def print_table(counts: dict[str, Counter[str]]) -> None:

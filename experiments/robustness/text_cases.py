@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cases import Case
 from text_formats import FORMATS, Format
 
-from perank.evaluation.report import read_results_csv
+from perank.evaluation.report import COLUMNS, read_results_csv
 from perank.sources.beir import BeirCollection
 from perank.sources.candidates import make_candidates
 from perank.sources.trec import TrecCollection
@@ -27,10 +28,18 @@ def cases() -> Iterator[Case]:
         yield from _broken_files(one)
     yield from _collections()
     yield Case("results.csv", "no header", lambda folder: _read(folder, "results.csv", b"1,2\n", read_results_csv))
+    for cells in ({"value": "nan"}, {"value": ""}, {"value": "1,2"}, {"value": "x"}, {"n_queries": "many"}):
+        yield Case("results.csv", f"a row with {cells}", partial(_results, **cells), ("path", "line"))
     yield Case("results.csv", "missing", lambda folder: read_results_csv(folder / "results.csv"))
 
 
-_NEED_A_LINE_BEFORE = {"id used before", "pair twice", "passage twice", "rank contradicts score"}
+def _results(folder: Path, **cells: str) -> Any:
+    row = {"system": "x", "metric": "map", "value": "1"} | cells
+    lines = [",".join(COLUMNS), ",".join(row.get(column, "") for column in COLUMNS)]
+    return _read(folder, "results.csv", "\n".join([*lines, ""]).encode(), read_results_csv)
+
+
+_NEED_A_LINE_BEFORE = {"id used before", "pair twice", "passage twice", "rank contradicts score", "query twice"}
 
 
 def _line_case(one: Format, defect: str, line: str, position: int) -> Case:

@@ -52,6 +52,8 @@ def json_defects(row: dict[str, Any], texts: tuple[str, ...]) -> dict[str, str]:
     line = json.dumps(row)
     bad = {f"cut after {n} characters": line[:n] for n in (1, len(line) // 2, len(line) - 1)}
     bad |= {"an array": "[1]", "a number": "7", "null": "null", "two objects": line + line, "single quotes": "{'a': 1}"}
+    first = next(iter(row))
+    bad |= {"a key twice": f'{{"{first}": "x", {line[1:]}'}
     bad |= {"a number of 5,000 digits": '{"_id": ' + "9" * 5000 + "}", "nested 100,000 deep": "[" * 100_000}
     for name in row:
         if name != "title":
@@ -157,11 +159,13 @@ FORMATS = [
         "rows.jsonl",
         read_rows,
         (json.dumps(ROW),),
-        json_defects(ROW, ())
+        json_defects(ROW, ("query_id", "query"))
         | {
             "unknown field": changed(ROW, rank=1),
             "empty query": changed(ROW, query=""),
-            "query a number": changed(ROW, query=1),
+            "empty id": changed(ROW, query_id=""),
+            "no passages": changed(ROW, passages=[], order=[]),
+            "empty passage id": changed(ROW, passages=["a", " ", "c"]),
             "passages a text": changed(ROW, passages="abc"),
             "passage id a number": changed(ROW, passages=["a", 1, "c"]),
             "passage twice": changed(ROW, passages=["a", "b", "a"]),
@@ -212,7 +216,14 @@ FORMATS = [
         "x.per_query.tsv",
         read_per_query,
         ("query\tndcg@10", "q1\t0.5"),
-        {"a column missing": "q2", "a column too many": "q2\t1\t2", "score a word": "q2\thigh"},
+        {
+            "a column missing": "q2",
+            "a column too many": "q2\t1\t2",
+            "score a word": "q2\thigh",
+            "score nan": "q2\tnan",
+            "query twice": "q1\t1",
+            "no query": "\t1",
+        },
         whole={"no header": "q1\t0.5\n", "empty": ""},
     ),
 ]

@@ -25,7 +25,7 @@ def cases() -> Iterator[Case]:
     yield from _prompts()
 
 
-class _Fixed:
+class Fixed:
     """An encoder whose vectors are what a case wants."""
 
     width = 4
@@ -44,7 +44,7 @@ def _stores() -> Iterator[Case]:
     texts = {f"p{i}": f"text {i}" for i in range(5)}
 
     def encoded(folder: Path, vectors: Any = None, items: Any = texts, name: str = "fixed") -> EmbeddingStore:
-        return encode_into(folder / "store", items, _Fixed(vectors, name), shard_rows=3, progress=False)
+        return encode_into(folder / "store", items, Fixed(vectors, name), shard_rows=3, progress=False)
 
     def damaged(
         change: Callable[[Path], Any], then: Callable[[EmbeddingStore], Any] = lambda store: store.verify()
@@ -99,6 +99,10 @@ def _stores() -> Iterator[Case]:
     yield Case(reader, "a bit of the index flipped", damaged(flip("index-*.bin")))
     for changes in (
         {"width": 0},
+        {"width": 3},
+        {"width": 9},
+        {"dtype": "float32"},
+        {"index": "0" * 64},
         {"width": "four"},
         {"dtype": "int8"},
         {"shards": []},
@@ -163,7 +167,7 @@ def _prompts() -> Iterator[Case]:
 
 
 def _from_store(folder: Path) -> Any:
-    class Wide(_Fixed):
+    class Wide(Fixed):
         width = 8
 
         def encode_passages(self, texts: Any) -> Any:
