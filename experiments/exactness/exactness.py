@@ -26,7 +26,8 @@ from perank.decoding.constrained import Constrained
 from perank.decoding.decoded import Decoded, Decoder, Difference, differences
 from perank.decoding.speculative import Speculative
 from perank.errors import BadInput, exits_cleanly
-from perank.evaluation.report import ResultRow, device_name, write_results_csv
+from perank.evaluation.device import device_name
+from perank.evaluation.report import ResultRow, write_results_csv
 from perank.model.batches import PromptBatch
 from perank.model.hub import Pretrained, from_pretrained
 from perank.paths import CONF_DIR

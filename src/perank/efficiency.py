@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 from perank.assemble import Assembly
 from perank.baselines.untaught import UntaughtListwise
 from perank.errors import BadInput, exits_cleanly
+from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.latency import TEXTS, latency_table, phase_bars
-from perank.evaluation.report import ResultRow, device_name, rows_from, write_results_csv
+from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.files import atomic_write
