@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from perank.data.curriculum import allowed, schedule_of, shortened
 from perank.data.order import row_at, shuffled
 from perank.data.rows import RankRow
 from perank.data.stream import StreamModule
@@ -31,9 +32,10 @@ class RankExample:
 class RankData(StreamModule):
     """Rows -> shuffled prompts -> batches.
 
-    `steps` trains the first K ranks only (None: all). `text_of` (passages by id) is needed for prompts with texts,
-    `query_vectors` (by query id) for the extensions that show the LLM the query's vector. Rows of one passage, and rows
-    whose prompt would exceed the prompt builder's `max_length`, are left out and counted in `dropped`.
+    `steps` trains the first K ranks only (None: all); `curriculum` shows early rows in part, see `schedule_of`.
+    `text_of` (passages by id) is needed for prompts with texts, `query_vectors` (by query id) for the extensions that
+    show the LLM the query's vector. Rows of one passage, and rows whose prompt would exceed the prompt builder's
+    `max_length`, are left out and counted in `dropped`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class RankData(StreamModule):
         text_of: Mapping[str, Passage] | None = None,
         query_vectors: Vectors | None = None,
         steps: int | None = None,
+        curriculum: Sequence[Sequence[float]] | None = None,
         shuffle: bool = True,
         batch_size: int = 4,
         epochs: int = 1,
@@ -54,6 +57,7 @@ class RankData(StreamModule):
         super().__init__(batch_size=batch_size, epochs=epochs, seed=seed, num_workers=num_workers)
         self.vectors, self.prompts, self.text_of, self.query_vectors = vectors, prompts, text_of, query_vectors
         self.steps, self.shuffle = steps, shuffle
+        self.schedule = None if curriculum is None else schedule_of(curriculum)
         if steps is not None and steps < 1:
             raise BadInput(f"{steps} ranks can't be trained", remedy="use 1 or more, or null for all", id="data.steps")
         self.kept = [row for row in rows if self._fits(row)]
@@ -67,6 +71,8 @@ class RankData(StreamModule):
 
     def example(self, position: int) -> RankExample:
         row = self.kept[row_at(position, self.rows, self.seed)]
+        if self.schedule is not None:
+            row = shortened(row, allowed(self.schedule, position / (self.rows * self.epochs)), self.seed, position)
         n = len(row.passage_ids)
         shown = shuffled(n, self.seed, position) if self.shuffle else list(range(n))
         place = {candidate: slot for slot, candidate in enumerate(shown)}
