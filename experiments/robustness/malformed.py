@@ -2,6 +2,7 @@
 
     python experiments/robustness/malformed.py            # all cases; prints the table and what went wrong
     python experiments/robustness/malformed.py --fuzz 500 # and so many random mutations of each format
+    python experiments/robustness/malformed.py --write    # and writes malformed.csv
 
 A case is well refused if it raises `BadInput` that names the file, the line or the id, and a remedy; a command, if it
 ends with exit code 2 and one message and leaves no checkpoint, model, metrics or temporary file. Anything else counts
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--fuzz", type=int, default=0, help="random mutations of each format")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of a reader's name")
+    parser.add_argument("--write", action="store_true", help="write malformed.csv")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -39,6 +41,10 @@ def main() -> None:
     for line in wrong:
         print(line)
     print_table(counts)
+    if options.write:
+        from written import write_table
+
+        write_table("malformed", ("reader", *KINDS), [(name, *map(found.get, KINDS)) for name, found in counts.items()])
     total = sum(counts.values(), Counter[str]())
     named = ", ".join(f"{total[kind]} {kind}" for kind in KINDS)
     print(f"{sum(total.values())} malformed inputs: {named}")

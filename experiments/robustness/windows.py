@@ -1,6 +1,6 @@
 """Random window configurations and rankers through `perank.rerank.window`, against windows written down a second time.
 
-    python experiments/robustness/windows.py                     # 1,000,000 configurations, about two minutes
+    python experiments/robustness/windows.py --write      # 1,000,000 configurations in about two minutes; windows.csv
 
 For each: nothing lost or doubled, every candidate seen, the last window at the top, no window larger than asked for,
 whole rankings equal to brute force, and the first k ranks equal to it where every window returns garbage below the
@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configurations", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="write windows.csv")
     options = parser.parse_args()
     began = time.monotonic()
     windows, different = checked(options.configurations, options.seed)
@@ -31,6 +32,11 @@ def main() -> None:
         f"{options.configurations:,} configurations ({different:,} different), {windows:,} windows ranked: "
         f"always a permutation, the first k ranks always those of brute force ({time.monotonic() - began:.0f} s)"
     )
+    if options.write:
+        from written import write_table
+
+        header = ("configurations", "different", "windows_ranked", "broken_promises", "seed")
+        write_table("windows", header, [(options.configurations, different, windows, 0, options.seed)])
 
 
 def checked(count: int, seed: int) -> tuple[int, int]:
