@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
 import toy
@@ -153,3 +154,15 @@ def test_the_command_prints_a_table_and_ends_with_0(
     assert toy.command(main, *arguments) == 0
     printed = capfd.readouterr().out
     assert all(system in printed for system in ("Bm25", "encoder", "PE-Rank"))
+
+
+def test_a_checkpoint_in_the_authors_layout_is_measured_by_its_folder(world: Path, tmp_path: Path) -> None:
+    from perank.model.prompts import PromptBuilder
+    from perank.model.published import write_published
+
+    encoder = tiny.tiny_encoder(tmp_path / "encoder", positions=512)
+    prompts = PromptBuilder(tiny.tiny_tokenizer(), "reference")
+    write_published(tmp_path / "checkpoint", tiny.tiny_model(dtype=torch.float32), prompts, encoder)
+    found = evaluated(world, tmp_path / "out", f"model={tmp_path}/checkpoint")
+    assert found.keys() == {"Bm25", "encoder", "PE-Rank"}
+    assert 0 < found["PE-Rank"]["ndcg@10"] <= 1

@@ -132,7 +132,7 @@ def tiny_model(seed: int = 0, *, encoder_width: int = 8, dtype: torch.dtype = to
     return PERank(llm, projector, residual=residual).to(dtype).requires_grad_(False)
 
 
-def tiny_encoder(folder: Any, *, seed: int = 0, width: int = 8) -> Encoder:
+def tiny_encoder(folder: Any, *, seed: int = 0, width: int = 8, positions: int = 64) -> Encoder:
     """A random BERT saved into `folder`, as an `Encoder`."""
     from transformers import BertConfig, BertModel
 
@@ -142,7 +142,7 @@ def tiny_encoder(folder: Any, *, seed: int = 0, width: int = 8) -> Encoder:
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
         pad_token_id=3,
     )
     with torch.random.fork_rng():

@@ -92,8 +92,8 @@ def scores(model: PERank, builder: PromptBuilder, vectors_NE: Tensor) -> Tensor:
         return model.step_scores(batch)[0]
 
 
-def save_bert(folder: Path, width: int = 16, seed: int = 0) -> Path:
-    """A random BERT of 64 positions and a WordPiece vocabulary of a few words, as Hugging Face saves it."""
+def save_bert(folder: Path, width: int = 16, seed: int = 0, positions: int = 64) -> Path:
+    """A random BERT with a WordPiece vocabulary of a few words, as Hugging Face saves it."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder.mkdir(parents=True)
@@ -102,6 +102,6 @@ def save_bert(folder: Path, width: int = 16, seed: int = 0) -> Path:
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(seed)
     sizes = {"hidden_size": width, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, initializer_range=0.5, **sizes)
+    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=positions, initializer_range=0.5, **sizes)
     BertModel(config).save_pretrained(folder)
     return folder

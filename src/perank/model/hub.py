@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from perank.model.packed import pack_linears
 from perank.model.precision import dtype_of
 from perank.model.projector import Projector
 from perank.model.prompts import PromptBuilder
+from perank.model.published_config import is_published
 from perank.model.saved import (
     FORMAT,
     SavedConfig,
@@ -71,15 +73,18 @@ def save_pretrained(
     dtype: str | None = None,
     whole_llm: bool | None = None,
     card: str = "",
+    state: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write projector and adapters (as `dtype`; None: as they are), and the LLM itself if its weights were trained.
 
     `llm` are the settings the model was made with; `whole_llm` None means: if any of its own weights requires a
-    gradient. Files appear whole, config.json last. Raises `BadInput` where settings and model disagree.
+    gradient. `state` holds the model's weights where it can't give them itself (it is in shards). Files appear whole,
+    config.json last. Raises `BadInput` where settings and model disagree.
     """
     folder = Path(folder)
-    state = {key: value for key, value in model.state_dict().items() if key.startswith("projector.")}
-    adapters = adapter_state(model.state_dict())
+    weights = model.state_dict() if state is None else state
+    projector = {key: value for key, value in weights.items() if key.startswith("projector.")}
+    adapters = adapter_state(weights)
     if bool(adapters) != (llm.lora is not None):
         problem = f"the model has {len(adapters)} adapter weights, its settings say lora: {llm.lora}"
         raise BadInput(problem, remedy="pass the settings the model was made with")
@@ -87,8 +92,9 @@ def save_pretrained(
         whole_llm = any(p.requires_grad and "lora_" not in name for name, p in model.llm.named_parameters())
     folder.mkdir(parents=True, exist_ok=True)
     if whole_llm:
-        _write_llm(folder / OWN_LLM, model.llm, prompts.tokenizer)
-    write_weights(folder / WEIGHTS, {**state, **adapters}, dtype)
+        llm_state = {key.removeprefix("llm."): value for key, value in weights.items() if key.startswith("llm.")}
+        _write_llm(folder / OWN_LLM, model.llm, llm_state, prompts.tokenizer)
+    write_weights(folder / WEIGHTS, {**projector, **adapters}, dtype)
     named = replace(llm, name=OWN_LLM, revision=None, num_layers=None) if whole_llm else llm
     config = _config(model, named, prompts, encoder, window, step, sha256(folder / WEIGHTS))
     with atomic_write(folder / "README.md") as file:
@@ -108,11 +114,15 @@ def from_pretrained(
 ) -> Pretrained:
     """Load a folder, a Hub id, or (None) the model inside the package; in eval mode, nothing trainable.
 
+    A folder or repository in the authors' layout (`liuqi6777/pe-rank-mistral-jina`) will do as well.
+
     `dtype` is the LLM's and the encoder's; the projector keeps fp32. `merge=False` keeps the adapters apart, as
     training wants them (needs peft); else the layers of a small LLM are packed on a CPU, and its weights must not
     change. Raises `BadInput` where the folder is missing, torn, or of another model.
     """
     folder = _located(name_or_path, revision)
+    if is_published(folder):
+        return _of_the_authors(folder, device=device, dtype=dtype)
     config = read_config(folder / CONFIG)
     state = read_weights(folder / WEIGHTS, config.sha256)
     kind = dtype_of(dtype, device)
@@ -141,6 +151,18 @@ def from_pretrained(
     encoder = Encoder(**vars(config.encoder), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     prompts = PromptBuilder(tokenizer, **vars(config.prompt))
     return Pretrained(model, prompts, encoder, settings, config.window, config.step, folder)
+
+
+def _of_the_authors(folder: Path, *, device: str, dtype: str) -> Pretrained:
+    """The paper's windows are the defaults, its encoder is the one that the checkpoint names."""
+    from perank.model.published import read_published
+
+    kind = str(dtype_of(dtype, device)).removeprefix("torch.")
+    found = read_published(folder, dtype=kind)
+    named = found.encoder
+    encoder = Encoder(named.name, pooling=named.pooling, max_length=named.max_length, dtype=dtype, device=device)
+    found.model.to(device).requires_grad_(False)
+    return Pretrained(found.model, found.prompts, encoder, LLM(name=str(folder), dtype=kind), 20, 10, folder)
 
 
 def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
@@ -185,11 +207,11 @@ def _config(
     )
 
 
-def _write_llm(folder: Path, llm: Any, tokenizer: Any) -> None:
+def _write_llm(folder: Path, llm: Any, state: dict[str, Tensor], tokenizer: Any) -> None:
     """Into a folder beside it first, so that `folder` is never half an LLM."""
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
-        llm.save_pretrained(draft)
+        llm.save_pretrained(draft, state_dict=state)
         tokenizer.save_pretrained(draft)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)

@@ -37,6 +37,13 @@ class PublishedConfig:
     max_length: int
 
 
+def is_published(folder: Path) -> bool:
+    """Whether a folder is laid out as the authors' code writes it."""
+    path = folder / "config.json"
+    found = read_json(path) if path.is_file() else None
+    return isinstance(found, dict) and str(found.get("model_type")).startswith("embed_")
+
+
 def read_config(path: Path, keys: Iterable[str]) -> PublishedConfig:
     """Parse a config.json for a checkpoint with these tensors. Raises `BadInput` for whatever isn't this layout."""
     found = read_json(path)

@@ -25,6 +25,7 @@ from perank.model.batches import PromptBatch, RankBatch
 from perank.model.precision import autocast_for
 from perank.model.projector import Projector, ridge
 from perank.model.projector_file import projector_of
+from perank.model.projector_source import projector_state
 from perank.model.prompts import PromptBuilder
 
 
@@ -69,18 +70,9 @@ def started_model(
     return model
 
 
-def load_projector(projector: Projector, path: str | Path) -> None:
-    """Load a projector.safetensors. Raises `BadInput` for a missing file, other keys or widths, values not finite."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except FileNotFoundError as error:
-        raise BadInput("there is no such file", remedy="name the projector of an align run", path=path) from error
-    except (SafetensorError, OSError) as error:
-        problem = f"not a safetensors file: {str(error).splitlines()[-1].strip()}"
-        raise BadInput(problem, remedy="name the projector of an align run", path=path) from error
+def load_projector(projector: Projector, source: str | Path) -> None:
+    """Load what `projector_state` reads. Raises `BadInput` for that, other keys or widths, and values not finite."""
+    state, path = projector_state(source)
     found = projector_of(state, path=path, width_in=projector.width_in, width_out=projector.width_out)
     projector.load_state_dict(found.state_dict())
 
