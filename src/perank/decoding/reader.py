@@ -102,7 +102,7 @@ class Reader:
 
     def _vectors(self, chosen_BK: Tensor) -> Tensor:
         index_BKD = chosen_BK[..., None].expand(-1, -1, self.projected_BND.shape[2])
-        return self.projected_BND.gather(1, index_BKD).to(self._dtype)
+        return self.model.as_tokens(self.projected_BND.gather(1, index_BKD)).to(self._dtype)
 
     def _scores(self, hidden_BKD: Tensor) -> Tensor:
         scores_BKN = self.model.score(hidden_BKD, self.projected_BND, self.vectors_BNE, self.query_BE)

@@ -44,10 +44,15 @@ class PERank(nn.Module):
     def embed(self, prompt: PromptBatch, projected_BND: Tensor, query_BD: Tensor | None = None) -> Tensor:
         """Eq. 1: token embeddings with the vectors at their slots, [B, L, D]."""
         embedded_BLD = self.llm.get_input_embeddings()(prompt.ids_BL)
-        embedded_BLD = splice(embedded_BLD, prompt.slots_BN, projected_BND)
+        embedded_BLD = splice(embedded_BLD, prompt.slots_BN, self.as_tokens(projected_BND))
         if query_BD is not None:
-            embedded_BLD = splice(embedded_BLD, prompt.query_slot_B[:, None], query_BD[:, None])
+            embedded_BLD = splice(embedded_BLD, prompt.query_slot_B[:, None], self.as_tokens(query_BD[:, None]))
         return embedded_BLD
+
+    def as_tokens(self, projected_BND: Tensor) -> Tensor:
+        """Vectors as the LLM's layers read them: Gemma's multiply the rows of the embedding table by sqrt(D)."""
+        scale = getattr(self.llm.get_input_embeddings(), "embed_scale", None)
+        return projected_BND if scale is None else projected_BND * torch.as_tensor(scale).to(projected_BND)
 
     def step_scores(self, batch: RankBatch, *, with_content: bool = False) -> Tensor:
         """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); with texts in the prompt on request."""
@@ -58,7 +63,7 @@ class PERank(nn.Module):
         query_BD = None if batch.query_BE is None else self.project(batch.query_BE)
         embedded_BLD = self.embed(prompt, projected_BND, query_BD)
         steps = batch.order_BK.shape[1]
-        fed_BKD = _rows_of(projected_BND, batch.order_BK[:, : steps - 1])
+        fed_BKD = _rows_of(self.as_tokens(projected_BND), batch.order_BK[:, : steps - 1])
         sequence_BMD = _append(embedded_BLD, prompt.length_B, fed_BKD)
         hidden_BMD = self.decoder(inputs_embeds=sequence_BMD, use_cache=False).last_hidden_state
         at_BK = prompt.length_B[:, None] - 1 + torch.arange(steps, device=prompt.length_B.device)
