@@ -184,8 +184,8 @@ class Assembly:
         ranker = EncoderRanker(self.encoder, self.candidate_store(suite))
         return first, evaluate_ranker(ranker, suite, system="encoder", progress=False)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the model as it stands, for `Reranker.from_pretrained`."""
+    def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
+        """Write the model as it stands, or with the weights of `state`, for `Reranker.from_pretrained`."""
         return save_pretrained(
             folder,
             self.model,
@@ -194,6 +194,7 @@ class Assembly:
             encoder=self.encoder,
             window=self.windows.window,
             step=self.windows.step,
+            state=state,
         )
 
     def close(self, *, failed: bool = False) -> None:

@@ -39,8 +39,7 @@ def train(config: DictConfig) -> dict[str, float]:
     parts = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
     try:
         _fit(parts)
-        if parts.trainer.is_global_zero:
-            _save(parts)
+        _save(parts)
     except BaseException:
         parts.close(failed=True)
         raise
@@ -80,12 +79,20 @@ def _fit(parts: Any) -> None:
 
 
 def _save(parts: Any) -> None:
+    """Every device calls it, the first one writes: where the model is in shards they have to be put together."""
+    from perank.model.projector_file import projector_of
+    from perank.model.sharding import whole_state
     from perank.model.start import save_projector
 
     output = Path(parts.config.paths.output)
+    state = whole_state(parts.model)
+    if not parts.trainer.is_global_zero:
+        return
+    own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}
     if parts.config.stage.name != "listwise":
-        save_projector(parts.model.projector, output / "projector.safetensors")
-    parts.save(output / "model")
+        path = output / "projector.safetensors"
+        save_projector(projector_of(own, path=path), path)
+    parts.save(output / "model", state)
 
 
 def resumed_from(path: str | None, output: Path) -> Path | None:
@@ -94,9 +101,10 @@ def resumed_from(path: str | None, output: Path) -> Path | None:
     The run's own folder may be empty still, so that one command starts a run and takes it up again.
     Raises `BadInput` for a path that isn't there and a folder of another run without checkpoints.
     """
-    if path is None or not Path(path).is_dir():
+    from perank.stages.checkpoints import is_folder_checkpoint, newest_checkpoint
+
+    if path is None or not Path(path).is_dir() or is_folder_checkpoint(path):
         return None if path is None else Path(path)
-    from perank.stages.checkpoints import newest_checkpoint
 
     found = newest_checkpoint(path)
     if found is None and Path(path).resolve() != output.resolve():
@@ -119,6 +127,7 @@ _EXPECTED = (
     ".*Previous log files in this directory will be deleted.*",  # there are none any more
     ".*Checkpoint directory .* exists and is not empty.*",  # a run that is resumed where it was
     ".*The dirpath has changed from .*",  # or somewhere else
+    ".*FSDP2-wrapped module .* returned a view tensor.*",  # nothing here changes it in place
     ".*isinstance.treespec, LeafSpec.*",  # Lightning's own, on torch 2.13
 )
 

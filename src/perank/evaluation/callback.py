@@ -18,6 +18,7 @@ from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_run, rank_candidates
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
+from perank.model.sharding import gathered, is_sharded
 from perank.records import Bill, Ranker, Run
 from perank.sources.candidates import candidates_run
 
@@ -75,13 +76,15 @@ class RankingEvaluation(lightning.Callback):
                 evaluation.save(self.output, against=self.baselines_for(suite))
 
     def _measure(self, trainer: Any) -> list[Evaluation]:
-        with torch.random.fork_rng(enabled=True):
+        with torch.random.fork_rng(enabled=True), gathered(trainer.lightning_module.model):
             return [self._measured(trainer, suite) for suite in self.suites]
 
     def _measured(self, trainer: Any, suite: Suite) -> Evaluation:
         import time
 
-        mine = suite.candidates(suite.query_ids[trainer.global_rank :: trainer.world_size])
+        together = is_sharded(trainer.lightning_module)  # no device can rank alone with a share of the model
+        first, of = (0, 1) if together else (trainer.global_rank, trainer.world_size)
+        mine = suite.candidates(suite.query_ids[first::of])
         start = time.perf_counter()
         rankings = rank_candidates(
             self.ranker_for(suite), mine, batch_size=self.batch_size, progress=trainer.is_global_zero, label=suite.name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from perank.errors import BadInput
+from perank.model.sharding import shared_out
 
 if TYPE_CHECKING:
     from perank.model.llm import Lora
@@ -59,4 +60,4 @@ def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
             f"the checkpoint's weights are not this model's (missing: {missing[:3]}, unknown: {unknown[:3]})",
             remedy="use the backbone and LoRA settings the checkpoint was trained with",
         )
-    module.load_state_dict(state, strict=False)
+    module.load_state_dict(shared_out(state, module.state_dict()), strict=False)

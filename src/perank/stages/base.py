@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from perank.errors import BadInput
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.precision import autocast_for
+from perank.model.sharding import is_sharded
+from perank.stages.buffers import buffers_in_fp32, restore_buffers
 from perank.stages.optimizer import AdamW
 from perank.stages.random_state import random_state, restore_random_state
+from perank.stages.sharded import ShardedStrategy
 
 
 class Stage(lightning.LightningModule):
@@ -28,6 +31,7 @@ class Stage(lightning.LightningModule):
         self.model, self.optimizer_settings = model, optimizer
         self.strict_loading = False  # a checkpoint holds the trained part; on_load_checkpoint checks its keys
         self._random_states: list[dict[str, Any]] = []
+        self._buffers_in_fp32 = buffers_in_fp32(model)
 
     def set_modes(self) -> None:
         """Put what trains into train mode and nothing else."""
@@ -37,11 +41,16 @@ class Stage(lightning.LightningModule):
         """The frozen part's type, where it is narrower than the trained part's; the trainer's precision is outside."""
         return autocast_for(self.model, self.device)
 
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, ShardedStrategy) and not is_sharded(self.model):
+            self.trainer.strategy.shard(self.model)
+
     def configure_optimizers(self) -> Any:
         return self.optimizer_settings.build(self, int(self.trainer.estimated_stepping_batches))
 
     def on_train_start(self) -> None:
         self.set_modes()
+        restore_buffers(self.model, self._buffers_in_fp32)
         if self._random_states:
             restore_random_state(self._random_states[self.global_rank], self.device)
             self._random_states = []
@@ -53,6 +62,9 @@ class Stage(lightning.LightningModule):
         checkpoint["random_states"] = _of_all_devices(random_state(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._random_states = checkpoint.get("random_states", [])
+        if "state_dict" not in checkpoint:
+            return  # DeepSpeed reads its shards itself
         state, trained = checkpoint["state_dict"], trained_state(self)
         for name in sorted(trained.keys() & state.keys()):
             if state[name].shape != trained[name].shape:
@@ -66,7 +78,6 @@ class Stage(lightning.LightningModule):
         if type(trainer.datamodule).__qualname__ not in checkpoint:
             problem = "the checkpoint doesn't say which rows it was trained on"
             raise BadInput(problem, remedy="name a checkpoint of perank.train", id="ckpt_path")
-        self._random_states = checkpoint["random_states"]
 
     def share(self, tokens: Tensor) -> Tensor | float:
         """This device's target tokens over their mean: gradients are averaged over devices, losses over tokens."""

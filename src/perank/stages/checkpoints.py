@@ -87,12 +87,25 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     steps: dict[Path, int] = {}
     for path in found:
         try:
-            steps[path] = read_checkpoint(path, mmap=True)["global_step"]
+            steps[path] = _step_of(path)
         except BadInput as error:
             log.warning("passed over: %s", error)
     if found and not steps:
         raise BadInput("none of its checkpoints can be read", remedy="start the run again", path=folder)
     return max(steps, key=steps.__getitem__) if steps else None
+
+
+def is_folder_checkpoint(path: str | Path) -> bool:
+    """Whether DeepSpeed wrote this folder, to its end: `latest` comes last."""
+    return (Path(path) / "checkpoint").is_dir() and (Path(path) / "latest").is_file()
+
+
+def _step_of(path: Path) -> int:
+    if path.is_dir():
+        if not is_folder_checkpoint(path):
+            raise BadInput("a folder that is not a whole checkpoint", remedy="use an earlier checkpoint", path=path)
+        return int(path.stem.partition("-")[2])
+    return int(read_checkpoint(path, mmap=True)["global_step"])
 
 
 def _ran_out_of_space(error: BaseException | None) -> bool:

@@ -1,0 +1,67 @@
+"""`trainer=fsdp`: weights, gradients and optimizer states in shards, checkpoints in the form that all trainers read.
+
+Lightning's older FSDP strategy refuses CPUs and its newer one numbers the optimizer's states by all parameters, frozen
+ones included. Here a checkpoint is one file with whole tensors, the optimizer's in the optimizer's own order, as any
+unsharded run writes it: what was saved under one trainer goes on under another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from perank.model.lora import trained_state
+from perank.model.precision import dtype_of
+from perank.model.sharding import shard, share, whole
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """FSDP2 over all devices of all nodes. `dtype`: what layers are gathered and multiplied in (None: as they are)."""
+
+    def __init__(self, *, dtype: str | None = None) -> None:
+        super().__init__(save_distributed_checkpoint=False)
+        self.dtype = None if dtype is None else dtype_of(dtype)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    def shard(self, model: nn.Module) -> None:
+        """Called by the stage, before there is an optimizer."""
+        shard(model, self.device_mesh["data_parallel"], self.dtype)
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """What is trained, whole; the first device alone writes it."""
+        assert self.lightning_module is not None
+        return self._first({name: whole(value) for name, value in trained_state(self.lightning_module).items()})
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        found = getattr(optimizer, "_optimizer", optimizer).state_dict()  # Lightning wraps it
+        states = {i: {key: whole(value) for key, value in state.items()} for i, state in found["state"].items()}
+        return self._first({**found, "state": states})
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        return self.checkpoint_io.load_checkpoint(checkpoint_path)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, found in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            states = dict(found["state"])
+            for group, saved in zip(optimizer.param_groups, found["param_groups"], strict=True):
+                for parameter, number in zip(group["params"], saved["params"], strict=True):
+                    states[number] = {key: _share(value, parameter) for key, value in states.get(number, {}).items()}
+            optimizer.load_state_dict({**found, "state": states})
+
+    def _first(self, content: dict[str, Any]) -> dict[str, Any]:
+        return content if self.global_rank == 0 else {}
+
+
+def _share(value: Any, parameter: Tensor) -> Any:
+    return share(value, parameter) if isinstance(value, Tensor) else value
