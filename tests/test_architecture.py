@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoding": {"sources", "model"},
     "rerank": {"sources", "model", "decoding"},
     "baselines": {"sources", "model", "retrieval", "decoding", "rerank"},
+    "planning": {"sources", "model"},
     # data: training rows have their form there
     "preparation": {"sources", "model", "retrieval", "decoding", "rerank", "baselines", "data"},
     "evaluation": {"sources", "model", "retrieval", "decoding", "rerank", "baselines"},

@@ -18,7 +18,8 @@ from perank.paths import CONF_DIR, PACKAGE_DIR
 
 CHECKOUT = PACKAGE_DIR.parent.parent
 PICKED_BY_EXPERIMENTS = {"experiment", "hydra"}
-ENTRY = {"preparation": "prepare", "study": "efficiency"}  # which entry point has the group, if not perank.train
+# Which entry point has the group, if not perank.train.
+ENTRY = {"preparation": "prepare", "study": "efficiency", "gpu": "doctor"}
 STAGES = {f"perank.stages.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 

@@ -118,8 +118,10 @@ def _known(config_name: str) -> frozenset[str]:
     """The keys and groups of a config file: what the code reads."""
     content = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{config_name}.yaml"))
     assert isinstance(content, dict)
-    groups = [str(key) for entry in content.pop("defaults") if isinstance(entry, dict) for key in entry]
-    return frozenset([*map(str, content), *groups])
+    defaults = content.pop("defaults")
+    groups = [str(key) for entry in defaults if isinstance(entry, dict) for key in entry]
+    whole = [_known(entry) for entry in defaults if isinstance(entry, str) and entry != "_self_"]
+    return frozenset([*map(str, content), *groups]).union(*whole)
 
 
 @contextmanager

@@ -101,7 +101,8 @@ class LLM:
     def prepare(self, llm: Any) -> Any:
         """Adapters and gradient checkpointing, on a model that is already there (tests, the meta device)."""
         if self.gradient_checkpointing:
-            llm.gradient_checkpointing_enable({"use_reentrant": False})
+            older = llm.gradient_checkpointing_enable  # its name in the first releases of transformers 5
+            getattr(llm, "activation_checkpointing_enable", older)({"use_reentrant": False})
         if self.lora is not None:
             from perank.model.lora import add_adapters
 

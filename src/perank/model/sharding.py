@@ -1,8 +1,9 @@
 """A model in shards (FSDP2, torch's `fully_shard`): made, looked at from outside, gathered again.
 
 Each layer of the LLM is one group of weights, the projector another, and embeddings, final norm and head are the
-root's. A group's weights are whole only while it computes. Training enters by `step_scores` and `token_logits`, (or
-`answer_loss`), where the root gathers its own; whoever calls the parts by themselves (decoding does) does it inside `gathered`.
+root's. A group's weights are whole only while it computes. Training enters by `step_scores`, `token_logits` or
+`answer_loss`, where the root gathers its own; whoever calls the parts by themselves (decoding does) does it inside
+`gathered`.
 """
 
 from __future__ import annotations

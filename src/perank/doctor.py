@@ -1,0 +1,139 @@
+"""Will it fit, and how long will it take? `python -m perank.doctor <as for perank.train> gpu=a100_80gb`.
+
+Composes the config, builds LLM and projector on the meta device, and prints parameters by part, the memory a GPU needs
+and the sums behind it, tokens, FLOPs, steps and hours. Ends with exit code 2 where the run won't fit. Hours rest on an
+assumed utilisation, and activations on what transformers' layers keep: a plan, not a measurement.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from perank.assemble import Assembly
+from perank.errors import BadInput, exits_cleanly
+from perank.files import write_json
+from perank.jobs import run
+from perank.model.llm import LLM
+from perank.model.prompts import PromptBuilder
+from perank.planning.lengths import StandInTokenizer, align_length, rank_lengths
+from perank.planning.memory import GIB, Item, Shape, memory
+from perank.planning.parts import Part, parts_of, whole
+from perank.planning.setup import Setup, setup_of
+from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
+from perank.planning.tables import Gpu, Plan, plan_tables
+from perank.planning.work import work
+from perank.settings import check_type, plain, target
+
+log = logging.getLogger(__name__)
+
+
+def doctor(config: DictConfig) -> Plan:
+    """The plan of a training run. Raises `BadInput` for a config that can't be planned, not for one that won't fit."""
+    for key in ("query_tokens", "passage_tokens"):
+        check_type(config[key], int, key)
+    parts = Assembly(config)
+    llm, encoder = llm_on_meta(parts.llm), encoder_on_meta(parts.encoder)
+    model = model_on_meta(llm, encoder.config.hidden_size)
+    made: dict[str, Any] = {"model": model, "optimizer": parts.make("optimizer")}
+    if config.stage.name == "rank":
+        made["loss"] = parts.make("loss")
+    target(config.stage._target_, "stage")(**made)  # freezes what its stage doesn't train
+    setup = setup_of(plain(config.trainer), dtype=str(llm.dtype).removeprefix("torch."))
+    counted = parts_of(model, quantised=parts.llm.quantise)
+    shape = _shape(parts, llm, _prompts(parts))
+    rows, epochs = config.data.rows, config.data.epochs
+    return Plan(
+        parts=[*counted, whole("encoder (not on the GPUs)", encoder)],
+        setup=setup,
+        shape=shape,
+        memory=memory(counted, shape, setup),
+        work=work(counted, shape, setup, rows=rows, epochs=epochs),
+        gpu=Gpu(**plain(config.gpu)),
+    )
+
+
+def _prompts(parts: Assembly) -> PromptBuilder:
+    try:
+        tokenizer = parts.llm.tokenizer()
+    except BadInput:
+        log.warning("the tokenizer of %s can't be reached: tokens are estimated", parts.llm.name)
+        tokenizer = StandInTokenizer()
+    return PromptBuilder(tokenizer, **parts.settings("prompt", PromptBuilder, "tokenizer"))
+
+
+def _shape(parts: Assembly, llm: Any, prompts: PromptBuilder) -> Shape:
+    config, sizes, settings = parts.config, llm.config, parts.llm
+    if config.stage.name == "align":
+        lengths = [align_length(prompts, text_tokens=config.data.text_tokens, passage_tokens=config.passage_tokens)]
+    else:
+        lengths = rank_lengths(
+            prompts,
+            candidates=config.data.candidates,
+            steps=config.data.steps,
+            texts=parts.make("loss").needs_content,
+            query_tokens=config.query_tokens,
+            passage_tokens=config.passage_tokens,
+        )
+    head_width = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
+    return Shape(
+        layers=sizes.num_hidden_layers,
+        width=sizes.hidden_size,
+        inner=sizes.intermediate_size,
+        heads=sizes.num_attention_heads,
+        queries=sizes.num_attention_heads * head_width,
+        keys_values=2 * sizes.num_key_value_heads * head_width,
+        rows=config.data.batch_size,
+        lengths=lengths,
+        checkpointing=settings.gradient_checkpointing,
+        adapted=_adapted(llm, settings),
+        logits=sizes.vocab_size if config.stage.name == "align" else 0,
+    )
+
+
+def _adapted(llm: Any, settings: LLM) -> list[int]:
+    """The input widths of a layer's adapted matrices."""
+    if settings.lora is None:
+        return []
+    first = llm.get_decoder().layers[0]
+    named = {name: module for name, module in first.named_modules() if hasattr(module, "lora_A")}
+    return [module.in_features for module in named.values()]
+
+
+@exits_cleanly
+def main() -> None:
+    """The command line: prints the plan, writes doctor.json, and refuses what won't fit."""
+    run("doctor", _report)
+
+
+def _report(config: DictConfig) -> None:
+    from rich.console import Console
+
+    plan = doctor(config)
+    console = Console()
+    for table in plan_tables(plan):
+        console.print(table)
+    write_json(Path(config.paths.output) / "doctor.json", asdict(plan))
+    if plan.needed > plan.gpu.memory_gib * GIB:
+        problem = f"needs {plan.needed / GIB:.1f} GiB of the {plan.gpu.memory_gib} of one {plan.gpu.name}"
+        raise BadInput(problem, remedy=_remedy(plan.setup, plan.shape, plan.memory, plan.parts), id="doctor")
+
+
+def _remedy(setup: Setup, shape: Shape, items: list[Item], parts: list[Part]) -> str:
+    """What would save most."""
+    largest = max((item for item in items if item.counts), key=lambda item: item.bytes).name
+    if largest == "activations" and not shape.checkpointing:
+        return "backbone.gradient_checkpointing=true, or lower data.batch_size and raise accumulate_grad_batches"
+    if largest == "activations" and shape.rows > 1:
+        return "lower data.batch_size and raise trainer.accumulate_grad_batches"
+    if setup.shares == 1 and setup.gpus > 1 and any(part.trained for part in parts if part.name == "layers"):
+        return "trainer=fsdp or trainer=deepspeed_zero2 shares the optimizer's states, backbone=mistral_lora has few"
+    return "train adapters (backbone=mistral_lora), hold the LLM in 4 bits (backbone=mistral_qlora), or use more GPUs"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Models on the meta device: every parameter with its shape and type, and no memory behind it.
+
+Shapes come from the model's own config (folder, cache or Hub). For the paper's models they also lie beside this file,
+for machines that can't reach the Hub; whoever uses those is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perank.errors import BadInput
+from perank.files import read_json
+from perank.model.backbone import PERank
+from perank.model.encoder import Encoder
+from perank.model.encoder_weights import reading
+from perank.model.llm import LLM
+from perank.model.precision import dtype_of
+from perank.model.projector import Projector
+from perank.model.weights import locate
+
+log = logging.getLogger(__name__)
+
+
+def llm_on_meta(settings: LLM) -> Any:
+    """The causal LM that `settings.load()` would load, adapters included."""
+    from transformers import AutoModelForCausalLM
+
+    config = _config(settings.name, settings.config, settings.num_layers)
+    with torch.device("meta"):
+        llm = AutoModelForCausalLM.from_config(
+            config, dtype=dtype_of(settings.dtype), attn_implementation="sdpa", trust_remote_code=False
+        )
+        return settings.prepare(llm.eval())
+
+
+def encoder_on_meta(encoder: Encoder) -> Any:
+    """The module that `encoder.model` would be."""
+    from transformers import AutoConfig, AutoModel
+
+    from perank.model.jina_bert import JinaBert, JinaBertConfig
+
+    path = locate(encoder.name)
+
+    def own() -> Any:
+        with reading(path):
+            return AutoConfig.from_pretrained(path, revision=encoder.revision or "main")
+
+    config = _config(encoder.name, own, None)
+    with torch.device("meta"):
+        if getattr(config, "position_embedding_type", None) == "alibi":
+            sizes = JinaBertConfig.__dataclass_fields__.keys()
+            return JinaBert(JinaBertConfig(**{name: getattr(config, name) for name in sizes})).to(encoder.dtype)
+        return AutoModel.from_config(config, dtype=encoder.dtype)
+
+
+def model_on_meta(llm: Any, width: int) -> PERank:
+    """PE-Rank of this LLM for an encoder of that width."""
+    with torch.device("meta"):
+        return PERank(llm, Projector(width, llm.get_input_embeddings().embedding_dim))
+
+
+def _config(name: str, own: Any, num_layers: int | None) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    known = Path(__file__).parent / "shapes" / f"{name.replace('/', '--')}.json"
+    try:
+        return own()
+    except BadInput:
+        if not known.is_file():
+            raise
+    log.warning("%s can't be reached: its shape is the one that perank carries", name)
+    fields = read_json(known)
+    if num_layers is not None:
+        fields["num_hidden_layers"] = num_layers
+    return CONFIG_MAPPING[fields.pop("model_type")](**fields)
