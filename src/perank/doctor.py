@@ -27,7 +27,7 @@ from perank.planning.setup import Setup, setup_of
 from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
 from perank.planning.tables import Gpu, Plan, plan_tables
 from perank.planning.work import work
-from perank.settings import check_type, plain, target
+from perank.settings import check_keys, check_type, plain, target
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ def doctor(config: DictConfig) -> Plan:
     """The plan of a training run. Raises `BadInput` for a config that can't be planned, not for one that won't fit."""
     for key in ("query_tokens", "passage_tokens"):
         check_type(config[key], int, key)
+    check_keys([config.stage.name], ("align", "rank"), "stage")
     parts = Assembly(config)
     llm, encoder = llm_on_meta(parts.llm), encoder_on_meta(parts.encoder)
     model = model_on_meta(llm, encoder.config.hidden_size)

@@ -37,6 +37,7 @@ def trainer(*, rank: int = 0, world: int = 1, step: int = 0, last: bool = False)
         is_global_zero=rank == 0,
         global_step=step,
         fit_loop=SimpleNamespace(epoch_loop=progress),
+        lightning_module=SimpleNamespace(model=torch.nn.Module()),
         loggers=[Log()],
     )
 

@@ -82,7 +82,7 @@ class RankingEvaluation(lightning.Callback):
     def _measured(self, trainer: Any, suite: Suite) -> Evaluation:
         import time
 
-        together = is_sharded(trainer.lightning_module)  # no device can rank alone with a share of the model
+        together = is_sharded(trainer.lightning_module.model)  # no device can rank alone with a share of the model
         first, of = (0, 1) if together else (trainer.global_rank, trainer.world_size)
         mine = suite.candidates(suite.query_ids[first::of])
         start = time.perf_counter()

@@ -159,8 +159,7 @@ def _of_the_authors(folder: Path, *, device: str, dtype: str) -> Pretrained:
 
     kind = str(dtype_of(dtype, device)).removeprefix("torch.")
     found = read_published(folder, dtype=kind)
-    named = found.encoder
-    encoder = Encoder(named.name, pooling=named.pooling, max_length=named.max_length, dtype=dtype, device=device)
+    encoder = Encoder(found.encoder.name, pooling=found.encoder.pooling, dtype=dtype, device=device)
     found.model.to(device).requires_grad_(False)
     return Pretrained(found.model, found.prompts, encoder, LLM(name=str(folder), dtype=kind), 20, 10, folder)
 
