@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from perank.assemble import Assembly
 from perank.baselines.untaught import UntaughtListwise
 from perank.efficiency import pretrained
-from perank.model.hub import Pretrained
 from perank.model.listwise_prompts import ListwisePrompts
+from perank.model.pretrained import Pretrained
 from perank.paths import CONF_DIR
 from perank.records import Candidates, Ranker
 from perank.rerank.window import Windows

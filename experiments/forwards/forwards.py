@@ -27,7 +27,8 @@ from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.report import ResultRow, write_results_csv
 from perank.evaluation.suites import Suite
-from perank.model.hub import Pretrained, from_pretrained
+from perank.model.hub import from_pretrained
+from perank.model.pretrained import Pretrained
 from perank.paths import CONF_DIR
 from perank.records import Ranking
 from perank.rerank.reranker import Reranker

@@ -33,7 +33,7 @@ from perank.rerank.window import Windows
 from perank.settings import check_type
 
 if TYPE_CHECKING:
-    from perank.model.hub import Pretrained
+    from perank.model.pretrained import Pretrained
 
 COSTS = {"forwards_per_query", "seconds_per_query", *(part.name for part in fields(Bill))}
 TOP = 10  # ranks that NDCG@10 looks at
@@ -156,8 +156,9 @@ class Study:
 
 def pretrained(name: str, parts: Assembly, device: str, dtype: str) -> Pretrained:
     """A saved model, or one of Mistral-7B's shape with random weights over the config's encoder and prompt."""
-    from perank.model.hub import Pretrained, from_pretrained
+    from perank.model.hub import from_pretrained
     from perank.model.llm import LLM
+    from perank.model.pretrained import Pretrained
     from perank.model.random_llm import random_mistral
 
     if name != "random-7b":

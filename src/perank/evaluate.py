@@ -26,7 +26,7 @@ from perank.settings import check, check_type, plain
 from perank.sources.trec import read_run
 
 if TYPE_CHECKING:
-    from perank.model.hub import Pretrained
+    from perank.model.pretrained import Pretrained
 
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
 

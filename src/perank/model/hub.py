@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from perank.model.llm import LLM
 from perank.model.merge import adapter_state, merge_saved
 from perank.model.packed import pack_linears
 from perank.model.precision import dtype_of
+from perank.model.pretrained import Pretrained, of_the_authors
 from perank.model.projector import Projector
 from perank.model.prompts import PromptBuilder
 from perank.model.published_config import is_published
@@ -46,19 +47,6 @@ from perank.paths import PACKAGE_DIR
 WEIGHTS, CONFIG, OWN_LLM = "model.safetensors", "config.json", "./llm"
 BOX = PACKAGE_DIR / "box"
 _PACKED_BYTES = 2**30  # of an LLM that may lie in memory twice
-
-
-@dataclass(frozen=True, slots=True)
-class Pretrained:
-    """A loaded model with everything it needs. `llm` are the settings it was loaded with."""
-
-    model: PERank
-    prompts: PromptBuilder
-    encoder: Encoder
-    llm: LLM
-    window: int
-    step: int
-    folder: Path
 
 
 def save_pretrained(
@@ -122,7 +110,7 @@ def from_pretrained(
     """
     folder = _located(name_or_path, revision)
     if is_published(folder):
-        return _of_the_authors(folder, device=device, dtype=dtype)
+        return of_the_authors(folder, device=device, dtype=dtype)
     config = read_config(folder / CONFIG)
     state = read_weights(folder / WEIGHTS, config.sha256)
     kind = dtype_of(dtype, device)
@@ -151,17 +139,6 @@ def from_pretrained(
     encoder = Encoder(**vars(config.encoder), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     prompts = PromptBuilder(tokenizer, **vars(config.prompt))
     return Pretrained(model, prompts, encoder, settings, config.window, config.step, folder)
-
-
-def _of_the_authors(folder: Path, *, device: str, dtype: str) -> Pretrained:
-    """The paper's windows are the defaults, its encoder is the one that the checkpoint names."""
-    from perank.model.published import read_published
-
-    kind = str(dtype_of(dtype, device)).removeprefix("torch.")
-    found = read_published(folder, dtype=kind)
-    encoder = Encoder(found.encoder.name, pooling=found.encoder.pooling, dtype=dtype, device=device)
-    found.model.to(device).requires_grad_(False)
-    return Pretrained(found.model, found.prompts, encoder, LLM(name=str(folder), dtype=kind), 20, 10, folder)
 
 
 def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
