@@ -29,7 +29,8 @@ from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.device import device_name
 from perank.evaluation.report import ResultRow, write_results_csv
 from perank.model.batches import PromptBatch
-from perank.model.hub import Pretrained, from_pretrained
+from perank.model.hub import from_pretrained
+from perank.model.pretrained import Pretrained
 from perank.paths import CONF_DIR
 
 HERE = Path(__file__).resolve().parent
