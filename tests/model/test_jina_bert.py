@@ -17,7 +17,8 @@ from perank.model.encoder import Encoder
 from perank.model.encoder_weights import load_encoder_weights
 from perank.model.jina_bert import JinaBert, JinaBertConfig, alibi_bias, alibi_slopes
 
-TOLERANCE = 2e-5  # a tanh GELU alone is off by 1.4e-4
+TOLERANCE = 2e-5  # of unit vectors; a tanh GELU alone is off by 1.4e-4
+HIDDEN = 6e-5  # of states about 3 long: theirs are 2.1e-5 off fp64, and ours as much the other way on some CPUs
 
 
 @pytest.fixture(params=["h4", "h6"])
@@ -75,7 +76,7 @@ def test_hidden_states_of_all_texts_are_those_of_jinas_code(folder: Path) -> Non
     wanted = expected(folder)
     mask = wanted["attention_mask"]
     hidden = hidden_of(JinaBert.from_pretrained(str(folder)), wanted["input_ids"], mask)
-    assert (hidden - wanted["last_hidden_state"])[mask == 1].abs().max() <= TOLERANCE
+    assert (hidden - wanted["last_hidden_state"])[mask == 1].abs().max() <= HIDDEN
 
 
 def test_texts_through_the_encoder_give_the_vectors_of_jinas_code(folder: Path) -> None:
