@@ -19,7 +19,7 @@ from perank.paths import CONF_DIR, PACKAGE_DIR
 CHECKOUT = PACKAGE_DIR.parent.parent
 PICKED_BY_EXPERIMENTS = {"experiment", "hydra"}
 # Which entry point has the group, if not perank.train.
-ENTRY = {"preparation": "prepare", "study": "efficiency", "gpu": "doctor"}
+ENTRY = {"preparation": "prepare", "study": "efficiency", "gpu": "doctor", "ranker": "evaluate"}
 STAGES = {f"perank.stages.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 
@@ -82,8 +82,18 @@ def check(config: DictConfig) -> None:
         inspect.signature(get_object(node["_target_"])).bind_partial(**settings)
 
 
+COMPARISONS = {"table1", "table2", "table3", "dl19"}  # experiments of perank.evaluate
+
+
+@pytest.mark.parametrize("experiment", sorted(COMPARISONS))
+def test_every_comparison_composes_with_its_systems(experiment: str) -> None:
+    config = composed("evaluate", f"+experiment={experiment}")
+    assert len(config.ranker) > 2
+    check(config)
+
+
 @pytest.mark.parametrize("scale", options("scale"))
-@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("experiment", sorted(set(options("experiment")) - COMPARISONS))
 def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -> None:
     config = composed("train", f"+experiment={experiment}", f"scale={scale}")
     assert config.scale == scale

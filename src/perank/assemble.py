@@ -105,6 +105,17 @@ class Assembly:
         )
 
     @cached_property
+    def pretrained(self) -> Any:
+        """The saved PE-Rank model that `model` names (`box`: the one inside the package), or None."""
+        from perank.model.hub import from_pretrained
+        from perank.model.text_saved import is_text_ranker
+
+        name = self.config.model
+        if name is None or is_text_ranker(name):
+            return None
+        return from_pretrained(None if name == "box" else name, dtype=self.config.dtype)
+
+    @cached_property
     def data(self) -> Any:
         """The stage's LightningDataModule."""
         from perank.training_data import data_of

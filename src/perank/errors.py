@@ -34,6 +34,10 @@ class BadInput(ValueError):
         super().__init__(f"{place}: {problem} ({remedy})" if place else f"{problem} ({remedy})")
 
 
+class Absent(BadInput):
+    """Weights or files that aren't on this machine, or can't be read: a table goes on without that system."""
+
+
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap an entry point: `BadInput` is printed as one message and ends the process with exit code 2."""
 

@@ -5,6 +5,8 @@ Weights that aren't whole are refused: a classifier whose head would be made up 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from perank.baselines.cross_encoder import CrossEncoder
@@ -12,13 +14,15 @@ from perank.baselines.first_token import FirstToken
 from perank.baselines.listwise import TextListwise
 from perank.baselines.monot5 import MonoT5
 from perank.baselines.pointwise import Pointwise
-from perank.errors import BadInput
+from perank.errors import Absent, BadInput
 from perank.model.encoder_weights import reading
+from perank.model.hub import from_pretrained
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.llm import LLM
 from perank.model.precision import dtype_of
 from perank.model.text_saved import load_text_ranker
 from perank.model.weights import locate
+from perank.rerank.reranker import Reranker
 from perank.rerank.window import Windows
 from perank.sources.views import text_view
 
@@ -101,7 +105,8 @@ def trained_listwise(
     batch_tokens: int | None = None,
 ) -> TextListwise:
     """The `model/` folder of a run of `+experiment=rankmistral`; views and windows are those it was trained with."""
-    found = load_text_ranker(name, device=device_of(device), dtype=dtype)
+    with _fetching():
+        found = load_text_ranker(name, device=device_of(device), dtype=dtype)
     return TextListwise(
         found.llm,
         found.prompts,
@@ -140,6 +145,46 @@ def first_token(
     )
 
 
+def pe_rank(
+    *,
+    name: str | None = None,
+    window: int | None = None,
+    step: int | None = None,
+    cutoff: int | None = None,
+    decoder: str = "speculative",
+    dtype: str = "auto",
+    device: str = "auto",
+    batch_tokens: int | None = None,
+) -> Reranker:
+    """A saved PE-Rank model that encodes passages while it ranks (`model=` looks them up instead).
+
+    Without a `name` the one inside the package.
+    """
+    with _fetching():
+        found = from_pretrained(name, device=device_of(device), dtype=dtype)
+    windows = Windows(window or found.window, step or found.step)
+    return Reranker(
+        found.model,
+        found.prompts,
+        found.encoder,
+        windows=windows,
+        decoder=decoder,
+        cutoff=cutoff,
+        batch_tokens=batch_tokens,
+    )
+
+
+@contextmanager
+def _fetching() -> Iterator[None]:
+    """Around loading weights: what goes wrong is that they aren't here, or not whole."""
+    try:
+        yield
+    except Absent:
+        raise
+    except BadInput as error:
+        raise Absent(error.problem, remedy=error.remedy, path=error.path, line=error.line, id=error.id) from error
+
+
 def device_of(name: str) -> str:
     """`auto` is an accelerator where there is one."""
     import torch
@@ -154,20 +199,24 @@ def _causal(
 ) -> tuple[Any, ListwisePrompts]:
     place = device_of(device)
     settings = LLM(name=name, revision=revision, dtype=str(dtype_of(dtype, place)).removeprefix("torch."))
-    prompts = ListwisePrompts(settings.tokenizer(), prompt, max_length=max_length, text_tokens=text_tokens)
-    return settings.load().to(place).eval().requires_grad_(False), prompts
+    with _fetching():
+        tokenizer, llm = settings.tokenizer(), settings.load()
+    prompts = ListwisePrompts(tokenizer, prompt, max_length=max_length, text_tokens=text_tokens)
+    return llm.to(place).eval().requires_grad_(False), prompts
 
 
 def _loaded(kind: Any, name: str, revision: str | None, dtype: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
 
-    path, place = locate(name), device_of(device)
-    with reading(path):
+    place = device_of(device)
+    with _fetching():
+        path = locate(name)
+    with _fetching(), reading(path):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
         model, found = kind.from_pretrained(
             path, revision=revision or "main", dtype=dtype_of(dtype, place), output_loading_info=True
         )
     if found["missing_keys"]:
         problem = f"its weights lack {', '.join(sorted(found['missing_keys'])[:3])}"
-        raise BadInput(problem, remedy="use weights that were trained for this", id=name)
+        raise Absent(problem, remedy="use weights that were trained for this", id=name)
     return model.to(place).eval().requires_grad_(False), tokenizer

@@ -5,7 +5,7 @@ Nothing is averaged or picked on the way: two values that would share a cell are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,12 @@ def render_table(
     metrics: Sequence[str] = ("ndcg@10",),
     by: Sequence[str] = ("system", "variant"),
     title: str | None = None,
+    absent: Mapping[str, str] | None = None,
 ) -> Table:
-    """The table for terminals; print it with `rich.console.Console().print`."""
+    """The table for terminals; print it with `rich.console.Console().print`.
+
+    Systems that are `absent` get a line of their own, and the reason below the table.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -70,6 +74,10 @@ def render_table(
     for line in lines:
         # Text, so that brackets in a system's name aren't taken for markup.
         table.add_row(*map(Text, line))
+    for system, reason in (absent or {}).items():
+        table.add_row(Text(system), *[Text("absent" if name in metrics else "") for name in header[1:]])
+        table.caption = Text(f"{table.caption or ''}{system}: {reason}\n")
+        table.caption_justify = "left"
     return table
 
 
