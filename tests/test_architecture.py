@@ -42,6 +42,8 @@ BEHIND_ONE_FILE = {
     "peft": {"model/lora.py"},
     "scipy": {"evaluation/significance.py"},
     "wandb": {"assemble.py"},
+    "httpx": {"baselines/chat_api.py"},
+    "tenacity": {"baselines/chat_api.py"},
 }
 LIGHTNING = re.compile(r"^(stages/.+|data/.+|evaluation/callback\.py|[^/]+)$")  # [^/]+: entry points
 LAZY = {*BEHIND_ONE_FILE, "matplotlib", "huggingface_hub", "tokenizers", "tqdm", "pandas", "networkx", "gguf"}

@@ -5,23 +5,16 @@ Weights that aren't whole are refused: a classifier whose head would be made up 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
+from perank.baselines.chat_api import ChatApi
 from perank.baselines.cross_encoder import CrossEncoder
+from perank.baselines.fetching import causal, device_of, fetching, loaded
 from perank.baselines.first_token import FirstToken
 from perank.baselines.listwise import TextListwise
 from perank.baselines.monot5 import MonoT5
 from perank.baselines.pointwise import Pointwise
-from perank.errors import Absent, BadInput
-from perank.model.encoder_weights import reading
+from perank.baselines.rankgpt import RankGPT
 from perank.model.hub import from_pretrained
-from perank.model.listwise_prompts import ListwisePrompts
-from perank.model.llm import LLM
-from perank.model.precision import dtype_of
 from perank.model.text_saved import load_text_ranker
-from perank.model.weights import locate
 from perank.rerank.reranker import Reranker
 from perank.rerank.window import Windows
 from perank.sources.views import text_view
@@ -40,7 +33,7 @@ def cross_encoder(
     """monoBERT, the MiniLM cross-encoder, or any sequence classifier of (query, text)."""
     from transformers import AutoModelForSequenceClassification
 
-    model, tokenizer = _loaded(AutoModelForSequenceClassification, name, revision, dtype, device)
+    model, tokenizer = loaded(AutoModelForSequenceClassification, name, revision, dtype, device)
     scorer = CrossEncoder(model, tokenizer, max_length=max_length)
     return Pointwise(scorer, view=text_view(text), batch_tokens=batch_tokens)
 
@@ -58,7 +51,7 @@ def monot5(
     """monoT5, or any T5 that answers true or false."""
     from transformers import AutoModelForSeq2SeqLM
 
-    model, tokenizer = _loaded(AutoModelForSeq2SeqLM, name, revision, dtype, device)
+    model, tokenizer = loaded(AutoModelForSeq2SeqLM, name, revision, dtype, device)
     scorer = MonoT5(model, tokenizer, max_length=max_length)
     return Pointwise(scorer, view=text_view(text), batch_tokens=batch_tokens)
 
@@ -80,7 +73,7 @@ def listwise(
     batch_tokens: int | None = None,
 ) -> TextListwise:
     """RankMistral, RankVicuna, RankZephyr, or any causal LM asked in their words."""
-    llm, prompts = _causal(name, revision, dtype, device, prompt, max_length, text_tokens)
+    llm, prompts = causal(name, revision, dtype, device, prompt, max_length, text_tokens)
     return TextListwise(
         llm,
         prompts,
@@ -105,7 +98,7 @@ def trained_listwise(
     batch_tokens: int | None = None,
 ) -> TextListwise:
     """The `model/` folder of a run of `+experiment=rankmistral`; views and windows are those it was trained with."""
-    with _fetching():
+    with fetching():
         found = load_text_ranker(name, device=device_of(device), dtype=dtype)
     return TextListwise(
         found.llm,
@@ -134,7 +127,7 @@ def first_token(
     batch_tokens: int | None = None,
 ) -> FirstToken:
     """FIRST, or any causal LM asked for one letter."""
-    llm, prompts = _causal(name, revision, dtype, device, prompt, max_length, text_tokens)
+    llm, prompts = causal(name, revision, dtype, device, prompt, max_length, text_tokens)
     return FirstToken(
         llm,
         prompts,
@@ -143,6 +136,36 @@ def first_token(
         view=text_view(text),
         batch_tokens=batch_tokens,
     )
+
+
+def rankgpt(
+    *,
+    model: str,
+    base_url: str = "https://api.openai.com/v1",
+    key_variable: str | None = "OPENAI_API_KEY",
+    concurrency: int = 8,
+    attempts: int = 6,
+    timeout: float = 120.0,
+    input_price: float = 0.0,
+    output_price: float = 0.0,
+    text: str = "contents",
+    words: int = 300,
+    window: int = 20,
+    step: int = 10,
+    cutoff: int | None = None,
+) -> RankGPT:
+    """RankGPT over any OpenAI-compatible endpoint; answers are kept in the cache, so that a rerun is free."""
+    api = ChatApi(
+        model,
+        base_url,
+        key_variable=key_variable,
+        concurrency=concurrency,
+        attempts=attempts,
+        timeout=timeout,
+        input_price=input_price,
+        output_price=output_price,
+    )
+    return RankGPT(api, windows=Windows(window, step), cutoff=cutoff, view=text_view(text), words=words)
 
 
 def pe_rank(
@@ -160,7 +183,7 @@ def pe_rank(
 
     Without a `name` the one inside the package.
     """
-    with _fetching():
+    with fetching():
         found = from_pretrained(name, device=device_of(device), dtype=dtype)
     windows = Windows(window or found.window, step or found.step)
     return Reranker(
@@ -172,51 +195,3 @@ def pe_rank(
         cutoff=cutoff,
         batch_tokens=batch_tokens,
     )
-
-
-@contextmanager
-def _fetching() -> Iterator[None]:
-    """Around loading weights: what goes wrong is that they aren't here, or not whole."""
-    try:
-        yield
-    except Absent:
-        raise
-    except BadInput as error:
-        raise Absent(error.problem, remedy=error.remedy, path=error.path, line=error.line, id=error.id) from error
-
-
-def device_of(name: str) -> str:
-    """`auto` is an accelerator where there is one."""
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _causal(
-    name: str, revision: str | None, dtype: str, device: str, prompt: str, max_length: int, text_tokens: int | None
-) -> tuple[Any, ListwisePrompts]:
-    place = device_of(device)
-    settings = LLM(name=name, revision=revision, dtype=str(dtype_of(dtype, place)).removeprefix("torch."))
-    with _fetching():
-        tokenizer, llm = settings.tokenizer(), settings.load()
-    prompts = ListwisePrompts(tokenizer, prompt, max_length=max_length, text_tokens=text_tokens)
-    return llm.to(place).eval().requires_grad_(False), prompts
-
-
-def _loaded(kind: Any, name: str, revision: str | None, dtype: str, device: str) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer
-
-    place = device_of(device)
-    with _fetching():
-        path = locate(name)
-    with _fetching(), reading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
-        model, found = kind.from_pretrained(
-            path, revision=revision or "main", dtype=dtype_of(dtype, place), output_loading_info=True
-        )
-    if found["missing_keys"]:
-        problem = f"its weights lack {', '.join(sorted(found['missing_keys'])[:3])}"
-        raise Absent(problem, remedy="use weights that were trained for this", id=name)
-    return model.to(place).eval().requires_grad_(False), tokenizer

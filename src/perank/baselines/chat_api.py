@@ -1,0 +1,209 @@
+"""Any OpenAI-compatible chat endpoint: bounded concurrency, retries with backoff, and every answer kept on disk.
+
+An answer is written to the cache, whole, before it is used: an interrupted run goes on where it was, and a rerun costs
+nothing. Requests that a retry can't help (a wrong key, an unknown model) fail at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perank.errors import Absent, BadInput
+from perank.files import read_json, write_json
+from perank.paths import cache_dir
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger(__name__)
+
+Message = Mapping[str, str]
+
+
+class TooLong(Exception):
+    """The endpoint says that the prompt exceeds the model's context."""
+
+
+class _Again(Exception):
+    """Worth another attempt, `after` so many seconds if the endpoint said so."""
+
+    def __init__(self, problem: str, after: float | None = None) -> None:
+        super().__init__(problem)
+        self.after = after
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model wrote, the tokens that were charged, and the seconds it took when it was asked for.
+
+    `dollars` is what it cost now: nothing, where it came from the cache.
+    """
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    dollars: float = field(default=0.0, compare=False)
+
+
+class ChatApi:
+    """`complete` messages by POST to `<base_url>/chat/completions`, at most `concurrency` at once.
+
+    429, 5xx, timeouts, broken connections and bodies that aren't an answer are tried again, `attempts` times in all;
+    waits grow from `patience` seconds, jittered, or are what Retry-After says, at most a minute. Prices are dollars a
+    million tokens. `key_variable` names the environment variable that holds the key (None: no key is sent).
+
+    Raises `Absent` where that variable is empty.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "https://api.openai.com/v1",
+        *,
+        key_variable: str | None = "OPENAI_API_KEY",
+        concurrency: int = 8,
+        attempts: int = 6,
+        patience: float = 1.0,
+        timeout: float = 120.0,
+        input_price: float = 0.0,
+        output_price: float = 0.0,
+        options: Mapping[str, Any] | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
+            if value < 1:
+                raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=name)
+        if key_variable is not None and not os.environ.get(key_variable):
+            problem = f"there is no key in the environment variable {key_variable}"
+            raise Absent(problem, remedy="set it, or key_variable=null for an endpoint without keys", id=model)
+        self.model, self.url = model, base_url.rstrip("/") + "/chat/completions"
+        self.key = os.environ[key_variable] if key_variable is not None else None
+        self.concurrency, self.attempts, self.patience, self.timeout = concurrency, attempts, patience, timeout
+        self.input_price, self.output_price = input_price, output_price
+        self.options = {"temperature": 0.0, **(options or {})}
+        self.cache = Path(cache) if cache is not None else cache_dir() / "chat"
+
+    def session(self) -> Session:
+        """Connections for one event loop; use it with `async with`."""
+        return Session(self)
+
+    def kept(self, request: Mapping[str, Any]) -> Path:
+        """Where the answer to a request is kept."""
+        identity = json.dumps([self.url, request], sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.cache / digest[:2] / f"{digest}.json"
+
+
+class Session:
+    """An open client with its semaphore."""
+
+    def __init__(self, api: ChatApi) -> None:
+        self.api, self.free = api, asyncio.Semaphore(api.concurrency)
+
+    async def __aenter__(self) -> Session:
+        import httpx
+
+        headers = {} if self.api.key is None else {"Authorization": f"Bearer {self.api.key}"}
+        self.client: httpx.AsyncClient = httpx.AsyncClient(headers=headers, timeout=self.api.timeout)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.client.aclose()
+
+    async def complete(self, messages: Sequence[Message]) -> Reply:
+        """The model's answer, from the cache if it is there.
+
+        Raises `TooLong`, and `BadInput` where the endpoint refuses the request or doesn't answer it in any attempt.
+        """
+        request = {"model": self.api.model, "messages": [dict(m) for m in messages], **self.api.options}
+        path = self.api.kept(request)
+        if (known := _read(path)) is not None:
+            return known
+        async with self.free:
+            reply = await self._asked(request)
+        write_json(path, {"request": request, "reply": {k: v for k, v in asdict(reply).items() if k != "dollars"}})
+        return reply
+
+    async def _asked(self, request: Mapping[str, Any]) -> Reply:
+        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+        attempts = AsyncRetrying(
+            stop=stop_after_attempt(self.api.attempts),
+            wait=self._pause,
+            retry=retry_if_exception_type(_Again),
+            before_sleep=lambda state: log.info("asking again: %s", state.outcome and state.outcome.exception()),
+            reraise=True,
+        )
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    return await self._once(request)
+        except _Again as error:
+            problem = f"no answer in {self.api.attempts} attempts: {error}"
+            remedy = "run again later: what was answered is kept"
+            raise BadInput(problem, remedy=remedy, id=self.api.model) from error
+        raise AssertionError("tenacity returns or raises")
+
+    async def _once(self, request: Mapping[str, Any]) -> Reply:
+        import httpx
+
+        began = time.perf_counter()
+        try:
+            response = await self.client.post(self.api.url, json=request)
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise _Again(f"{type(error).__name__}: {error}") from error
+        if response.status_code == 429 or response.status_code >= 500:
+            raise _Again(f"status {response.status_code}", _seconds(response.headers.get("retry-after")))
+        if response.status_code >= 400:
+            if "context_length" in response.text or "maximum context length" in response.text:
+                raise TooLong
+            problem = f"the endpoint refuses with status {response.status_code}: {response.text[:200]}"
+            raise BadInput(problem, remedy="check the key, the model and base_url", id=self.api.model)
+        return self._reply(response, time.perf_counter() - began)
+
+    def _reply(self, response: httpx.Response, seconds: float) -> Reply:
+        try:
+            body = response.json()
+            text = body["choices"][0]["message"]["content"]
+            usage = body.get("usage") or {}
+            read, wrote = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise _Again(f"the body isn't an answer: {response.text[:80]!r}") from error
+        dollars = (read * self.api.input_price + wrote * self.api.output_price) / 1e6
+        return Reply(text if isinstance(text, str) else "", read, wrote, seconds, dollars)
+
+    def _pause(self, state: Any) -> float:
+        from tenacity import wait_random_exponential
+
+        error = state.outcome.exception()
+        if error.after is not None:
+            return min(float(error.after), 60.0)
+        return float(wait_random_exponential(multiplier=self.api.patience, max=60)(state))
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return None if header is None else max(0.0, float(header))
+    except ValueError:  # a date
+        return None
+
+
+def _read(path: Path) -> Reply | None:
+    """The kept answer; None where there is none, or none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        return Reply(**read_json(path)["reply"])
+    except (BadInput, KeyError, TypeError) as error:
+        log.warning("asking again, the kept answer can't be read: %s", error)
+        return None

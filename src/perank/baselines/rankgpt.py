@@ -1,0 +1,107 @@
+"""RankGPT: an API's chat model, asked in many turns, writes `[2] > [1] > ...` for one window after the other.
+
+Windows of a query follow each other; queries are asked for at the same time, as far as the endpoint's bound allows.
+Whatever comes back becomes a permutation: no passage is lost, and repairs and dollars are on the bill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from perank.baselines.chat_api import ChatApi, Message, Reply, Session, TooLong
+from perank.baselines.permutation import permutation
+from perank.baselines.sliding import Sliding
+from perank.errors import BadInput
+from perank.model.templates import round_brackets
+from perank.records import Bill, Candidates, Ranking
+from perank.rerank.window import Windows
+from perank.sources.views import Field, TextView
+
+_SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
+_OFFER = (
+    "I will provide you with {n} passages, each indicated by number identifier []. \n"
+    "Rank the passages based on their relevance to query: {query}."
+)
+_TASK = (
+    "Search Query: {query}. \nRank the {n} passages above based on their relevance to the search query. The passages "
+    "should be listed in descending order using identifiers. The most relevant passages should be listed first. The "
+    "output format should be [] > [], e.g., [1] > [2]. Only response the ranking results, do not say any word or "
+    "explain."
+)
+
+
+class RankGPT:
+    """A `Ranker`. Texts are cut to `words` words, and further, evenly, where the endpoint says a prompt is too long.
+
+    On the bill a window is one forward, its tokens are those the endpoint counted, and its seconds those it took when
+    it was asked for, also where the answer is a kept one; dollars are what was paid now.
+    """
+
+    def __init__(
+        self,
+        api: ChatApi,
+        *,
+        windows: Windows | None = None,
+        cutoff: int | None = None,
+        view: TextView | None = None,
+        words: int = 300,
+    ) -> None:
+        self.api, self.windows, self.cutoff = api, windows or Windows(), cutoff
+        self.view, self.words = view or Field(), words
+        self.windows.plan(0, cutoff)
+
+    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+        """One ranking per element of `batch`, in its order. Raises what `Session.complete` raises."""
+        jobs = [Sliding.over(found, self.windows, self.cutoff, every_rank=True) for found in batch]
+        try:
+            asyncio.run(self._all(jobs))
+        except ExceptionGroup as group:  # the first failure stopped the others
+            raise next((e for e in group.exceptions if isinstance(e, BadInput)), group.exceptions[0]) from None
+        return [job.ranking() for job in jobs]
+
+    async def _all(self, jobs: Sequence[Sliding]) -> None:
+        async with self.api.session() as session, asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(self._one(session, job))
+
+    async def _one(self, session: Session, job: Sliding) -> None:
+        for span in job.spans:
+            texts = [round_brackets(text) for text in job.texts(span, self.view)]
+            reply, shortened = await self._answer(session, job.candidates.query.text, texts)
+            found = permutation(reply.text, len(texts))
+            bill = Bill(
+                forwards=1,
+                tokens_processed=reply.prompt_tokens,
+                tokens_generated=reply.completion_tokens,
+                seconds_decode=reply.seconds,
+                repairs=found.repairs.total,
+                texts_shortened=shortened,
+                dollars=reply.dollars,
+            )
+            job.settle(span, found.order, bill)
+
+    async def _answer(self, session: Session, query: str, texts: Sequence[str]) -> tuple[Reply, int]:
+        """The reply, and how many texts were shortened for it."""
+        words = self.words
+        while True:
+            cut = [" ".join(text.split()[:words]) for text in texts]
+            try:
+                reply = await session.complete(messages(query, cut))
+            except TooLong as error:
+                if words == 0:
+                    problem = f"{len(texts)} passages are too long for the model even without their texts"
+                    raise BadInput(problem, remedy="use a smaller window", id=query[:60]) from error
+                words = min(words, max((len(text.split()) for text in texts), default=0)) * 3 // 4
+            else:
+                return reply, sum(len(text.split()) > words for text in texts)
+
+
+def messages(query: str, texts: Sequence[str]) -> list[Message]:
+    """RankGPT's conversation: every passage in a turn of its own, each acknowledged."""
+    n = str(len(texts))
+    offer, task = (part.replace("{n}", n).replace("{query}", query) for part in (_OFFER, _TASK))
+    said = [("system", _SYSTEM), ("user", offer), ("assistant", "Okay, please provide the passages.")]
+    for i, text in enumerate(texts, start=1):
+        said += [("user", f"[{i}] {text}"), ("assistant", f"Received passage [{i}].")]
+    return [{"role": role, "content": content} for role, content in [*said, ("user", task)]]
