@@ -22,10 +22,11 @@ from limits import Limits
 from setting import Setting
 
 from perank.errors import exits_cleanly
-from perank.records import Bill, Candidates, Ranker
+from perank.records import Bill, Candidates, Ranker, Ranking
 from perank.rerank.reranker import Reranker
 from perank.rerank.window import Windows
 
+PLAIN = "Algorithm 1, stored vectors"
 AUTHORS, TEXTS = "the authors' procedure", "text listwise, full answers"
 
 
@@ -35,11 +36,11 @@ class Contestant:
 
     ranker: Ranker
     batch: Sequence[Candidates]
-    bills: list[Bill] = field(default_factory=list)
+    rankings: list[Ranking] = field(default_factory=list)
 
     def run(self) -> None:
         """Rank the batch."""
-        self.bills = [ranking.bill for ranking in self.ranker.rank_batch(self.batch)]
+        self.rankings = self.ranker.rank_batch(self.batch)
 
     def warm(self) -> None:
         """Enough of it to load what loads late."""
@@ -48,7 +49,7 @@ class Contestant:
     @property
     def mean(self) -> Bill:
         """The bill of one query; counts are rounded down."""
-        total, n = sum(self.bills, Bill()), len(self.bills)
+        total, n = sum((ranking.bill for ranking in self.rankings), Bill()), len(self.rankings)
         counts = (total.forwards, total.tokens_processed, total.tokens_generated)
         phases = (total.seconds_encode, total.seconds_prefill, total.seconds_decode)
         return Bill(*(count // n for count in counts), *(seconds / n for seconds in phases))
@@ -96,6 +97,10 @@ def report(setting: Setting, rounds: int) -> None:
             f"{name:34} {statistics.median(each[name]):8.3f}  {speedup(each[AUTHORS], each[name]):30} {share:8.3f} "
             f"{bill.forwards:9} {bill.tokens_processed:7}"
         )
+    plain = contestants[PLAIN].rankings[0].order
+    same = [name for name, one in contestants.items() if one.rankings[0].order[:10] == plain[:10]]
+    print(f"the same first ten as {PLAIN}: {', '.join(name for name in same if name != PLAIN)}")
+    print(f"the whole ranking as the authors' procedure: {contestants[AUTHORS].rankings[0].order == plain}")
     print(f"\n{'seconds a query':34}   encode  prefill   decode     rest   least prefill, decode")
     for name, one in contestants.items():
         print(f"{name:34} {phases(setting, one, statistics.median(each[name]), limits)}")
@@ -130,7 +135,7 @@ def contestants_of(setting: Setting) -> dict[str, Contestant]:
         AUTHORS: Contestant(AuthorsProcedure(found.model, found.prompts, found.encoder), one),
         "Algorithm 1, encoding once": Contestant(ours(windows=w20, decoder="constrained"), one),
         "our best, encoding once": Contestant(ours(windows=w20, cutoff=10), one),
-        "Algorithm 1, stored vectors": Contestant(stored(windows=w20, decoder="constrained"), one),
+        PLAIN: Contestant(stored(windows=w20, decoder="constrained"), one),
         "+ depth (top 10 exact)": Contestant(stored(windows=w20, decoder="constrained", cutoff=10), one),
         "+ speculation": Contestant(stored(windows=w20, cutoff=10), one),
         f"+ batches of {len(setting.candidates)}": Contestant(stored(windows=w20, cutoff=10), setting.candidates),

@@ -117,7 +117,7 @@ def test_other_kinds_of_llm_decode_too() -> None:
         assert decoded.orders == brute_force(model, prompts, vectors_BNE, candidates_BN)[0], kind
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_narrow_arithmetic_only_decides_otherwise_where_the_margin_is_small(dtype: torch.dtype) -> None:
     prompts, vectors_BNE, candidates_BN = tiny.windows([20, 13], seed=1)
     for seed in range(5):

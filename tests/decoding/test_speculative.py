@@ -65,7 +65,7 @@ def test_a_tree_of_one_token_is_algorithm_1(models: list[PERank]) -> None:
     assert (fast.forwards, fast.tokens_processed) == (plain.forwards, plain.tokens_processed)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_narrow_arithmetic_only_decides_otherwise_where_the_margin_is_small(dtype: torch.dtype) -> None:
     for seed in range(5):
         model = tiny.tiny_model(seed, dtype=dtype)

@@ -21,7 +21,7 @@ from perank.model.backbone import PERank
 from perank.model.batches import PromptBatch
 
 _UNSEEN = 0.2  # temperature of a first draft over the deviation of the scores: there is no change to learn from yet
-_SEEN = 0.6  # temperature over the deviation of the scores' changes, from one rank to the next
+_SEEN = 0.5  # temperature over the deviation of the scores' changes, from one rank to the next
 _MEMORY = 0.5  # share of the last change in what is remembered of them
 
 
