@@ -45,15 +45,15 @@ def _rank_data(parts: Assembly) -> Any:
 
     settings, rows = _settings_and_rows(parts)
     check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed", "shuffle"))
-    wants_texts = parts.make("loss").needs_content
-    wants_query = parts.config.prompt.query_slot or parts.config.residual
+    loss = parts.make("loss")
+    wants_query = parts.config.prompt.query_slot or parts.config.residual or loss.needs_query_vectors
     if wants_query:
         parts.query_vectors.get([row.query.id for row in rows])  # now: a worker should neither encode nor find gaps
     return RankData(
         rows,
         parts.store,
         parts.prompts,
-        text_of=parts.collection.passages if wants_texts else None,
+        text_of=parts.collection.passages if loss.needs_content else None,
         query_vectors=parts.query_vectors if wants_query else None,
         seed=parts.config.seed,
         **settings,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perank.data.curriculum import allowed, schedule_of, shortened
+from perank.data.curriculum import WindowStage, schedule_of, shortened, stage_at
 from perank.data.rows import RankRow
 from perank.errors import BadInput
 from perank.records import Query
@@ -33,12 +33,25 @@ def test_which_candidates_are_left_out_changes_with_the_position() -> None:
 
 
 def test_the_schedule_goes_by_the_share_of_the_training() -> None:
-    schedule = schedule_of([[0, 10], [0.25, 20], [0.5, 100]])
-    assert [allowed(schedule, done) for done in (0, 0.2, 0.25, 0.49, 0.5, 0.99)] == [10, 10, 20, 20, 100, 100]
+    schedule = schedule_of([[0, 10, 1], [0.25, 20], [0.5, 100, 5]])
+    found = [stage_at(schedule, done) for done in (0, 0.2, 0.25, 0.49, 0.5, 0.99)]
+    stages = [WindowStage(0, 10, 1), WindowStage(0.25, 20), WindowStage(0.5, 100, 5)]
+    assert found == [stage for stage in stages for _ in range(2)]
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], [[0.1, 20]], [[0, 20], [0, 30]], [[0, 1]], [[0, 20.5]], [[0, 20], [1, 30]], [[0, 2], [0.5, 9, 1]]]
+    "wrong",
+    [
+        [],
+        [[0.1, 20]],
+        [[0, 20], [0, 30]],
+        [[0, 1]],
+        [[0, 20.5]],
+        [[0, 20], [1, 30]],
+        [[0, 2], [0.5, 9, 0]],
+        [[0, 2, 1, 1]],
+        [[]],
+    ],
 )
 def test_a_schedule_that_is_none_is_refused(wrong: list[list[float]]) -> None:
     with pytest.raises(BadInput, match=r"data\.curriculum.*schedule"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perank.data.order import RowStream, row_at, shuffled
+from perank.data.order import LengthGroups, RowStream, row_at, shuffled
 
 SMALL = st.integers(1, 12)
 
@@ -24,6 +24,30 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     orders = [epoch(0, 0), epoch(1, 0), epoch(0, 1), list(range(50))]
     assert all(one != other for i, one in enumerate(orders) for other in orders[:i])
     assert epoch(1, 0) == epoch(1, 0)
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=70), batch=SMALL, together=st.integers(1, 5))
+def test_rows_grouped_by_length_are_each_shown_once_an_epoch(lengths: list[int], batch: int, together: int) -> None:
+    groups, rows = LengthGroups(lengths, seed=1, batch=batch, together=together), len(lengths)
+    for epoch in (0, 1, 0):
+        assert sorted(groups.row_at(epoch * rows + offset) for offset in range(rows)) == list(range(rows))
+
+
+@given(rows=st.integers(1, 60), batch=SMALL)
+def test_one_step_together_leaves_the_order_of_batches_as_it_comes(rows: int, batch: int) -> None:
+    groups = LengthGroups([(7 * row) % 5 for row in range(rows)], seed=2, batch=batch, together=1)
+    assert [groups.row_at(position) for position in range(2 * rows)] == [row_at(p, rows, 2) for p in range(2 * rows)]
+
+
+def test_steps_that_share_out_their_rows_by_length_hold_less_padding() -> None:
+    lengths = [(number * 37) % 50 + 1 for number in range(320)]
+
+    def padding(together: int) -> int:
+        groups = LengthGroups(lengths, seed=0, batch=8, together=together)
+        batches = [[lengths[groups.row_at(start + i)] for i in range(8)] for start in range(0, 320, 8)]
+        return sum(8 * max(batch) - sum(batch) for batch in batches)
+
+    assert padding(20) < 0.2 * padding(1)
 
 
 @given(n=st.integers(0, 20), seed=st.integers(0, 3), position=st.integers(0, 1000))

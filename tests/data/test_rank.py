@@ -127,13 +127,13 @@ def test_a_passage_without_a_text_is_an_error_not_an_empty_text() -> None:
         module.example(0)
 
 
-def test_a_curriculum_shows_few_candidates_first() -> None:
-    module = data(epochs=4, curriculum=[[0, 2], [0.5, 4]])
+def test_a_curriculum_shows_few_candidates_first_and_trains_fewer_ranks() -> None:
+    module = data(epochs=4, curriculum=[[0, 2, 1], [0.5, 4]])
     sizes = [len(module.example(position).vectors_NE) for position in range(12)]
     rows = [ROWS[row_at(position, 3, 0)] for position in range(12)]
     assert sizes == [min(len(row.passage_ids), 2 if i < 6 else 4) for i, row in enumerate(rows)]
     for position in range(6):
         example, row = module.example(position), rows[position]
         ids = VECTORS.ids(example.vectors_NE)
-        assert ids[example.order[0]] == row.passage_ids[row.order[0]]
+        assert [ids[place] for place in example.order] == [row.passage_ids[row.order[0]]]
         assert example.prompt == tiny.tiny_prompts().rank(row.query.text, 2)

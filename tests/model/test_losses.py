@@ -14,7 +14,7 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.files import read_json
-from perank.model.losses import RankLoss, kl, listmle, log_probabilities, reconstruction, remaining
+from perank.model.losses import RankLoss, distillation, kl, listmle, log_probabilities, reconstruction, remaining
 
 SCORES = st.floats(-30, 30, width=32)
 
@@ -217,3 +217,25 @@ def test_the_authors_raw_scores_give_the_authors_plain_sum(shared: Path) -> None
     row = read_json(shared / "fixtures" / "pe_rank" / "expected.json")["stage2"]["rows"][0]
     found = run(RankLoss(content=0, alpha=0), row["raw_logits_wo_content"], None, row["ranking"])
     assert found["rank"] == pytest.approx(row["plain_sums"]["L_rank"], abs=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(SCORES, st.floats(-1, 1, width=32), st.booleans()), min_size=1, max_size=9), st.floats(0.02, 2)
+)
+def test_distillation_is_the_kl_from_the_encoders_softmax_over_the_passages_that_are_there(
+    passages: list[tuple[float, float, bool]], temperature: float
+) -> None:
+    passages = [*passages, (0.5, 0.25, True)]
+    scores, similarities, there = zip(*passages, strict=True)
+    left = [j for j, here in enumerate(there) if here]
+    p = plain_probabilities([s / temperature for s in similarities], left)
+    q = plain_probabilities(list(scores), left)
+    expected = sum(p[j] * (math.log(max(p[j], 1e-300)) - math.log(max(q[j], 1e-300))) for j in left if p[j] > 0)
+    found = distillation(torch.tensor([scores]), torch.tensor([similarities]), torch.tensor(there), temperature)
+    assert float(found) == pytest.approx(expected, abs=1e-3, rel=1e-4)
+
+
+def test_a_temperature_of_zero_is_refused() -> None:
+    with pytest.raises(BadInput, match="temperature"):
+        RankLoss(temperature=0.0)

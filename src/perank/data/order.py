@@ -8,7 +8,7 @@ workers; with W devices, step s of all devices together reads the positions [s *
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from torch.utils.data import Sampler
@@ -38,6 +38,37 @@ def row_at(position: int, rows: int, seed: int) -> int:
     """The row that stands at a position of the stream: every epoch is a permutation of its own."""
     epoch, offset = divmod(position, rows)
     return _permutation(rows, seed, epoch)[offset]
+
+
+class LengthGroups:
+    """`row_at` with rows of similar length in one step: `together` steps of `batch` rows are sorted and dealt out anew.
+
+    Padding, not text, is most of a short prompt's batch otherwise. `lengths` has one entry a row.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, seed: int, batch: int, together: int) -> None:
+        self.lengths, self.seed, self.batch, self.together = lengths, seed, batch, together
+        self._epochs: dict[int, list[int]] = {}
+
+    def row_at(self, position: int) -> int:
+        """The row at a position of the stream: every epoch is a permutation of its own."""
+        epoch, offset = divmod(position, len(self.lengths))
+        if epoch not in self._epochs:
+            self._epochs = {epoch: self._grouped(epoch)}
+        return self._epochs[epoch][offset]
+
+    def _grouped(self, epoch: int) -> list[int]:
+        order, size = _permutation(len(self.lengths), self.seed, epoch), self.batch * self.together
+        if self.together == 1:
+            return list(order)
+        grouped: list[int] = []
+        for start in range(0, len(order), size):
+            rows = sorted(order[start : start + size], key=lambda row: self.lengths[row])
+            whole = len(rows) - len(rows) % self.batch  # a last, smaller batch stays last
+            batches = [rows[i : i + self.batch] for i in range(0, whole, self.batch)]
+            random.Random(f"{self.seed}:{epoch}:{start}").shuffle(batches)
+            grouped += [row for batch in batches for row in batch] + rows[whole:]
+        return grouped
 
 
 def shuffled(n: int, seed: int, position: int) -> list[int]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from perank.data.curriculum import allowed, schedule_of, shortened
-from perank.data.order import row_at, shuffled
+from perank.data.curriculum import schedule_of, shortened, stage_at
+from perank.data.order import LengthGroups, shuffled
 from perank.data.rows import RankRow
 from perank.data.stream import StreamModule
 from perank.errors import BadInput
@@ -33,6 +33,7 @@ class RankData(StreamModule):
     """Rows -> shuffled prompts -> batches.
 
     `steps` trains the first K ranks only (None: all); `curriculum` shows early rows in part, see `schedule_of`.
+    `group_by_length` steps share out their rows by length (1: rows as they come).
     `text_of` (passages by id) is needed for prompts with texts, `query_vectors` (by query id) for the extensions that
     show the LLM the query's vector. Rows of one passage, and rows whose prompt would exceed the prompt builder's
     `max_length`, are left out and counted in `dropped`.
@@ -48,6 +49,7 @@ class RankData(StreamModule):
         query_vectors: Vectors | None = None,
         steps: int | None = None,
         curriculum: Sequence[Sequence[float]] | None = None,
+        group_by_length: int = 1,
         shuffle: bool = True,
         batch_size: int = 4,
         epochs: int = 1,
@@ -60,19 +62,21 @@ class RankData(StreamModule):
         self.schedule = None if curriculum is None else schedule_of(curriculum)
         if steps is not None and steps < 1:
             raise BadInput(f"{steps} ranks can't be trained", remedy="use 1 or more, or null for all", id="data.steps")
-        self.kept = [row for row in rows if self._fits(row)]
+        if group_by_length < 1:
+            raise BadInput(f"{group_by_length} steps together", remedy="use 1 or more", id="data.group_by_length")
+        lengths = {i: length for i, row in enumerate(rows) if (length := self._length(row)) is not None}
+        self.kept = [rows[i] for i in lengths]
         self.dropped = len(rows) - len(self.kept)
         if not self.kept:
             raise BadInput(f"none of the {len(rows)} rows fits the prompt", remedy="raise prompt.max_length")
+        self.groups = LengthGroups(list(lengths.values()), seed=seed, batch=batch_size, together=group_by_length)
 
     @property
     def rows(self) -> int:
         return len(self.kept)
 
     def example(self, position: int) -> RankExample:
-        row = self.kept[row_at(position, self.rows, self.seed)]
-        if self.schedule is not None:
-            row = shortened(row, allowed(self.schedule, position / (self.rows * self.epochs)), self.seed, position)
+        row, steps = self._taught(position)
         n = len(row.passage_ids)
         shown = shuffled(n, self.seed, position) if self.shuffle else list(range(n))
         place = {candidate: slot for slot, candidate in enumerate(shown)}
@@ -81,9 +85,17 @@ class RankData(StreamModule):
             prompt=self.prompts.rank(row.query.text, n),
             content=self._content(row.query.text, ids),
             vectors_NE=self.vectors.get(ids),
-            order=tuple(place[candidate] for candidate in row.order[: self.steps]),
+            order=tuple(place[candidate] for candidate in row.order[:steps]),
             query_E=None if self.query_vectors is None else self.query_vectors.get([row.query.id])[0],
         )
+
+    def _taught(self, position: int) -> tuple[RankRow, int | None]:
+        """The row at a position, shortened as the curriculum says, and how many of its ranks are trained."""
+        row = self.kept[self.groups.row_at(position)]
+        if self.schedule is None:
+            return row, self.steps
+        stage = stage_at(self.schedule, position / (self.rows * self.epochs))
+        return shortened(row, stage.candidates, self.seed, position), stage.steps or self.steps
 
     def collate(self, examples: Sequence[RankExample]) -> RankBatch:
         return rank_batch(examples)
@@ -101,12 +113,13 @@ class RankData(StreamModule):
             remedy = "use the collection that the rows were made from"
             raise BadInput("there is no text for this passage", remedy=remedy, id=id) from error
 
-    def _fits(self, row: RankRow) -> bool:
+    def _length(self, row: RankRow) -> int | None:
+        """Tokens of the row's prompt; None where it doesn't fit, or there is nothing to rank."""
         try:
-            self.prompts.rank(row.query.text, len(row.passage_ids))
+            length = len(self.prompts.rank(row.query.text, len(row.passage_ids)))
         except BadInput:
-            return False
-        return len(row.order) > 1
+            return None
+        return length if len(row.order) > 1 else None
 
 
 def rank_batch(examples: Sequence[RankExample]) -> RankBatch:

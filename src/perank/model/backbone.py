@@ -56,6 +56,11 @@ class PERank(nn.Module):
 
     def step_scores(self, batch: RankBatch, *, with_content: bool = False) -> Tensor:
         """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); with texts in the prompt on request."""
+        hidden_BKD, projected_BND = self.step_states(batch, with_content=with_content)
+        return self.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE)
+
+    def step_states(self, batch: RankBatch, *, with_content: bool = False) -> tuple[Tensor, Tensor]:
+        """h_1 .. h_K of the gold order [B, K, D], and the projected passages [B, N, D]: what scores are made of."""
         prompt = batch.content if with_content else batch.prompt
         if prompt is None:
             raise ValueError("this batch carries no prompts with texts")
@@ -67,7 +72,14 @@ class PERank(nn.Module):
         sequence_BMD = _append(embedded_BLD, prompt.length_B, fed_BKD)
         hidden_BMD = self.decoder(inputs_embeds=sequence_BMD, use_cache=False).last_hidden_state
         at_BK = prompt.length_B[:, None] - 1 + torch.arange(steps, device=prompt.length_B.device)
-        return self.score(_rows_of(hidden_BMD, at_BK), projected_BND, batch.vectors_BNE, batch.query_BE)
+        return _rows_of(hidden_BMD, at_BK), projected_BND
+
+    def scores_across(self, hidden_BD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
+        """[B, B * N]: every row's state against the passages of all rows, in fp32; the residual as in `score`."""
+        wide = torch.promote_types(hidden_BD.dtype, torch.float32)
+        with torch.autocast(hidden_BD.device.type, enabled=False):
+            scores_BX = self.score_scale.to(wide) * (hidden_BD.to(wide) @ projected_BND.to(wide).flatten(0, 1).T)
+            return scores_BX + self.residual * batch.similarities_across() if self.residual else scores_BX
 
     def score(
         self, hidden_BKD: Tensor, projected_BND: Tensor, vectors_BNE: Tensor, query_BE: Tensor | None = None

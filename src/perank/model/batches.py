@@ -53,6 +53,12 @@ class RankBatch(_Movable):
     query_BE: Tensor | None = None
     content: PromptBatch | None = None
 
+    def similarities_across(self) -> Tensor:
+        """[B, B * N]: the encoder's similarity of every row's query to the passages of all rows."""
+        if self.query_BE is None:
+            raise ValueError("this batch carries no query vectors")
+        return self.query_BE @ self.vectors_BNE.flatten(0, 1).T
+
 
 @dataclass(frozen=True, slots=True)
 class AlignBatch(_Movable):

@@ -50,6 +50,18 @@ def kl(logp_BKN: Tensor, logq_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
     return torch.where(remaining_BKN, p.exp() * (p - q), 0.0).sum(-1)
 
 
+def distillation(scores_BX: Tensor, similarities_BX: Tensor, there_X: Tensor, temperature: float) -> Tensor:
+    """KL(encoder || LLM) over X passages, a value for every row, [B]; passages that aren't `there_X` contribute 0.
+
+    The encoder's distribution is the softmax of similarity / `temperature`, the LLM's that of its first step's scores.
+    Not in the paper: a row of 20 candidates says little about a query, all passages of a batch say much more.
+    """
+    there_BX = there_X.expand_as(scores_BX)
+    return kl(
+        log_probabilities(similarities_BX / temperature, there_BX), log_probabilities(scores_BX, there_BX), there_BX
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RankLoss:
     """Eq. 8: rank * L_rank + content * L_content + alpha * L_KL, and what its printing leaves open.
@@ -57,8 +69,9 @@ class RankLoss:
     `reduction` over the steps of a row for the cross entropies, `kl_reduction` for the KL: "sum" as Eq. 5 to 7 print
     it or "mean"; rows of a batch are averaged. `direction`: "embeddings_content" is KL(P_embeddings || P_content)
     as in Eq. 7, "content_embeddings" what the authors' code computes. `detach_teacher` stops the KL's gradient at
-    the content side. `first_weight` multiplies the cross entropy of the first rank. Raises `BadInput` for unknown
-    options and for weights below 0.
+    the content side. `first_weight` multiplies the cross entropy of the first rank. Beyond the paper, `distil` weighs
+    `distillation` of the encoder over the batch's passages, at `temperature`; 0 leaves it out. Raises `BadInput` for
+    unknown options, for weights below 0 and a temperature that isn't above 0.
     """
 
     rank: float = 1.0
@@ -69,9 +82,11 @@ class RankLoss:
     direction: str = "embeddings_content"
     detach_teacher: bool = False
     first_weight: float = 1.0
+    distil: float = 0.0
+    temperature: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("rank", "content", "alpha", "first_weight"):
+        for name in ("rank", "content", "alpha", "first_weight", "distil"):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"the weight is {getattr(self, name)}", remedy="use 0 or more", id=f"loss.{name}")
         for value in (self.reduction, self.kl_reduction):
@@ -81,11 +96,20 @@ class RankLoss:
             raise BadInput(
                 f"unknown KL direction {self.direction!r}", remedy="choose embeddings_content or content_embeddings"
             )
+        if not self.temperature > 0:
+            raise BadInput(
+                f"the temperature is {self.temperature}", remedy="use a number above 0", id="loss.temperature"
+            )
 
     @property
     def needs_content(self) -> bool:
         """Whether the prompt with texts has to be run: for its own loss or for the KL (row (e) of Table 4)."""
         return self.content > 0 or self.alpha > 0
+
+    @property
+    def needs_query_vectors(self) -> bool:
+        """Whether batches have to carry the encoder's vectors of their queries."""
+        return self.distil > 0
 
     def __call__(
         self, scores_BKN: Tensor, content_BKN: Tensor | None, order_BK: Tensor, candidates_BN: Tensor

@@ -1,12 +1,16 @@
-"""Stage 2: LLM and projector learn to rank: ListMLE with and without texts, and the KL between them (Eq. 5 to 8)."""
+"""Stage 2: LLM and projector learn to rank: ListMLE with and without texts, and the KL between them (Eq. 5 to 8).
+
+On request, also what the encoder thinks of all passages in a batch (`RankLoss.distil`).
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from perank.model.backbone import PERank
 from perank.model.batches import RankBatch
-from perank.model.losses import RankLoss
+from perank.model.losses import RankLoss, distillation
 from perank.stages.base import Stage
 from perank.stages.optimizer import AdamW
 
@@ -28,8 +32,21 @@ class RankModule(Stage):
 
     def training_step(self, batch: RankBatch, index: int) -> Tensor:
         with self.autocast():
-            scores_BKN = self.model.step_scores(batch)
+            hidden_BKD, projected_BND = self.model.step_states(batch)
+            scores_BKN = self.model.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE)
             content_BKN = self.model.step_scores(batch, with_content=True) if self.loss.needs_content else None
         terms = self.loss(scores_BKN, content_BKN, batch.order_BK, batch.candidates_BN)
+        if self.loss.needs_query_vectors:
+            terms["distil"] = self._distillation(hidden_BKD[:, 0], projected_BND, batch)
+            terms["loss"] = terms["loss"] + self.loss.distil * terms["distil"]
         self.log_terms(terms, len(batch.order_BK))
         return terms["loss"]
+
+    def _distillation(self, first_BD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False):
+            return distillation(
+                self.model.scores_across(first_BD, projected_BND, batch),
+                batch.similarities_across(),
+                batch.candidates_BN.flatten(),
+                self.loss.temperature,
+            ).mean()
