@@ -30,9 +30,14 @@ from perank.train import train
 
 HERE = Path(__file__).resolve().parent
 OUTPUT = HERE.parent.parent / "outputs" / "quickstart"
-SAMPLE = ["collection.limit=4000", "suite.pydocs.max_queries=400"]
+SAMPLE = [
+    "collection=pydocs_sentences",
+    "collection.collection.limit=4000",
+    "suite.pydocs.collection.limit=4000",
+    "suite.pydocs.max_queries=400",
+]
 ALIGN = ["+experiment=align", "data.rows=1000", "data.text_tokens=48"]
-RANK = ["+experiment=rank", "data.rows=6000"]
+RANK = ["+experiment=rank", "loss=distil", "data.rows=8000", "data.batch_size=32", "data.steps=10", "optimizer.lr=1e-3"]
 
 
 def main() -> None:
@@ -41,7 +46,8 @@ def main() -> None:
     console.rule("1. align: the projector learns to make the LLM say what a vector stands for")
     align = run("align", [*ALIGN, *SAMPLE, "evaluate=false"])
     console.rule("2. rank: adapters and projector learn to order passages by their vectors")
-    rank = run("rank", [*RANK, *SAMPLE, "evaluate=false"])
+    aligned = f"projector.path={align.paths.output}/projector.safetensors"
+    rank = run("rank", [*RANK, *SAMPLE, aligned, "evaluate=false"])
     console.rule("3. evaluate on test queries: BM25's top 20, one window")
     parts = Assembly(rank)
     suite = parts.suites[0]

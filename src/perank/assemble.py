@@ -20,6 +20,7 @@ from perank.evaluation.suites import Suite
 from perank.locks import waiting
 from perank.model.backbone import PERank
 from perank.model.hub import save_pretrained
+from perank.model.lora import load_trained_state
 from perank.model.prompts import PromptBuilder
 from perank.paths import cache_dir
 from perank.records import Collection, Passage, Ranker
@@ -84,8 +85,9 @@ class Assembly:
 
     @cached_property
     def model(self) -> PERank:
-        """The LLM with a projector started as the config says, or as `projector.path` left it."""
+        """The LLM with a projector started as the config says, as `projector.path` left it, or all as `start` says."""
         from perank.model.start import started_model
+        from perank.stages.checkpoints import model_weights
 
         check_type(self.config.residual, float, "residual")
         given = ("llm", "prompts", "width", "residual", "sample")
@@ -95,7 +97,10 @@ class Assembly:
         if size < 1:
             raise BadInput(f"a sample of {size} texts", remedy="use 1 or more", id="projector.sample")
         check(started_model, settings, "projector", given)
-        return started_model(
+        check_type(start := self.config.get("start"), str | None, "start")
+        if start is not None:
+            settings |= {"init": "default", "path": None, "score_deviation": None}
+        model = started_model(
             self.llm.load(),
             self.prompts,
             width=self.encoder.width,
@@ -103,6 +108,9 @@ class Assembly:
             sample=cache(lambda: self._sample(size)),
             **settings,
         )
+        if start is not None:
+            load_trained_state(model, model_weights(start))
+        return model
 
     @cached_property
     def pretrained(self) -> Any:

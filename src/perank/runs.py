@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from perank.assemble import Assembly
 from perank.errors import BadInput
 from perank.model.lora import load_trained_state
-from perank.stages.checkpoints import read_checkpoint
+from perank.stages.checkpoints import model_weights
 
 
 def run_config(folder: str | Path) -> DictConfig:
@@ -39,7 +39,7 @@ def assembled_at(folder: str | Path, checkpoint: str | Path) -> Assembly:
     """The run's parts with the model's trained part as in `checkpoint`; nothing is started or fitted anew."""
     config = run_config(folder)
     config.projector.update({"path": None, "init": "default", "score_deviation": None})
+    config.start = None
     parts = Assembly(config)
-    state = read_checkpoint(checkpoint)["state_dict"]
-    load_trained_state(parts.model, {key.removeprefix("model."): value for key, value in state.items()})
+    load_trained_state(parts.model, model_weights(checkpoint))
     return parts

@@ -52,9 +52,19 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load what `trained_state` returned. Raises `BadInput` unless the keys are exactly the trained ones."""
-    expected = set(trained_state(module))
-    missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
+    """Load what `trained_state` returned.
+
+    Raises `BadInput` unless the keys are exactly the trained ones, of the same shapes, and all values finite.
+    """
+    expected = trained_state(module)
+    for name in sorted(expected.keys() & state.keys()):
+        if state[name].shape != expected[name].shape:
+            problem = f"{list(state[name].shape)} in the checkpoint, {list(expected[name].shape)} in this model"
+            remedy = "use the encoder, backbone and LoRA settings the checkpoint was trained with"
+            raise BadInput(problem, remedy=remedy, id=name)
+        if not state[name].isfinite().all():
+            raise BadInput("weights that aren't finite", remedy="use an earlier checkpoint", id=name)
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise BadInput(
             f"the checkpoint's weights are not this model's (missing: {missing[:3]}, unknown: {unknown[:3]})",

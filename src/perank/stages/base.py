@@ -65,15 +65,7 @@ class Stage(lightning.LightningModule):
         self._random_states = checkpoint.get("random_states", [])
         if "state_dict" not in checkpoint:
             return  # DeepSpeed reads its shards itself
-        state, trained = checkpoint["state_dict"], trained_state(self)
-        for name in sorted(trained.keys() & state.keys()):
-            if state[name].shape != trained[name].shape:
-                problem = f"{list(state[name].shape)} in the checkpoint, {list(trained[name].shape)} in this model"
-                remedy = "use the encoder, backbone and LoRA settings the checkpoint was trained with"
-                raise BadInput(problem, remedy=remedy, id=name)
-            if not state[name].isfinite().all():
-                raise BadInput("weights that aren't finite", remedy="resume from an earlier checkpoint", id=name)
-        load_trained_state(self, state)
+        load_trained_state(self, checkpoint["state_dict"])
         trainer: Any = self.trainer
         if type(trainer.datamodule).__qualname__ not in checkpoint:
             problem = "the checkpoint doesn't say which rows it was trained on"

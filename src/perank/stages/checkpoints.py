@@ -108,6 +108,18 @@ def _step_of(path: Path) -> int:
     return int(read_checkpoint(path, mmap=True)["global_step"])
 
 
+def model_weights(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint, or a run's newest one, holds of its model: trained weights by the model's own names.
+
+    Raises `BadInput` where there is none.
+    """
+    file = newest_checkpoint(path) if Path(path).is_dir() else Path(path)
+    if file is None:
+        raise BadInput("there is no checkpoint in this folder", remedy="name a run's output folder", path=path)
+    content = read_checkpoint(file)["state_dict"]
+    return {key.removeprefix("model."): value for key, value in content.items()}
+
+
 def _ran_out_of_space(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
