@@ -4,7 +4,7 @@ Everything runs by turns in one process, with the same LLM, on the same query; r
 beside it. Ratios are medians over rounds, with their extremes. Then where the time goes, phase by phase, and how far
 each phase is from what the machine's bandwidth and peak, measured in the same run, would allow.
 
-    OMP_NUM_THREADS=1 python benchmarks/decoding.py --model <folder> --rounds 3
+    OMP_NUM_THREADS=1 python benchmarks/reranking.py --model <folder> --rounds 3
 """
 
 from __future__ import annotations
