@@ -10,6 +10,7 @@ command and `ckpt_path=<run folder>`; with hydra.run.dir=<run folder> too it goe
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def train(config: DictConfig) -> dict[str, float]:
     parts.close()
     if not config.evaluate:
         return {}
+    if parts.trainer.is_global_zero:
+        _tell(parts)
     return {result.suite: result.means["ndcg@10"] for result in parts.evaluation.results}
 
 
@@ -93,6 +96,14 @@ def _save(parts: Any) -> None:
         path = output / "projector.safetensors"
         save_projector(projector_of(own, path=path), path)
     parts.save(output / "model", state)
+
+
+def _tell(parts: Any) -> None:
+    """How the model compares with the first stage and with the encoder, for whoever started the run."""
+    from perank.evaluation.verdict import verdict
+
+    for suite, result in zip(parts.suites, parts.evaluation.results, strict=True):
+        sys.stdout.write(f"{verdict(result, parts.baselines(suite))}\n")
 
 
 def resumed_from(path: str | None, output: Path) -> Path | None:
