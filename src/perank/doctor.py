@@ -37,6 +37,9 @@ def doctor(config: DictConfig) -> Plan:
     for key in ("query_tokens", "passage_tokens"):
         check_type(config[key], int, key)
     check_keys([config.stage.name], ("align", "rank"), "stage")
+    for key in ("batch_size", "epochs"):
+        if not isinstance(config.data[key], int) or config.data[key] < 1:
+            raise BadInput(f"{key} is {config.data[key]!r}", remedy="use 1 or more", id=f"data.{key}")
     parts = Assembly(config)
     llm, encoder = llm_on_meta(parts.llm), encoder_on_meta(parts.encoder)
     model = model_on_meta(llm, encoder.config.hidden_size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class BadInput(ValueError):
@@ -32,6 +32,14 @@ class BadInput(ValueError):
         named = f"id {id!r}" if id is not None else ""
         place = ", ".join(part for part in (where, named) if part)
         super().__init__(f"{place}: {problem} ({remedy})" if place else f"{problem} ({remedy})")
+
+    def __reduce__(self) -> tuple[Callable[..., BadInput], tuple[Any, ...]]:
+        """From one process to another: exceptions are made anew from positional arguments, and this has names."""
+        return _made_anew, (self.problem, self.remedy, self.path, self.line, self.id)
+
+
+def _made_anew(problem: str, remedy: str, path: str | Path | None, line: int | None, id: str | None) -> BadInput:
+    return BadInput(problem, remedy=remedy, path=path, line=line, id=id)
 
 
 class Absent(BadInput):

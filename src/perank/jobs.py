@@ -42,6 +42,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     after a sweep, for its failed jobs (or the first error that isn't `BadInput`).
     """
     failed: dict[str, Exception] = {}
+    own = os.getpid()
 
     def job(config: DictConfig) -> Any:
         check_type(config.paths.output, str, "paths.output")
@@ -53,8 +54,8 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
                 return task(config)
         except Exception as error:
             _note(folder, error)
-            if not sweeping():
-                raise
+            if not sweeping() or os.getpid() != own:
+                raise  # a launcher with processes of its own brings it back when all jobs have ended
             sys.stderr.write(f"perank: job {folder} failed, the sweep goes on: {error}\n")
             failed[str(folder)] = error
             return math.nan  # what a sweeper that optimises takes for a failed trial
