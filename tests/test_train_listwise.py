@@ -43,6 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def composed(world: Path, output: Path, *more: str) -> DictConfig:
     settings = ["data.candidates=5", "data.pool_depth=20", *toy.LORA, "optimizer.projector_lr=null"]
+    settings.append("trainer.accumulate_grad_batches=1")
     return toy.composed(world, output, "rankmistral", "prompt=listwise_compact", *settings, *more)
 
 

@@ -12,6 +12,7 @@ from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.llm import LLM
 from perank.model.precision import dtype_of
 from perank.model.weights import locate
+from perank.sources.views import TextView, text_view
 
 
 @contextmanager
@@ -32,6 +33,12 @@ def device_of(name: str) -> str:
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def view_of(text: str) -> TextView:
+    """`text_view`, whose file may be absent too."""
+    with fetching():
+        return text_view(text)
 
 
 def causal(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from perank.baselines.chat_api import ChatApi
 from perank.baselines.cross_encoder import CrossEncoder
-from perank.baselines.fetching import causal, device_of, fetching, loaded
+from perank.baselines.fetching import causal, device_of, fetching, loaded, view_of
 from perank.baselines.first_token import FirstToken
 from perank.baselines.listwise import TextListwise
 from perank.baselines.monot5 import MonoT5
@@ -17,7 +17,6 @@ from perank.model.hub import from_pretrained
 from perank.model.text_saved import load_text_ranker
 from perank.rerank.reranker import Reranker
 from perank.rerank.window import Windows
-from perank.sources.views import text_view
 
 
 def cross_encoder(
@@ -35,7 +34,7 @@ def cross_encoder(
 
     model, tokenizer = loaded(AutoModelForSequenceClassification, name, revision, dtype, device)
     scorer = CrossEncoder(model, tokenizer, max_length=max_length)
-    return Pointwise(scorer, view=text_view(text), batch_tokens=batch_tokens)
+    return Pointwise(scorer, view=view_of(text), batch_tokens=batch_tokens)
 
 
 def monot5(
@@ -53,7 +52,7 @@ def monot5(
 
     model, tokenizer = loaded(AutoModelForSeq2SeqLM, name, revision, dtype, device)
     scorer = MonoT5(model, tokenizer, max_length=max_length)
-    return Pointwise(scorer, view=text_view(text), batch_tokens=batch_tokens)
+    return Pointwise(scorer, view=view_of(text), batch_tokens=batch_tokens)
 
 
 def listwise(
@@ -79,7 +78,7 @@ def listwise(
         prompts,
         windows=Windows(window, step),
         cutoff=cutoff,
-        view=text_view(text),
+        view=view_of(text),
         every_rank=every_rank,
         batch_tokens=batch_tokens,
     )
@@ -105,7 +104,7 @@ def trained_listwise(
         found.prompts,
         windows=Windows(window or found.window, step or found.step),
         cutoff=cutoff,
-        view=text_view(text or found.text),
+        view=view_of(text or found.text),
         every_rank=every_rank,
         batch_tokens=batch_tokens,
     )
@@ -133,7 +132,7 @@ def first_token(
         prompts,
         windows=Windows(window, step),
         cutoff=cutoff,
-        view=text_view(text),
+        view=view_of(text),
         batch_tokens=batch_tokens,
     )
 
@@ -165,7 +164,7 @@ def rankgpt(
         input_price=input_price,
         output_price=output_price,
     )
-    return RankGPT(api, windows=Windows(window, step), cutoff=cutoff, view=text_view(text), words=words)
+    return RankGPT(api, windows=Windows(window, step), cutoff=cutoff, view=view_of(text), words=words)
 
 
 def pe_rank(
