@@ -1,7 +1,7 @@
 """A model in shards (FSDP2, torch's `fully_shard`): made, looked at from outside, gathered again.
 
 Each layer of the LLM is one group of weights, the projector another, and embeddings, final norm and head are the
-root's. A group's weights are whole only while it computes. Training enters by `step_scores`, `token_logits` or
+root's. A group's weights are whole only while it computes. Training enters by `step_states`, `token_logits` or
 `answer_loss`, where the root gathers its own; whoever calls the parts by themselves (decoding does) does it inside
 `gathered`.
 """
@@ -35,7 +35,7 @@ def shard(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
     options = {"mesh": mesh, "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)}
     for group in (*layers, *(child for child in model.children() if child is not model.llm), model):
         fully_shard(group, **options)
-    for method in ("step_scores", "token_logits", "answer_loss"):
+    for method in ("step_states", "token_logits", "answer_loss"):
         if hasattr(model, method):
             register_fsdp_forward_method(model, method)
 
