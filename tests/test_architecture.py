@@ -41,7 +41,7 @@ BEHIND_ONE_FILE = {
     "faiss": {"retrieval/faiss.py"},
     "peft": {"model/lora.py"},
     "scipy": {"evaluation/significance.py"},
-    "wandb": {"assemble.py"},
+    "wandb": {"board.py"},
     "httpx": {"baselines/chat_api.py"},
     "tenacity": {"baselines/chat_api.py"},
 }

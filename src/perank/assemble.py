@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from perank.board import finish, wandb_mode
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
@@ -140,7 +141,8 @@ class Assembly:
 
     @cached_property
     def trainer(self) -> Any:
-        loggers = [made(logger) for logger in self.config.logger.values() if logger]
+        named = {name: logger for name, logger in self.config.logger.items() if logger}
+        loggers = [made(named[name], **({"mode": wandb_mode()} if name == "wandb" else {})) for name in named]
         callbacks = [made(callback) for callback in self.config.callbacks.values() if callback]
         if self.config.evaluate:
             callbacks.append(self.evaluation)
@@ -219,9 +221,7 @@ class Assembly:
     def close(self, *, failed: bool = False) -> None:
         """Finish the W&B run, if there is one: a sweep would write all its jobs into the first."""
         if self.config.logger.get("wandb"):
-            import wandb
-
-            wandb.finish(exit_code=int(failed))
+            finish(failed)
 
     def _encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:
         with waiting(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices of the run want the same store

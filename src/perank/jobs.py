@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from perank.settings import check_keys, check_type
 
 FAILED = "failed.json"
 _OF_PATHS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+_DISTRIBUTED = {"LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT"}
 
 
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
@@ -75,14 +76,23 @@ def sweeping() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
-def in_own_process(module: str, folder: Path) -> None:
-    """Run a sweep's job by `python -m <module>`, with its own overrides. Raises `BadInput` where that says so."""
-    overrides = list(HydraConfig.get().overrides.task)
-    ended = subprocess.run([sys.executable, "-m", module, *overrides, f'hydra.run.dir="{folder}"'], check=False)
+def in_own_process(module: str, folder: Path, overrides: Sequence[str] | None = None) -> None:
+    """Run `python -m <module>` into `folder`: a sweep's job with its own overrides, or one with those given.
+
+    Raises `BadInput` where that says so.
+    """
+    asked = list(HydraConfig.get().overrides.task) if overrides is None else overrides
+    command = [sys.executable, "-m", module, *asked, f'hydra.run.dir="{folder}"']
+    ended = subprocess.run(command, env=_alone(), check=False)
     if ended.returncode == 2 and (folder / FAILED).is_file():
         raise BadInput(read_json(folder / FAILED)["message"], remedy="mend it and run this job again")
     if ended.returncode != 0:
         raise RuntimeError(f"the job's process ended with code {ended.returncode}; what it said stands above")
+
+
+def _alone() -> dict[str, str]:
+    """This environment without what makes a process one of several devices."""
+    return {name: value for name, value in os.environ.items() if name not in _DISTRIBUTED}
 
 
 @contextmanager

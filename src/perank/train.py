@@ -17,6 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from perank import board
+from perank.aligned import aligned_projector
 from perank.errors import BadInput, exits_cleanly
 from perank.files import read_json
 from perank.jobs import in_own_process, run, sweeping
@@ -36,15 +38,19 @@ def train(config: DictConfig) -> dict[str, float]:
     from perank.assemble_text import TextAssembly
 
     _check(config)
+    if (path := aligned_projector(config)) is not None:
+        config.projector.path = path
     seed_everything(config.seed, workers=True, verbose=False)
     parts = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
+    failed = True
     try:
+        board.describe(parts.trainer, config)
         _fit(parts)
         _save(parts)
-    except BaseException:
-        parts.close(failed=True)
-        raise
-    parts.close()
+        _show(parts)
+        failed = False
+    finally:
+        parts.close(failed=failed)
     if not config.evaluate:
         return {}
     if parts.trainer.is_global_zero:
@@ -104,6 +110,13 @@ def _tell(parts: Any) -> None:
 
     for suite, result in zip(parts.suites, parts.evaluation.results, strict=True):
         sys.stdout.write(f"{verdict(result, parts.baselines(suite))}\n")
+
+
+def _show(parts: Any) -> None:
+    if parts.config.evaluate and parts.config.logger.get("wandb") and parts.trainer.is_global_zero:
+        found = zip(parts.suites, parts.evaluation.results, strict=True)
+        measured = [[*parts.baselines(suite), result] for suite, result in found]
+        board.show(parts.trainer, parts.config.stage.name, parts.suites, measured)
 
 
 def resumed_from(path: str | None, output: Path) -> Path | None:

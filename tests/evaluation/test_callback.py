@@ -72,7 +72,14 @@ def test_at_the_end_it_measures_logs_and_writes_what_one_process_would(tmp_path:
     assert entry["means"] == expected.means
     assert entry["p_values"].keys() == {"first stage"}
     assert (tmp_path / "small.PE-Rank.trec").is_file()
-    assert run.loggers[0].metrics == [({f"small/{k}": v for k, v in expected.means.items()}, 12)]
+    assert (tmp_path / "small.first_stage.per_query.tsv").is_file()  # what tables compare it with
+    (logged, step), *more = run.loggers[0].metrics
+    assert (step, more) == (12, [])
+    assert {k: v for k, v in logged.items() if k != "small/seconds_per_query"} == {
+        **{f"small/{k}": v for k, v in expected.means.items()},
+        "small/forwards_per_query": 3.0,
+    }
+    assert logged["small/seconds_per_query"] >= 0
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])

@@ -22,6 +22,8 @@ from perank.model.sharding import gathered, is_sharded
 from perank.records import Bill, Ranker, Run
 from perank.sources.candidates import candidates_run
 
+_SHOWN = ("forwards_per_query", "seconds_per_query")  # costs beside the metrics in the logs
+
 Share = tuple[Run, dict[str, Bill], float]
 
 
@@ -73,7 +75,9 @@ class RankingEvaluation(lightning.Callback):
         self.results = self._measure(trainer)
         if trainer.is_global_zero:
             for suite, evaluation in zip(self.suites, self.results, strict=True):
-                evaluation.save(self.output, against=self.baselines_for(suite))
+                baselines = self.baselines_for(suite)
+                for system in [*baselines, evaluation]:
+                    system.save(self.output, against=baselines)
 
     def _measure(self, trainer: Any) -> list[Evaluation]:
         with torch.random.fork_rng(enabled=True), gathered(trainer.lightning_module.model):
@@ -92,10 +96,10 @@ class RankingEvaluation(lightning.Callback):
         bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
         run, bills, seconds = _gathered((candidates_run(rankings), bills, time.perf_counter() - start))
         evaluation = evaluate_run(run, suite, system=self.system, bills=bills, seconds=seconds)
+        shown = evaluation.means | {name: evaluation.costs[name] for name in _SHOWN if name in evaluation.costs}
         for logger in trainer.loggers:
             logger.log_metrics(
-                {f"{suite.name}/{metric}": value for metric, value in evaluation.means.items()},
-                step=trainer.global_step,
+                {f"{suite.name}/{name}": value for name, value in shown.items()}, step=trainer.global_step
             )
         return evaluation
 

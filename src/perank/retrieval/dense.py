@@ -46,6 +46,11 @@ class Dense:
         self._block, self._device = block, device
         self._corpus: Mapping[str, Passage] | None = None
 
+    @property
+    def name(self) -> str:
+        """What tables call this first stage: encoders differ."""
+        return f"Dense {self.encoder.identity['name']}"
+
     def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
         """Query id -> `depth` passages (all, of a smaller corpus) and their inner products, best first.
 

@@ -1,0 +1,91 @@
+"""What a run shows on Weights & Biases beside the logged numbers: its config, results and example rankings as tables.
+
+`WANDB_MODE` decides whether anything leaves the machine; unset, a run is offline unless someone is logged in. Offline
+runs lie whole in the run's folder and go up with `wandb sync`. This is the one file that imports wandb.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from perank.errors import BadInput
+from perank.evaluation.result import Evaluation
+from perank.evaluation.suites import Suite
+from perank.records import rank_order
+
+_EXAMPLES, _DEPTH, _CHARACTERS = 5, 5, 160  # queries a suite, passages a query, of a passage's text
+EXAMPLE_COLUMNS = ("suite", "query", "rank", "first stage's rank", "grade", "passage")
+RESULT_COLUMNS = ("stage", "suite", "system", "ndcg@10", "forwards_per_query", "seconds_per_query", "n_queries")
+
+
+def wandb_mode() -> str:
+    """What `WANDB_MODE` says; unset, online if there is a login, else offline. Raises `BadInput` for another mode."""
+    if mode := os.environ.get("WANDB_MODE"):
+        if mode not in ("online", "offline", "disabled", "shared"):
+            raise BadInput(f"WANDB_MODE is {mode!r}", remedy="choose online, offline or disabled", id="WANDB_MODE")
+        return mode
+    import wandb
+
+    return "online" if wandb.login(prompt=False) else "offline"
+
+
+def describe(trainer: Any, config: DictConfig) -> None:
+    """Show the composed config, once per run."""
+    for run in _runs(trainer):
+        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+        run.config.update(content, allow_val_change=True)  # a resumed run may have another ckpt_path
+
+
+def show(trainer: Any, stage: str, suites: Sequence[Suite], measured: Sequence[Sequence[Evaluation]]) -> None:
+    """Show every suite's systems (the run's own last) and examples of the run's own rankings."""
+    import wandb
+
+    for run in _runs(trainer):
+        results = [list(_result(stage, evaluation)) for systems in measured for evaluation in systems]
+        examples = [
+            list(row) for suite, systems in zip(suites, measured, strict=True) for row in _examples(suite, systems)
+        ]
+        run.log({"results": wandb.Table(columns=list(RESULT_COLUMNS), data=results)})
+        run.log({"example rankings": wandb.Table(columns=list(EXAMPLE_COLUMNS), data=examples)})
+        for systems in measured:
+            for name, value in {**systems[-1].means, **systems[-1].costs}.items():
+                run.summary[f"final/{stage}/{systems[-1].suite}/{name}"] = value
+
+
+def finish(failed: bool) -> None:
+    """End the run, if there is one: a sweep would write all its jobs into the first."""
+    import wandb
+
+    wandb.finish(exit_code=int(failed))
+
+
+def _runs(trainer: Any) -> Iterator[Any]:
+    """The W&B runs that this process writes to."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    if trainer.is_global_zero:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                yield logger.experiment
+
+
+def _result(stage: str, evaluation: Evaluation) -> Iterator[Any]:
+    values = {**evaluation.means, **evaluation.costs}
+    yield from (stage, evaluation.suite, evaluation.system)
+    yield from (values.get(column) for column in RESULT_COLUMNS[3:-1])
+    yield evaluation.n_queries
+
+
+def _examples(suite: Suite, systems: Sequence[Evaluation]) -> Iterator[Sequence[Any]]:
+    """The top of the first few queries' rankings, each passage with its grade and where the first stage had it."""
+    run, qrels = systems[-1].run, suite.qrels()
+    for query_id in [id for id in suite.query_ids if run.get(id)][:_EXAMPLES]:
+        before = {id: rank for rank, id in enumerate(rank_order(suite.first_stage_run[query_id]), start=1)}
+        for rank, id in enumerate(rank_order(run[query_id])[:_DEPTH], start=1):
+            text = suite.collection.passages[id].contents[:_CHARACTERS]
+            query = suite.collection.queries[query_id].text
+            yield suite.name, query, rank, before[id], qrels[query_id].get(id), text
