@@ -22,11 +22,12 @@ CARD = """# PE-Rank, embedded scale: the model in the box
 SmolLM2-135M-Instruct (its first {layers} layers; weights from a Q4_1 GGUF, dequantised) with LoRA adapters and a
 projector for all-MiniLM-L6-v2 vectors. The paper's form: the prompt holds passage embeddings and the query's words.
 
-**Trained on** {rows} rows of {n} candidates ({steps} steps of {batch}) from the train queries of the built-in
-documentation collection alone: half the rows drawn log-uniformly over the encoder's ranking, half BM25's top {n}; the
-documented passage first, then the encoder's order; ListMLE on embeddings, the first rank weighted {first}. No alignment
-stage: the projector starts from what the LLM's last hidden state says of a query (`projector=queries`).
-One command, resumable with `ckpt_path`: `python -m perank.train +experiment=box`.
+**Trained on** {rows} rows ({steps} steps of {batch}) from the built-in documentation collection alone: its train
+queries and {each} sentences of every passage judged for them; candidates from {pools}, {n} a row, as the curriculum
+{curriculum} (share of the training, candidates, ranks) shows them; the documented passage first, then the encoder's
+order; ListMLE on embeddings, the first rank weighted {first}, and {distil} times the KL from the encoder over each
+batch's passages. No alignment stage: the projector starts from what the LLM's last hidden state says of a query
+(`projector=queries`). One command, resumable with `ckpt_path`: `python -m perank.train +experiment=box`.
 
 **Measured** (`p`: paired two-sided t-test over queries):
 
@@ -49,7 +50,11 @@ def main() -> None:
         n=config.data.candidates,
         steps=steps,
         batch=config.data.batch_size,
+        each=config.collection.each,
+        pools=", ".join(config.data.pools),
+        curriculum=config.data.curriculum,
         first=f"{config.loss.first_weight:g} times",
+        distil=f"{config.loss.distil:g}",
         tables="\n\n".join(table(read_results_csv(path)) for path in results),
     )
     save_pretrained(
