@@ -26,6 +26,8 @@ def brute_force(
 ) -> tuple[list[tuple[int, ...]], list[list[float]]]:
     """Per row: the ranking (its first `depth` ranks greedy, the rest by the last scores) and each decision's margin."""
     orders, margins = [], []
+    config = model.decoder.config
+    scale = config.hidden_size**0.5 if config.model_type.startswith("gemma") else 1.0  # of what Gemma's layers read
     for b, n in enumerate(candidates_BN.sum(1).tolist()):
         projected_ND = model.projector(vectors_BNE[b, :n])
         sequence_LD = model.embed(alone(prompts, b, n), projected_ND[None])[0]
@@ -36,7 +38,7 @@ def brute_force(
             left.sort(key=lambda i, scores=scores: (-scores[i], i))
             gaps.append(scores[left[0]] - scores[left[1]])
             order.append(left.pop(0))
-            sequence_LD = torch.cat([sequence_LD, projected_ND[order[-1]][None]])
+            sequence_LD = torch.cat([sequence_LD, scale * projected_ND[order[-1]][None]])
         orders.append((*order, *left))
         margins.append(gaps)
     return orders, margins
