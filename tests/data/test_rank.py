@@ -92,6 +92,11 @@ def test_only_the_first_ranks_are_trained_if_asked() -> None:
         data(steps=0)
 
 
+def test_rows_grouped_in_another_way_are_another_stream() -> None:
+    with pytest.raises(BadInput, match="group_by_length 2, now it is 1"):
+        data(epochs=4).load_state_dict(data(epochs=4, group_by_length=2).state_dict())
+
+
 def test_a_batch_pads_short_rows_with_zeros_that_are_no_candidates() -> None:
     module = data(shuffle=False, text_of=TEXTS)
     examples = [module.example(position) for position in range(3)]

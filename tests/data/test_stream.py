@@ -69,6 +69,13 @@ def test_a_restored_stream_goes_on_behind_the_last_processed_batch(steps: int) -
     assert batches(resumed) == batches(Numbers())[steps:]
 
 
+def test_a_loader_that_is_there_already_goes_on_too_when_the_stream_is_restored() -> None:
+    resumed = Numbers()
+    loader = resumed.train_dataloader()  # sharded strategies ask for it before they read the checkpoint
+    resumed.load_state_dict(at(Numbers(), processed=2).state_dict())
+    assert list(loader) == batches(Numbers())[2:]
+
+
 def test_the_state_counts_what_all_devices_have_read() -> None:
     assert at(Numbers(), processed=2, world=3).state_dict()["consumed"] == 18
 

@@ -75,6 +75,9 @@ class RankData(StreamModule):
     def rows(self) -> int:
         return len(self.kept)
 
+    def _shape(self) -> dict[str, int]:
+        return {**super()._shape(), "group_by_length": self.groups.together}
+
     def example(self, position: int) -> RankExample:
         row, steps = self._taught(position)
         n = len(row.passage_ids)

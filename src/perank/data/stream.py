@@ -43,6 +43,7 @@ class StreamModule(lightning.LightningDataModule):
                 raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"data.{name}")
         self.batch_size, self.epochs, self.seed, self.num_workers = batch_size, epochs, seed, num_workers
         self._start = 0
+        self._stream: RowStream | None = None
 
     @property
     def rows(self) -> int:
@@ -71,6 +72,7 @@ class StreamModule(lightning.LightningDataModule):
             problem = f"{self.rows} rows are fewer than one step of {self.batch_size} on each of {world} devices"
             raise BadInput(problem, remedy="use more rows, or lower data.batch_size", id="data.batch_size")
         stream.start = self._start
+        self._stream = stream
         return DataLoader(
             Positions(self.example),
             batch_size=self.batch_size,
@@ -96,6 +98,8 @@ class StreamModule(lightning.LightningDataModule):
                 problem = f"the checkpoint was trained with {name} {state_dict[name]}, now it is {value}"
                 raise BadInput(problem, remedy="resume with the settings it was trained with", id=name)
         self._start = state_dict["consumed"]
+        if self._stream is not None:  # sharded strategies restore when the loader is there already
+            self._stream.start = self._start
 
     def _shape(self) -> dict[str, int]:
         """What the order of rows depends on."""
