@@ -44,7 +44,11 @@ def main() -> None:
     if options.write:
         from written import write_table
 
-        write_table("malformed", ("reader", *KINDS), [(name, *map(found.get, KINDS)) for name, found in counts.items()])
+        write_table(
+            "malformed",
+            ("reader", *KINDS),
+            [(name, *(found[kind] for kind in KINDS)) for name, found in counts.items()],
+        )
     total = sum(counts.values(), Counter[str]())
     named = ", ".join(f"{total[kind]} {kind}" for kind in KINDS)
     print(f"{sum(total.values())} malformed inputs: {named}")

@@ -24,8 +24,10 @@ PYPI = "pypi:"
 def locate(name: str) -> str:
     """A folder that `from_pretrained` reads for `pypi:<package>`; any other name (folder or Hub id) as it is.
 
-    Raises `BadInput` where the package isn't installed or holds no model.
+    Raises `BadInput` for an empty name, and where the package isn't installed or holds no model.
     """
+    if not name.strip():
+        raise BadInput("a model without a name", remedy="give backbone.name or encoder.name a folder or an id", id=name)
     if not name.startswith(PYPI):
         return name
     package = name.removeprefix(PYPI)

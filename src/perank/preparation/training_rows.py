@@ -38,8 +38,11 @@ def training_rows(
     """At most `rows` rows of `rows_path`, or as many drawn from `pools` ("first_stage", "dense", "log_uniform").
 
     Drawn rows are kept in the cache under a fingerprint of everything they depend on. Raises `BadInput` for rows that
-    name a passage without a vector, for an unknown pool, and where no rows can be drawn.
+    name a passage without a vector, for an unknown pool, for numbers too small, and where no rows can be drawn.
     """
+    for setting, number, least in (("candidates", candidates, 2), ("pool_depth", pool_depth, 1)):
+        if number < least:
+            raise BadInput(f"{setting} is {number}", remedy=f"use {least} or more", id=f"data.{setting}")
     if not pools:
         raise BadInput("there are no pools to draw from", remedy="choose first_stage, dense or log_uniform", id="pools")
     if rows_path is not None:
