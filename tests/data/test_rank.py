@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,13 @@ def test_only_the_first_ranks_are_trained_if_asked() -> None:
     assert [len(data(steps=2).example(position).order) for position in range(3)] == [2, 2, 2]
     with pytest.raises(BadInput, match="0 ranks"):
         data(steps=0)
+
+
+def test_two_devices_read_the_rows_that_one_with_twice_the_batch_reads() -> None:
+    rows = [RankRow(Query(f"q{i}", "otter " * (1 + i % 5)), IDS[:3], (1, 0, 2)) for i in range(24)]
+    one, two = data(rows, batch_size=4, group_by_length=3), data(rows, batch_size=2, group_by_length=3)
+    two.trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
+    assert [one.groups.row_at(i) for i in range(24)] == [two.groups.row_at(i) for i in range(24)] != list(range(24))
 
 
 def test_rows_grouped_in_another_way_are_another_stream() -> None:

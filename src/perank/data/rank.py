@@ -69,14 +69,23 @@ class RankData(StreamModule):
         self.dropped = len(rows) - len(self.kept)
         if not self.kept:
             raise BadInput(f"none of the {len(rows)} rows fits the prompt", remedy="raise prompt.max_length")
-        self.groups = LengthGroups(list(lengths.values()), seed=seed, batch=batch_size, together=group_by_length)
+        self._lengths, self._together = list(lengths.values()), group_by_length
+        self._groups: dict[int, LengthGroups] = {}
 
     @property
     def rows(self) -> int:
         return len(self.kept)
 
     def _shape(self) -> dict[str, int]:
-        return {**super()._shape(), "group_by_length": self.groups.together}
+        return {**super()._shape(), "group_by_length": self._together}
+
+    @property
+    def groups(self) -> LengthGroups:
+        """The order of rows: steps of all devices are what is grouped, so that two devices read what one would."""
+        batch = self.batch_size * (self.trainer.world_size if self.trainer else 1)
+        if batch not in self._groups:
+            self._groups[batch] = LengthGroups(self._lengths, seed=self.seed, batch=batch, together=self._together)
+        return self._groups[batch]
 
     def example(self, position: int) -> RankExample:
         row, steps = self._taught(position)
