@@ -20,11 +20,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from perank.files import read_json, sha256
 from perank.paths import shared_dir
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from forked import fork
 
 NFCORPUS = ["collection=nfcorpus", "preparation.block=64", "preparation.max_tokens=8192"]
 
@@ -126,21 +130,6 @@ def build(output: Path, overrides: list[str]) -> None:
     folder = f'hydra.run.dir="{output.parent}/log"'
     sys.argv = ["perank-prepare", *overrides, f'preparation.output="{output}"', "device=cpu", folder]
     prepare()
-
-
-def fork(work: Callable[[], None]) -> int:
-    """The id of a child process that does `work` and ends with its exit code."""
-    sys.stdout.flush()
-    if child := os.fork():
-        return child
-    code = 1
-    try:
-        work()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    finally:
-        os._exit(code)
 
 
 if __name__ == "__main__":

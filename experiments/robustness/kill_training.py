@@ -18,12 +18,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+
+from forked import fork  # noqa: E402 - of the tests
+
 STEPS = 40
 
 
@@ -144,21 +146,6 @@ def finish(world: Path, output: Path) -> None:
     if status != 0:
         log = output.parent / f"{output.name}.log"
         raise RuntimeError(f"the run ended with status {status}:\n{log.read_text()}")
-
-
-def fork(work: Callable[[], None]) -> int:
-    """The id of a child process that does `work` and ends with its exit code."""
-    sys.stdout.flush()
-    if pid := os.fork():
-        return pid
-    code = 1
-    try:
-        work()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    finally:
-        os._exit(code)
 
 
 def command(world: Path, output: Path) -> None:
