@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perank.data.rows import RankRow
 from perank.errors import BadInput
-from perank.preparation.training_rows import training_rows
+from perank.preparation.training_rows import RowTeacher, training_rows
 from perank.settings import check, check_type, plain
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DRAWING = ("rows", "rows_path", "candidates", "pools", "pool_depth")  # settings of `data` that say which rows
-_PARTS = ("collection", "first_stage", "store", "query_vectors", "teacher_run", "seed")
+_PARTS = ("collection", "first_stage", "store", "query_vectors", "teacher", "seed")
 
 
 def data_of(parts: Assembly) -> Any:
@@ -44,7 +44,7 @@ def _rank_data(parts: Assembly) -> Any:
     from perank.data.rank import RankData
 
     settings, rows = _settings_and_rows(parts)
-    check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed", "shuffle"))
+    check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed"))
     loss = parts.make("loss")
     wants_query = parts.config.prompt.query_slot or parts.config.residual or loss.needs_query_vectors
     if wants_query:
@@ -67,7 +67,7 @@ def _listwise_data(parts: Any) -> Any:
     settings, rows = _settings_and_rows(parts)
     text = settings.pop("text", "contents")
     check_type(text, str, "data.text")
-    check(ListwiseData, settings, "data", ("rows", "passages", "prompts", "view", "seed", "shuffle"))
+    check(ListwiseData, settings, "data", ("rows", "passages", "prompts", "view", "seed"))
     return ListwiseData(
         rows,
         parts.collection.passages,
@@ -88,17 +88,8 @@ def _settings_and_rows(parts: Assembly) -> tuple[dict[str, Any], list[RankRow]]:
         parts.make("first_stage"),
         parts.store,
         parts.query_vectors,
-        teacher_run=_teacher_run(**parts.settings("teacher", _teacher_run)),
+        teacher=RowTeacher(**parts.settings("teacher", RowTeacher)),
         seed=parts.config.seed,
         **drawing,
     )
     return settings, rows
-
-
-def _teacher_run(kind: str, path: str | None = None) -> str | None:
-    """The run that orders candidates, or None: the encoder does."""
-    if kind not in ("encoder", "run") or (kind == "run") != (path is not None):
-        raise BadInput(
-            f"no teacher of kind {kind!r} with path {path!r}", remedy="choose teacher=encoder or teacher=run"
-        )
-    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perank.errors import BadInput
-from perank.preparation.teachers import EncoderTeacher, RunTeacher, teacher_order
+from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RunTeacher, teacher_order
 from perank.records import Query
 
 QUERY = Query("q", "a query")
@@ -56,3 +57,16 @@ def test_grades_come_first_then_scores_then_ids_whatever_the_order_of_the_candid
     assert sorted(ranked) == sorted(scores)
     for better, worse in pairwise(ranked):
         assert (grades.get(better, 0), scores[better]) >= (grades.get(worse, 0), scores[worse])
+
+
+def test_a_fused_opinion_is_similarity_less_the_log_of_the_rank() -> None:
+    known = Known({"q": [1.0, 0.0], "a": [0.9, 0.0], "b": [0.8, 0.0], "c": [0.7, 0.0]})
+    teacher = FusedTeacher(EncoderTeacher(known, known), {"q": {"c": 9.0, "a": 2.0}}, weight=0.1)
+    found = teacher.scores(QUERY, ["a", "b", "c"])
+    # c is first of the run, a second, and b, which the run lacks, third
+    assert found == pytest.approx([0.9 - 0.1 * math.log(2), 0.8 - 0.1 * math.log(3), 0.7])
+    assert FusedTeacher(EncoderTeacher(known, known), {}, weight=0.0).scores(QUERY, ["a", "b"]) == pytest.approx(
+        [0.9, 0.8]
+    )
+    with pytest.raises(BadInput, match="the weight is -1"):
+        FusedTeacher(EncoderTeacher(known, known), {}, weight=-1)

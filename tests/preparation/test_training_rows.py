@@ -11,7 +11,7 @@ import pytest
 
 from perank.data.rows import RankRow, write_rows
 from perank.errors import BadInput
-from perank.preparation.training_rows import training_rows
+from perank.preparation.training_rows import RowTeacher, training_rows
 from perank.records import Passage, Qrels, Query
 from perank.retrieval.bm25 import Bm25
 from perank.retrieval.encoding import cached_store
@@ -73,6 +73,8 @@ def test_drawn_rows_are_kept_and_read_again(own_cache: Path, monkeypatch: pytest
             )
         },
         {"collection": replace(Small(), name="renamed")},
+        {"teacher": RowTeacher(judged_first=False)},
+        {"teacher": RowTeacher(kind="fused", weight=0.05)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -88,10 +90,10 @@ def test_a_teachers_run_counts_by_its_content_not_by_its_name(own_cache: Path, t
         lines = [(q, p, sign * float(p[1:])) for q in Small().queries for p in TEXTS]
         ranked = sorted(lines, key=lambda line: (line[0], -line[2]))
         run.write_text("".join(f"{q} Q0 {p} {i} {score} t\n" for i, (q, p, score) in enumerate(ranked, start=1)))
-        orders.append([row.order for row in rows(teacher_run=run)])
+        orders.append([row.order for row in rows(teacher=RowTeacher(kind="run", path=run))])
     assert orders[0] != orders[1]
     with pytest.raises(BadInput, match=r"teacher\.path"):
-        rows(teacher_run=tmp_path / "none.trec")
+        rows(teacher=RowTeacher(kind="run", path=tmp_path / "none.trec"))
 
 
 def test_a_rows_file_is_read_up_to_the_number_asked_for(tmp_path: Path) -> None:
@@ -132,3 +134,18 @@ def test_rows_hold_ids_and_no_texts(own_cache: Path) -> None:
     line = json.loads(next((own_cache / "rows").glob("*.jsonl")).read_text().splitlines()[0])
     assert line.keys() == {"query_id", "query", "passages", "order"}
     assert all(id in TEXTS for id in line["passages"])
+
+
+def test_what_is_judged_goes_first_unless_the_teacher_is_asked_alone() -> None:
+    qrels = {id: {"p5": 1} for id in Small().queries}
+    judged = rows(replace(Small(), qrels=qrels), pools=["log_uniform"])
+    alone = rows(replace(Small(), qrels=qrels), pools=["log_uniform"], teacher=RowTeacher(judged_first=False))
+    assert [row.passage_ids for row in judged] == [row.passage_ids for row in alone]
+    assert all(row.passage_ids[row.order[0]] == "p5" for row in judged)
+    assert any(row.passage_ids[row.order[0]] != "p5" for row in alone)
+
+
+@pytest.mark.parametrize("settings", [{"kind": "oracle"}, {"kind": "run"}, {"kind": "fused"}, {"weight": 0.1}])
+def test_a_teacher_with_settings_of_another_kind_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"no teacher of kind .* \(choose teacher="):
+        RowTeacher(**settings)

@@ -20,12 +20,14 @@ def build_rows(
     count: int,
     seed: int = 0,
     minimum: int = 2,
+    judged: Qrels | None = None,
 ) -> Iterator[RankRow]:
     """`count` rows: every pass goes through all queries in an order of its own, and pools take turns.
 
     Queries for which a pool yields fewer than `minimum` passages are passed over in that pass. Deterministic in `seed`:
-    row i doesn't depend on `count`.
+    row i doesn't depend on `count`. `judged` (None: all of `qrels`) goes before the teacher's opinion.
     """
+    first = qrels if judged is None else judged
     made, turn = 0, 0
     while made < count:
         order = list(queries)
@@ -39,7 +41,7 @@ def build_rows(
             ids = pools[(place + turn) % len(pools)].draw(query_id, positives, rng)
             if len(ids) >= minimum:
                 query = queries[query_id]
-                yield RankRow(query, tuple(ids), teacher_order(query, ids, qrels, teacher))
+                yield RankRow(query, tuple(ids), teacher_order(query, ids, first, teacher))
                 made += 1
         if made == before:
             return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 from perank.errors import BadInput
-from perank.records import Candidates, Qrels, Query, Ranking, Run, Vectors
+from perank.records import Candidates, Qrels, Query, Ranking, Run, Vectors, rank_order
 
 
 class Teacher(Protocol):
@@ -45,6 +46,26 @@ class EncoderTeacher:
         query_E = self.query_vectors.get([query.id])[0]
         similarities: list[float] = (self.passage_vectors.get(list(passage_ids)) @ query_E).tolist()
         return similarities
+
+
+class FusedTeacher:
+    """The encoder's similarity less `weight` times ln(rank) in a first-stage run: two opinions that err differently.
+
+    A passage the run lacks ranks behind its last. Raises `BadInput` for a weight below 0.
+    """
+
+    def __init__(self, encoder: EncoderTeacher, run: Run, weight: float = 0.05) -> None:
+        if not weight >= 0:
+            raise BadInput(f"the weight is {weight}", remedy="use 0 or more", id="teacher.weight")
+        self.encoder, self.run, self.weight = encoder, run, weight
+
+    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
+        ranks = {id: rank for rank, id in enumerate(rank_order(self.run.get(query.id, {})), start=1)}
+        similarities = self.encoder.scores(query, passage_ids)
+        return [
+            similarity - self.weight * math.log(ranks.get(id, len(ranks) + 1))
+            for id, similarity in zip(passage_ids, similarities, strict=True)
+        ]
 
 
 def teacher_order(query: Query, passage_ids: Sequence[str], qrels: Qrels, teacher: Teacher) -> tuple[int, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from perank.data.rows import RankRow, read_rows, write_rows
@@ -12,13 +14,43 @@ from perank.paths import cache_dir
 from perank.preparation.build import build_rows
 from perank.preparation.fingerprint import file_digest, fingerprint, questions_digest, settings_of, store_digest
 from perank.preparation.pools import LogUniform, Pool, TopK
-from perank.preparation.teachers import EncoderTeacher, RunTeacher, Teacher
-from perank.records import Collection
+from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RunTeacher, Teacher
+from perank.records import Collection, Run
 from perank.retrieval.dense import Dense
 from perank.retrieval.first_stage import FirstStage
 from perank.retrieval.query_vectors import QueryVectors
 from perank.retrieval.store import EmbeddingStore
 from perank.sources.trec import read_run
+
+Search = Callable[[], Run]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowTeacher:
+    """Who orders a row's candidates: "encoder", "run" (the one at `path`), or "fused" (`FusedTeacher`, `weight`).
+
+    `judged_first` puts relevant passages before the teacher's opinion. Raises `BadInput` for another kind, and for a
+    setting that a kind lacks or doesn't know.
+    """
+
+    kind: str = "encoder"
+    path: str | Path | None = None
+    weight: float | None = None
+    judged_first: bool = True
+
+    def __post_init__(self) -> None:
+        needs = {"encoder": (False, False), "run": (True, False), "fused": (False, True)}
+        if needs.get(self.kind) != (self.path is not None, self.weight is not None):
+            raise BadInput(
+                f"no teacher of kind {self.kind!r} with path {self.path!r} and weight {self.weight!r}",
+                remedy="choose teacher=encoder, teacher=run with a path, or teacher=fused with a weight",
+            )
+
+    @property
+    def identity(self) -> list[object]:
+        """What rows depend on of it; for the first two kinds as it was before there were others."""
+        known: list[object] = [file_digest(self.path) if self.path else ""]
+        return known if self.weight is None and self.judged_first else [*known, self.weight, self.judged_first]
 
 
 def training_rows(
@@ -32,7 +64,7 @@ def training_rows(
     candidates: int = 20,
     pools: Sequence[str] = ("first_stage",),
     pool_depth: int = 300,
-    teacher_run: str | Path | None = None,
+    teacher: RowTeacher = RowTeacher(),
     seed: int = 0,
 ) -> list[RankRow]:
     """At most `rows` rows of `rows_path`, or as many drawn from `pools` ("first_stage", "dense", "log_uniform").
@@ -48,14 +80,18 @@ def training_rows(
     if rows_path is not None:
         return _known(read_rows(rows_path)[:rows], store, Path(rows_path))
     settings = [rows, candidates, list(pools), pool_depth, seed, questions_digest(collection), store_digest(store)]
-    settings += [settings_of(first_stage), file_digest(teacher_run) if teacher_run else ""]
+    settings += [settings_of(first_stage), *teacher.identity]
     key = fingerprint(*settings)
     path = cache_dir() / "rows" / f"{collection.name}-{key}.jsonl"
     if not path.is_file():
-        teacher: Teacher = RunTeacher(read_run(teacher_run)) if teacher_run else EncoderTeacher(query_vectors, store)
+        retrieved = cache(partial(first_stage.search, collection, depth=candidates))
         dense = Dense(query_vectors.encoder, store)
-        drawn = [_pool(name, collection, first_stage, dense, candidates, pool_depth) for name in pools]
-        made = list(build_rows(collection.queries, collection.qrels, drawn, teacher, count=rows, seed=seed))
+        drawn = [_pool(name, collection, retrieved, dense, candidates, pool_depth) for name in pools]
+        orders = _orders(teacher, EncoderTeacher(query_vectors, store), retrieved)
+        judged = collection.qrels if teacher.judged_first else {}
+        made = list(
+            build_rows(collection.queries, collection.qrels, drawn, orders, count=rows, seed=seed, judged=judged)
+        )
         if not made:
             problem = f"no rows can be drawn from the {len(collection.queries)} queries by {', '.join(pools)}"
             raise BadInput(problem, remedy="check that the queries belong to the passages", id=collection.name)
@@ -78,9 +114,15 @@ def _known(rows: list[RankRow], store: EmbeddingStore, path: Path) -> list[RankR
     return rows
 
 
-def _pool(name: str, collection: Collection, first_stage: FirstStage, dense: Dense, n: int, depth: int) -> Pool:
+def _orders(teacher: RowTeacher, encoder: EncoderTeacher, retrieved: Search) -> Teacher:
+    if teacher.path is not None:
+        return RunTeacher(read_run(teacher.path))
+    return encoder if teacher.weight is None else FusedTeacher(encoder, retrieved(), teacher.weight)
+
+
+def _pool(name: str, collection: Collection, retrieved: Search, dense: Dense, n: int, depth: int) -> Pool:
     if name == "first_stage":
-        return TopK(first_stage.search(collection, depth=n), n)
+        return TopK(retrieved(), n)
     if name not in ("dense", "log_uniform"):
         raise BadInput(f"unknown pool {name!r}", remedy="choose among first_stage, dense and log_uniform")
     if name == "dense":
