@@ -15,7 +15,9 @@ from perank.errors import BadInput
 from perank.paths import CONF_DIR
 from perank.preparation.parts import Parts
 from perank.prepare import main, prepare
+from perank.retrieval.bm25 import Bm25
 from perank.sources.beir import BeirCollection
+from perank.sources.views import text_view
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +139,68 @@ def test_the_command_writes_the_authors_form_and_reads_it_back(
     assert [(row.query.text, row.order) for row in ours] == [(row.query.text, row.order) for row in rows]
     assert toy.command(main, *there) == 2
     assert "preparation.rows_path" in capfd.readouterr().err
+
+
+SUMMARIES = [
+    "preparation=summaries",
+    "preparation.tokens=5",
+    "preparation.block=7",
+    "preparation.batch_size=3",
+    "device=cpu",
+]
+
+
+def test_every_passage_gets_a_summary_that_text_listwise_can_read(world: Path, tmp_path: Path) -> None:
+    output = tmp_path / "summaries.jsonl"
+    manifest = prepare(config(world, output, *SUMMARIES))
+    passages = BeirCollection(world / "collection", "train").passages
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [record["_id"] for record in records] == list(passages)
+    assert manifest["statistics"]["passages"] == len(passages)
+    assert manifest["statistics"]["empty"] == sum(not record["text"] for record in records)
+    view = text_view(str(output))
+    assert [view(passage) for passage in passages.values()] == [record["text"] for record in records]
+    assert prepare(config(world, output, *SUMMARIES)) == manifest
+
+
+def test_interrupted_summaries_go_on_and_end_with_the_bytes_of_other_batches(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(config(world, tmp_path / "whole.jsonl", *SUMMARIES, "preparation.batch_size=1"))
+    write, written = Parts.write, list[str]()
+
+    def stops(parts: Parts, name: str, content: object) -> None:
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(parts, name, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Parts, "write", stops)
+        prepare(config(world, tmp_path / "some.jsonl", *SUMMARIES))
+    assert written and not (tmp_path / "some.jsonl").exists()
+    prepare(config(world, tmp_path / "some.jsonl", *SUMMARIES))
+    assert (tmp_path / "some.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_summaries_of_what_the_first_stage_finds_leave_the_rest_alone(world: Path, tmp_path: Path) -> None:
+    prepare(config(world, tmp_path / "some.jsonl", *SUMMARIES, "preparation.candidates=2", "first_stage=bm25"))
+    collection = BeirCollection(world / "collection", "train")
+    found = {id for scores in Bm25().search(collection, depth=2).values() for id in scores}
+    kept = [json.loads(line)["_id"] for line in (tmp_path / "some.jsonl").read_text().splitlines()]
+    assert kept == [id for id in collection.passages if id in found]
+    assert len(kept) < len(collection.passages)
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("preparation.instruction=Summarize", "shows no passage"),
+        ("preparation.tokens=0", "tokens is 0"),
+        ("preparation.block=0", "block is 0"),
+        ("preparation.candidates=0", "candidates is 0"),
+    ],
+)
+def test_summaries_that_can_not_be_made_are_refused(world: Path, tmp_path: Path, setting: str, problem: str) -> None:
+    with pytest.raises(BadInput, match=problem):
+        prepare(config(world, tmp_path / "some.jsonl", *SUMMARIES, setting))

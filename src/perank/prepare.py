@@ -14,6 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from perank.assemble import Assembly
+from perank.baselines.fetching import device_of
+from perank.baselines.writing import Writer
 from perank.errors import BadInput, exits_cleanly
 from perank.files import write_json
 from perank.jobs import run
@@ -23,6 +25,7 @@ from perank.preparation import authors
 from perank.preparation.fingerprint import file_digest, fingerprint, passages_digest, questions_digest, settings_of
 from perank.preparation.parts import Parts, json_line
 from perank.preparation.ranking_set import Length, RankingSet, sampled
+from perank.preparation.summaries import Summariser, wanted, write_summaries
 from perank.preparation.summary import RankingStatistics, counted
 from perank.preparation.teachers import RunTeacher, TeacherRanker
 from perank.preparation.text_set import sample_texts, source_digest
@@ -53,7 +56,7 @@ def ranking(parts: Assembly, *, output: str, limit: int | None = None, **setting
     check(RankingSet, settings, "preparation", ("seed",))
     config, maker = parts.config, RankingSet(**settings, seed=parts.config.seed)
     queries = sampled(parts.collection.queries.values(), limit, config.seed)
-    if (device := _device(config.device)) != "cpu":
+    if (device := device_of(config.device)) != "cpu":
         parts.encoder = parts.make("encoder", device=device)
     first_stage, teacher = _first_stage(parts, device), _teacher(parts)
     known = {
@@ -96,6 +99,35 @@ def wikipedia(
     read = partial(wikipedia_lines, paths)
     made_of = sample_texts(read, begun, rows=rows, seed=config.seed, limit=limit, chunk=chunk, progress=config.progress)
     return begun.finish({"kind": "texts", **known, "statistics": made_of})
+
+
+def summaries(
+    parts: Assembly, *, output: str, candidates: int | None = None, block: int = 256, **settings: Any
+) -> dict[str, Any]:
+    """The collection's passages in a sentence each (`Summariser` takes the settings); data.text=<output> reads them.
+
+    `candidates` shortens only what the first stage finds for the collection's queries, so many passages a query.
+    """
+    check(Summariser, settings, "preparation", ("writer", "prompts"))
+    if candidates is not None and candidates < 1:
+        raise BadInput(f"candidates is {candidates}", remedy="use 1 or more, or null", id="preparation.candidates")
+    config, device = parts.config, device_of(parts.config.device)
+    known = {
+        "collection": [questions_digest(parts.collection), passages_digest(parts.collection)],
+        "first_stage": settings_of(_first_stage(parts, device)) if candidates else None,
+        "written_by": plain(config.backbone),
+        "preparation": {"candidates": candidates, "block": block, **settings},
+    }
+    begun = Parts(output, fingerprint(known))
+    if (manifest := begun.finished()) is not None:
+        return manifest
+    run = _first_stage(parts, device).search(parts.collection, depth=candidates) if candidates else None
+    prompts = PromptBuilder(parts.llm.tokenizer(), config.prompt.version, max_length=1 << 30)
+    writer = Writer(parts.llm.load().to(device).eval().requires_grad_(False), prompts.tokenizer)
+    summariser = Summariser(writer, prompts, **settings)
+    chosen = wanted(parts.collection, run)
+    statistics = write_summaries(chosen, summariser, begun, block=block, progress=config.progress)
+    return begun.finish({"kind": "summaries", **known, "statistics": statistics})
 
 
 def from_authors(parts: Assembly, *, what: str, source: str | None, output: str) -> dict[str, Any]:
@@ -172,14 +204,6 @@ def _length(parts: Assembly) -> Length:
         return len(prompts.rank_with_text(candidates.query.text, texts))
 
     return length
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @exits_cleanly

@@ -21,10 +21,14 @@ from perank.model.batches import padded
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """B texts and how many tokens each took, the end of the sequence included. Seconds are the whole batch's."""
+    """B texts, how many tokens each took, the end of the sequence included, and whether it came to that end.
+
+    Seconds are the whole batch's.
+    """
 
     texts: list[str]
     tokens: list[int]
+    ended: list[bool]
     seconds_prefill: float
     seconds_decode: float
 
@@ -77,7 +81,8 @@ class Writer:
                 memory.keep(torch.tensor(stay, device=self.device))
                 rows = [rows[place] for place in stay]
             chosen = self._choose(self._feed(memory, written, lengths, rows))
-        return Written(texts, [len(tokens) for tokens in written], prefilled, clock.lap())
+        ended = [tokens[-1] in self.ends for tokens in written]
+        return Written(texts, [len(tokens) for tokens in written], ended, prefilled, clock.lap())
 
     def read(self, memory: Memory, prompts: Sequence[Sequence[int]]) -> Tensor:
         """hidden_BD behind each prompt, which the memory then holds."""

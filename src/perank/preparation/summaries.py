@@ -1,0 +1,106 @@
+"""Passages in a sentence, written greedily by an instruction-tuned LLM: what RankMistral_s reads (Table 3).
+
+The paper doesn't say who wrote its summaries, nor from which prompt; the instruction here is ours, and a setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perank.baselines.writing import Writer
+from perank.errors import BadInput
+from perank.files import atomic_write
+from perank.model.prompts import PromptBuilder
+from perank.preparation.parts import Parts, json_line
+from perank.preparation.summary import spread
+from perank.records import Collection, Passage, Run
+
+FIELD = "{text}"
+
+
+class Summariser:
+    """An LLM that shortens passages: at most `tokens` new tokens for each, of which it reads `text_tokens`.
+
+    A passage's summary doesn't depend on its company. Raises `BadInput` for an instruction without `{text}` and for
+    numbers below 1.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        prompts: PromptBuilder,
+        *,
+        instruction: str,
+        tokens: int = 64,
+        text_tokens: int = 512,
+        batch_size: int = 16,
+    ) -> None:
+        for name, value in {"tokens": tokens, "text_tokens": text_tokens, "batch_size": batch_size}.items():
+            if value < 1:
+                raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=f"preparation.{name}")
+        if FIELD not in instruction:
+            remedy = f"write {FIELD} where the passage's text goes"
+            raise BadInput("the instruction shows no passage", remedy=remedy, id="preparation.instruction")
+        self.writer, self.prompts, self.instruction = writer, prompts, instruction
+        self.tokens, self.text_tokens, self.batch_size = tokens, text_tokens, batch_size
+
+    def summaries(self, passages: Sequence[Passage]) -> list[dict[str, Any]]:
+        """A record a passage, in their order: `_id`, `text`, and whether it was `cut` at `tokens`.
+
+        A passage without text has an empty summary. White space within a summary becomes single spaces.
+        """
+        prompts = {i: self._prompt(passage) for i, passage in enumerate(passages) if passage.contents.strip()}
+        texts, cut = [""] * len(passages), [False] * len(passages)
+        longest_first = sorted(prompts, key=lambda i: -len(prompts[i]))
+        for start in range(0, len(longest_first), self.batch_size):
+            chosen = longest_first[start : start + self.batch_size]
+            budgets = [self.tokens] * len(chosen)
+            written = self.writer.write([prompts[i] for i in chosen], budgets, lambda *_: False)
+            for i, text, ended in zip(chosen, written.texts, written.ended, strict=True):
+                texts[i], cut[i] = " ".join(text.split()), not ended
+        return [
+            {"_id": passage.id, "text": text, "cut": was_cut}
+            for passage, text, was_cut in zip(passages, texts, cut, strict=True)
+        ]
+
+    def _prompt(self, passage: Passage) -> tuple[int, ...]:
+        text = self.prompts.cut(passage.contents, self.text_tokens)
+        return self.prompts.chat(self.instruction.replace(FIELD, text)).ids
+
+
+def wanted(collection: Collection, run: Run | None) -> list[Passage]:
+    """The passages to shorten, in the collection's order: all of them, or those of a first-stage run."""
+    if run is None:
+        return list(collection.passages.values())
+    found = {id for scores in run.values() for id in scores}
+    return [passage for id, passage in collection.passages.items() if id in found]
+
+
+def write_summaries(
+    passages: Sequence[Passage], summariser: Summariser, parts: Parts, *, block: int = 256, progress: bool = True
+) -> Mapping[str, Any]:
+    """Make the blocks that aren't there yet, and of all of them the output: a JSONL file of `_id` and `text`.
+
+    Returns what was counted: `passages`, `empty` and `cut` summaries, `characters`. Raises `BadInput` for no passages.
+    """
+    from tqdm import tqdm
+
+    if block < 1:
+        raise BadInput(f"block is {block}", remedy="use 1 or more", id="preparation.block")
+    if not passages:
+        raise BadInput("there are no passages to shorten", remedy="check the collection", path=parts.output)
+    with tqdm(total=len(passages), desc="summaries", unit="passage", disable=not progress) as bar:
+        for number, start in enumerate(range(0, len(passages), block)):
+            taken, name = passages[start : start + block], f"summaries-{number:06d}.json"
+            if not parts.has(name):
+                parts.write(name, summariser.summaries(taken))
+            bar.update(len(taken))
+    lengths, empty, cut = [], 0, 0
+    with atomic_write(parts.output) as file:
+        for part in parts.read("summaries-"):
+            for record in part:
+                lengths.append(len(record["text"]))
+                empty, cut = empty + (not record["text"]), cut + record["cut"]
+                file.write(json_line({"_id": record["_id"], "text": record["text"]}))
+    return {"passages": len(lengths), "empty": empty, "cut": cut, "characters": spread(lengths)}
