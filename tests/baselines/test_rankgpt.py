@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 
 from baselines import small
 from baselines.chat_server import ChatServer, Mood, backwards, passages_in
+from forked import fork
 from perank.baselines.chat_api import ChatApi
 from perank.baselines.rankgpt import RankGPT, messages
 from perank.errors import Absent, BadInput
@@ -127,6 +130,29 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
         rankings = RankGPT(api, windows=WINDOWS).rank_batch(BATCH)
     assert [found.order for found in rankings] == [expected(len(found)) for found in BATCH]
     assert len(server.asked) == windows_asked() + 1  # nothing was asked twice but the refused one
+
+
+@pytest.mark.parametrize("struck", range(6))
+def test_a_killed_run_goes_on_and_asks_nothing_twice_that_was_kept(tmp_path: Path, struck: int) -> None:
+    victim: list[int] = []
+
+    def deadly(number: int, shown: list[dict[str, str]]) -> str:
+        if number == struck:
+            os.kill(victim[0], signal.SIGKILL)
+        return backwards(number, shown)
+
+    server = ChatServer(deadly)
+    with server.running() as url:
+        api = ChatApi("gpt-test", url, key_variable=None, cache=tmp_path, concurrency=2)
+        victim.append(fork(lambda: RankGPT(api, windows=WINDOWS).rank_batch(BATCH) and None))
+        _, status = os.waitpid(victim[0], 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        kept = len(list(tmp_path.rglob("*.json")))
+        server.mood, before = backwards, len(server.asked)
+        rankings = RankGPT(api, windows=WINDOWS).rank_batch(BATCH)
+    assert [found.order for found in rankings] == [expected(len(found)) for found in BATCH]
+    assert len(server.asked) - before == windows_asked() - kept
+    assert kept >= struck - 1  # of two at once one may have been on its way
 
 
 def test_a_kept_answer_that_was_torn_is_asked_for_again(tmp_path: Path) -> None:
