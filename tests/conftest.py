@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,22 @@ def shared() -> Path:
     if not (folder / "collections").is_dir():
         pytest.skip(f"no shared test data under {folder} (set PERANK_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that outlive a test write their caches into a folder of the module's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERANK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy world of `toy.make_world`: a collection, an encoder and an LLM."""
+    import toy  # heavy: it brings Lightning
+
+    return toy.make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,6 @@ TWO = ["trainer.devices=2", "+trainer.strategy=ddp", "data.batch_size=4"]
 ONE = ["data.batch_size=8"]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy.make_world(tmp_path_factory.mktemp("world"))
-
-
 def run(world: Path, output: Path, stage: str, *more: str, code: int = 0) -> str:
     """`python -m perank.train` in a process of its own; what it said."""
     arguments = [*(["-m"] if "-m" in more else []), *toy.overrides(world, stage), *(m for m in more if m != "-m")]

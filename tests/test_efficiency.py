@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 
 import tiny
@@ -16,13 +14,6 @@ from perank.model.random_llm import random_mistral
 from perank.train import train
 
 pytestmark = toy.QUIET
-
-
-@pytest.fixture(scope="module", autouse=True)
-def module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PERANK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def test_every_system_is_measured(tmp_path: Path) -> None:

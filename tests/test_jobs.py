@@ -14,11 +14,6 @@ from perank.train import main
 pytestmark = toy.QUIET
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy.make_world(tmp_path_factory.mktemp("world"))
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

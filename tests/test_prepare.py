@@ -20,11 +20,6 @@ from perank.sources.beir import BeirCollection
 from perank.sources.views import text_view
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy.make_world(tmp_path_factory.mktemp("world"))
-
-
 def settings(world: Path, output: Path, *more: str) -> list[str]:
     return [
         "collection=beir",

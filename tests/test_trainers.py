@@ -19,11 +19,6 @@ LORA = ["backbone.lora.dropout=0"]
 WHOLE = ["backbone.lora=null", "loss=paper", "data.rows=40", "+backbone.gradient_checkpointing=true"]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy.make_world(tmp_path_factory.mktemp("world"))
-
-
 @pytest.mark.parametrize(
     ("stage", "settings"),
     [("align", []), ("rank", LORA), ("rank", [*WHOLE, "evaluate_every=2"])],
