@@ -42,6 +42,21 @@ def config(world: Path, output: Path, *more: str) -> DictConfig:
     return found
 
 
+def interrupted(settings: DictConfig, *, after: int) -> None:
+    """`prepare`, stopped from the keyboard once so many parts are written."""
+    write, written = Parts.write, list[str]()
+
+    def stops(parts: Parts, name: str, content: object) -> None:
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(parts, name, content)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Parts, "write", stops)
+        prepare(settings)
+
+
 ROWS = ["preparation.candidates=5", "preparation.block=4"]
 
 
@@ -59,21 +74,9 @@ def test_rows_are_every_querys_nearest_passages_by_the_teacher(world: Path, tmp_
     assert prepare(config(world, output, *ROWS, "preparation.max_tokens=2000", "device=cpu")) == manifest
 
 
-def test_an_interrupted_set_goes_on_and_ends_with_the_same_bytes(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_set_goes_on_and_ends_with_the_same_bytes(world: Path, tmp_path: Path) -> None:
     prepare(config(world, tmp_path / "whole.jsonl", *ROWS))
-    write, written = Parts.write, list[str]()
-
-    def stops(parts: Parts, name: str, content: object) -> None:
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(name)
-        write(parts, name, content)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Parts, "write", stops)
-        prepare(config(world, tmp_path / "rows.jsonl", *ROWS))
+    interrupted(config(world, tmp_path / "rows.jsonl", *ROWS), after=2)
     assert not (tmp_path / "rows.jsonl").exists()
     prepare(config(world, tmp_path / "rows.jsonl", *ROWS))
     assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -158,22 +161,10 @@ def test_every_passage_gets_a_summary_that_text_listwise_can_read(world: Path, t
     assert prepare(config(world, output, *SUMMARIES)) == manifest
 
 
-def test_interrupted_summaries_go_on_and_end_with_the_bytes_of_other_batches(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_summaries_go_on_and_end_with_the_bytes_of_other_batches(world: Path, tmp_path: Path) -> None:
     prepare(config(world, tmp_path / "whole.jsonl", *SUMMARIES, "preparation.batch_size=1"))
-    write, written = Parts.write, list[str]()
-
-    def stops(parts: Parts, name: str, content: object) -> None:
-        if len(written) == 1:
-            raise KeyboardInterrupt
-        written.append(name)
-        write(parts, name, content)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Parts, "write", stops)
-        prepare(config(world, tmp_path / "some.jsonl", *SUMMARIES))
-    assert written and not (tmp_path / "some.jsonl").exists()
+    interrupted(config(world, tmp_path / "some.jsonl", *SUMMARIES), after=1)
+    assert not (tmp_path / "some.jsonl").exists()
     prepare(config(world, tmp_path / "some.jsonl", *SUMMARIES))
     assert (tmp_path / "some.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,25 +14,6 @@ from decoding.brute import brute_force
 from perank.decoding.constrained import Constrained
 from perank.decoding.memory import Memory, _chunks
 from perank.errors import BadInput
-from perank.model.backbone import PERank
-
-
-def made(kind: str, **options: Any) -> PERank:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=len(tiny.tiny_tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-        **options,
-    )
-    torch.manual_seed(0)
-    return PERank(AutoModelForCausalLM.from_config(config).eval(), tiny.tiny_model().projector).double()
 
 
 @pytest.mark.parametrize(
@@ -49,13 +29,13 @@ def made(kind: str, **options: Any) -> PERank:
     ],
 )
 def test_an_llm_that_sees_less_than_the_window_is_refused(kind: str, options: dict[str, Any]) -> None:
-    model = made(kind, **options)
+    model = tiny.model_of(kind, **options)
     with pytest.raises(BadInput, match=r"sees 12 tokens, \d+ are needed|has 12 positions"):
         Constrained().decode(model, *tiny.windows([9]))
 
 
 def test_a_sliding_window_that_is_wide_enough_is_used() -> None:
-    model = made("mistral", sliding_window=64)
+    model = tiny.model_of("mistral", sliding_window=64)
     windows = tiny.windows([9, 4])
     assert Constrained().decode(model, *windows).orders == brute_force(model, *windows)[0]
 

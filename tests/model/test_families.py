@@ -30,24 +30,7 @@ PROJ = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pr
 
 
 def made(family: str) -> PERank:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=len(tiny.tiny_tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        pad_token_id=3,
-        initializer_range=0.3,
-        **FAMILIES[family],
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        llm = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
-    return PERank(llm, tiny.tiny_model().projector).double().requires_grad_(False)
+    return tiny.model_of(family, num_hidden_layers=3, pad_token_id=3, **FAMILIES[family]).requires_grad_(False)
 
 
 def next_scores(model: PERank, prompt: PromptBatch, projected_ND: Tensor, ranked: list[int]) -> Tensor:
