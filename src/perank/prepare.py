@@ -112,16 +112,17 @@ def summaries(
     if candidates is not None and candidates < 1:
         raise BadInput(f"candidates is {candidates}", remedy="use 1 or more, or null", id="preparation.candidates")
     config, device = parts.config, device_of(parts.config.device)
+    first_stage = _first_stage(parts, device) if candidates else None
     known = {
         "collection": [questions_digest(parts.collection), passages_digest(parts.collection)],
-        "first_stage": settings_of(_first_stage(parts, device)) if candidates else None,
+        "first_stage": settings_of(first_stage) if first_stage else None,
         "written_by": plain(config.backbone),
         "preparation": {"candidates": candidates, "block": block, **settings},
     }
     begun = Parts(output, fingerprint(known))
     if (manifest := begun.finished()) is not None:
         return manifest
-    run = _first_stage(parts, device).search(parts.collection, depth=candidates) if candidates else None
+    run = first_stage.search(parts.collection, depth=candidates) if first_stage else None
     prompts = PromptBuilder(parts.llm.tokenizer(), config.prompt.version, max_length=1 << 30)
     writer = Writer(parts.llm.load().to(device).eval().requires_grad_(False), prompts.tokenizer)
     summariser = Summariser(writer, prompts, **settings)

@@ -44,7 +44,7 @@ def _rank_data(parts: Assembly) -> Any:
     from perank.data.rank import RankData
 
     settings, rows = _settings_and_rows(parts)
-    check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed"))
+    check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed", "shuffle"))
     loss = parts.make("loss")
     wants_query = parts.config.prompt.query_slot or parts.config.residual or loss.needs_query_vectors
     if wants_query:
@@ -67,7 +67,7 @@ def _listwise_data(parts: Any) -> Any:
     settings, rows = _settings_and_rows(parts)
     text = settings.pop("text", "contents")
     check_type(text, str, "data.text")
-    check(ListwiseData, settings, "data", ("rows", "passages", "prompts", "view", "seed"))
+    check(ListwiseData, settings, "data", ("rows", "passages", "prompts", "view", "seed", "shuffle"))
     return ListwiseData(
         rows,
         parts.collection.passages,
