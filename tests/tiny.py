@@ -132,23 +132,26 @@ def tiny_model(seed: int = 0, *, encoder_width: int = 8, dtype: torch.dtype = to
     return PERank(llm, projector, residual=residual).to(dtype).requires_grad_(False)
 
 
-def model_of(family: str, **options: Any) -> PERank:
-    """An fp64 PERank whose LLM is of that family of transformers, in eval mode."""
+def llm_of(family: str, vocabulary: int, *, seed: int = 0, **options: Any) -> Any:
+    """A random LLM of that family of transformers, in eval mode."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    defaults = {"num_hidden_layers": 2, "initializer_range": 0.3}
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=len(tiny_tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        **defaults | options,
-    )
+    defaults = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    config = AutoConfig.for_model(family, vocab_size=vocabulary, **defaults | options)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        llm = AutoModelForCausalLM.from_config(config).eval()
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config).eval()
+
+
+def model_of(family: str, **options: Any) -> PERank:
+    """An fp64 PERank whose LLM is of that family."""
+    llm = llm_of(family, len(tiny_tokenizer()), initializer_range=0.3, **options)
     return PERank(llm, tiny_model().projector).double()
 
 

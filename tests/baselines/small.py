@@ -6,8 +6,6 @@ import random
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 import tiny
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.records import Candidates, Passage, Query
@@ -37,29 +35,9 @@ def prompts(version: str = "compact", **options: Any) -> ListwisePrompts:
 
 def llm(seed: int = 0, family: str = "llama", *, sure: bool = True, **options: Any) -> Any:
     """In fp64; unless it is `sure`, it may write any token."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    defaults = {
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": False,
-        "initializer_range": 0.5,
-    }
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=len(tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        max_position_embeddings=1024,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=None,
-        **defaults | options,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        made = AutoModelForCausalLM.from_config(config).eval().double()
+    defaults = {"tie_word_embeddings": False, "initializer_range": 0.5}
+    special = {"max_position_embeddings": 1024, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
+    made = tiny.llm_of(family, len(tokenizer()), seed=seed, **special, **defaults | options).double()
     if sure:
         made.get_output_embeddings().weight.data[: len(tokenizer()) - N] = 0.0
     return made
