@@ -39,6 +39,7 @@ def trainer(*, rank: int = 0, world: int = 1, step: int = 0, last: bool = False)
         fit_loop=SimpleNamespace(epoch_loop=progress),
         lightning_module=SimpleNamespace(model=torch.nn.Module()),
         loggers=[Log()],
+        received_sigterm=False,
     )
 
 
@@ -167,3 +168,18 @@ def test_a_suite_that_cannot_be_read_is_refused_before_the_first_step(tmp_path: 
     evaluation = measuring(tmp_path, [small_suite(first_stage="none.trec")], Recording())
     with pytest.raises(BadInput, match="no such file"):
         evaluation.on_fit_start(trainer(), None)
+
+
+def test_a_sigterm_ends_it_after_the_batch_at_hand_and_writes_nothing(tmp_path: Path) -> None:
+    suite, run = small_suite(), trainer()
+
+    class Terminated(Recording):
+        def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+            run.received_sigterm = True  # what Lightning's handler leaves
+            return super().rank_batch(batch)
+
+    ranker = Terminated()
+    with pytest.raises(SystemExit):  # a sweep ends with it: Hydra takes no other job up
+        measuring(tmp_path, [suite], ranker, batch_size=1).on_train_end(run, None)
+    assert ranker.queries == ["q1"]
+    assert not list(tmp_path.iterdir())

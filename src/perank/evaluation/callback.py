@@ -2,7 +2,8 @@
 
 Queries are dealt out to the devices, each is ranked once, and rank 0 measures the gathered run, logs it and writes
 metrics.json, per-query scores and TREC runs. Unusual: the model under training ranks in eval mode and goes on
-training as if nothing had happened (random state included).
+training as if nothing had happened (random state included). A SIGTERM ends it after the batch at hand: Lightning only notes the signal, and looks for its
+note between training steps.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_run, rank_candidates
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.model.sharding import gathered, is_sharded
-from perank.records import Bill, Ranker, Run
+from perank.records import Bill, Candidates, Ranker, Ranking, Run
 from perank.sources.candidates import candidates_run
 
 _SHOWN = ("forwards_per_query", "seconds_per_query")  # costs beside the metrics in the logs
@@ -90,8 +92,9 @@ class RankingEvaluation(lightning.Callback):
         first, of = (0, 1) if together else (trainer.global_rank, trainer.world_size)
         mine = suite.candidates(suite.query_ids[first::of])
         start = time.perf_counter()
+        ranker = _UntilTerminated(self.ranker_for(suite), trainer)
         rankings = rank_candidates(
-            self.ranker_for(suite), mine, batch_size=self.batch_size, progress=trainer.is_global_zero, label=suite.name
+            ranker, mine, batch_size=self.batch_size, progress=trainer.is_global_zero, label=suite.name
         )
         bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
         run, bills, seconds = _gathered((candidates_run(rankings), bills, time.perf_counter() - start))
@@ -102,6 +105,18 @@ class RankingEvaluation(lightning.Callback):
                 {f"{suite.name}/{name}": value for name, value in shown.items()}, step=trainer.global_step
             )
         return evaluation
+
+
+class _UntilTerminated:
+    """A ranker that ranks no further batch once the trainer has received SIGTERM."""
+
+    def __init__(self, ranker: Ranker, trainer: Any) -> None:
+        self.ranker, self.trainer = ranker, trainer
+
+    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+        if self.trainer.received_sigterm:
+            raise SIGTERMException
+        return self.ranker.rank_batch(batch)
 
 
 def _gathered(share: Share) -> Share:
