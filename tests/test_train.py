@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import toy
 from perank import Reranker
 from perank.assemble import Assembly
 from perank.errors import BadInput
+from perank.model.backbone import PERank
 from perank.sources.trec import read_run
 from perank.train import train
 
@@ -79,6 +81,16 @@ def test_align_leaves_a_projector_a_model_metrics_and_checkpoints_of_the_project
     assert keys == {f"model.projector.{name}" for name in ("0.weight", "0.bias", "2.weight", "2.bias")} | {
         "model.score_scale"
     }
+
+
+def test_a_finished_run_leaves_no_model_in_memory(world: Path, tmp_path: Path) -> None:
+    def models() -> int:
+        gc.collect()
+        return sum(isinstance(found, PERank) for found in gc.get_objects())
+
+    before = models()
+    train(toy.composed(world, tmp_path, "rank"))
+    assert models() == before  # a sweep runs its jobs one after the other in one process
 
 
 def test_a_checkpoint_of_adapters_holds_adapters_and_projector_and_nothing_frozen(ranked: Path) -> None:

@@ -46,6 +46,9 @@ class Assembly:
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
+        # Each object's own: a cache of the class would keep every job's model for the rest of a sweep.
+        self.candidate_store = cache(self._candidate_store)
+        self.baselines = cache(self._baselines)
 
     def make(self, group: str, **more: Any) -> Any:
         """Instantiate a config group."""
@@ -166,8 +169,7 @@ class Assembly:
             every_n_steps=self.config.evaluate_every,
         )
 
-    @cache  # noqa: B019 - an Assembly lives as long as its run
-    def candidate_store(self, suite: Suite) -> EmbeddingStore:
+    def _candidate_store(self, suite: Suite) -> EmbeddingStore:
         """Vectors of a suite's candidates, encoded once; of its whole corpus where those are there already."""
         name, passages = suite.collection.name, suite.collection.passages
         if len(passages) <= _WHOLE and (whole := finished_store(name, passages, self.encoder)) is not None:
@@ -198,8 +200,7 @@ class Assembly:
         """The model under training as it stands."""
         return self.reranker(self.model, self.prompts, suite)
 
-    @cache  # noqa: B019
-    def baselines(self, suite: Suite) -> tuple[Evaluation, Evaluation]:
+    def _baselines(self, suite: Suite) -> tuple[Evaluation, Evaluation]:
         """The first stage's own order, and the encoder's."""
         first = evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)
         ranker = EncoderRanker(self.encoder, self.candidate_store(suite))
