@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from model.tiny import CHATML, MISTRAL, chat_tokenizer
 from perank.errors import BadInput
+from perank.model.batches import PromptBatch
 from perank.model.prompts import QUERY_SLOT, SLOT, Prompt, PromptBuilder, clean
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -175,3 +176,10 @@ def test_an_empty_query_is_refused(query: str) -> None:
 def test_an_unknown_version_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BadInput, match="paper, reference, compact"):
         builder("table8")
+
+
+def test_prompts_without_slots_stack_as_well() -> None:
+    builder = PromptBuilder(chat_tokenizer(CHATML), "compact")
+    batch = PromptBatch.of([builder.rank(query, 0) for query in ("the cat", "a dog that barks")])
+    assert batch.slots_BN.shape == (2, 0)
+    assert batch.ids_BL.shape == (2, int(batch.length_B.max()))

@@ -2,8 +2,8 @@
 
 Queries are dealt out to the devices, each is ranked once, and rank 0 measures the gathered run, logs it and writes
 metrics.json, per-query scores and TREC runs. Unusual: the model under training ranks in eval mode and goes on
-training as if nothing had happened (random state included). A SIGTERM ends it after the batch at hand: Lightning only notes the signal, and looks for its
-note between training steps.
+training as if nothing had happened (random state included). A SIGTERM ends it after the batch at hand: Lightning only
+notes the signal, and looks for its note between training steps.
 """
 
 from __future__ import annotations

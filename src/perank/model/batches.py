@@ -80,4 +80,6 @@ class AnswerBatch(_Movable):
 def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """Rows of integers, right-padded with `value` to the longest."""
     width = max(map(len, rows), default=0)
-    return torch.tensor([[*row, *([value] * (width - len(row)))] for row in rows], dtype=torch.long).view(-1, width)
+    return torch.tensor([[*row, *([value] * (width - len(row)))] for row in rows], dtype=torch.long).view(
+        len(rows), width
+    )
