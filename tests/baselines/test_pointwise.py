@@ -145,9 +145,12 @@ def test_a_query_that_leaves_no_room_is_refused(name: str, folders: dict[str, Pa
         ranker(name, folders).rank_batch([replace(found, query=Query("q", " "))])
 
 
-def test_equal_scores_go_by_passage_id(folders: dict[str, Path]) -> None:
+def test_equal_texts_are_read_once_and_go_by_passage_id(folders: dict[str, Path]) -> None:
     found = Candidates(Query("q", "the cat"), tuple(Passage(id, "dogs") for id in "bca"))
-    assert ranker("MiniLM", folders).rank_batch([found])[0].passage_ids == ["c", "b", "a"]
+    ranking = ranker("MiniLM", folders).rank_batch([found])[0]
+    assert ranking.passage_ids == ["c", "b", "a"]
+    alone = ranker("MiniLM", folders).rank_batch([found.top(1)])[0].bill
+    assert (ranking.bill.forwards, ranking.bill.tokens_processed) == (1, alone.tokens_processed)
 
 
 def test_a_classifier_without_its_head_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

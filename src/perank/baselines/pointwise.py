@@ -6,7 +6,7 @@ doesn't depend on its company, to the rounding that other batch shapes bring.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,8 +48,9 @@ class PairScorer(Protocol):
 class Pointwise:
     """A `Ranker`; equal scores go by passage id descending.
 
-    `batch_tokens` bounds what runs together, padding included (None: 2,048 on a CPU, else 65,536). Every pair is one
-    forward on the bill; seconds are shared by tokens. Raises `BadInput` for an empty query and a score that isn't a
+    `batch_tokens` bounds what runs together, padding included (None: 2,048 on a CPU, else 65,536). Equal texts of a
+    query are read once: read twice, they could differ in the last bit. Every pair that is read is one forward on the
+    bill; seconds are shared by tokens. Raises `BadInput` for an empty query and a score that isn't a
     finite number.
     """
 
@@ -61,16 +62,18 @@ class Pointwise:
         """One ranking per element of `batch`, in its order."""
         clock = Clock(self.scorer.device)
         pairs = [self._pairs(candidates) for candidates in batch]
-        flat = [pair for row in pairs for pair in row]
+        once = [list(dict.fromkeys(row)) for row in pairs]
+        flat = [pair for row in once for pair in row]
         scores = [0.0] * len(flat)
         for group in batches([(len(pair.ids), 0) for pair in flat], self.batch_tokens):
             for i, score in zip(group, self.scorer.scores([flat[i] for i in group]), strict=True):
                 scores[i] = score
         rate = clock.lap() / max(1, sum(len(pair.ids) for pair in flat))
         rankings, start = [], 0
-        for candidates, row in zip(batch, pairs, strict=True):
-            rankings.append(_ranking(candidates, row, scores[start : start + len(row)], rate))
-            start += len(row)
+        for candidates, row, read in zip(batch, pairs, once, strict=True):
+            known = dict(zip(read, scores[start : start + len(read)], strict=True))
+            rankings.append(_ranking(candidates, row, known, rate))
+            start += len(read)
         return rankings
 
     def _pairs(self, candidates: Candidates) -> list[Pair]:
@@ -80,15 +83,15 @@ class Pointwise:
         return [self.scorer.pair(query.text, self.view(passage)) for passage in candidates.passages]
 
 
-def _ranking(candidates: Candidates, pairs: Sequence[Pair], scores: Sequence[float], rate: float) -> Ranking:
-    ids = [passage.id for passage in candidates.passages]
+def _ranking(candidates: Candidates, pairs: Sequence[Pair], known: Mapping[Pair, float], rate: float) -> Ranking:
+    ids, scores = [passage.id for passage in candidates.passages], [known[pair] for pair in pairs]
     for id, score in zip(ids, scores, strict=True):
         if not torch.isfinite(torch.tensor(score)):
             remedy = "run the model in float32 or bfloat16, or check its weights"
             raise BadInput(f"the score is {score}", remedy=remedy, id=id)
-    tokens = sum(len(pair.ids) for pair in pairs)
+    tokens = sum(len(pair.ids) for pair in known)
     bill = Bill(
-        forwards=len(pairs),
+        forwards=len(known),
         tokens_processed=tokens,
         seconds_prefill=rate * tokens,
         texts_shortened=sum(pair.shortened for pair in pairs),
