@@ -179,7 +179,8 @@ def test_a_sigterm_ends_it_after_the_batch_at_hand_and_writes_nothing(tmp_path: 
             return super().rank_batch(batch)
 
     ranker = Terminated()
-    with pytest.raises(SystemExit):  # a sweep ends with it: Hydra takes no other job up
+    with pytest.raises(SystemExit) as ended:  # a sweep ends with it: Hydra takes no other job up
         measuring(tmp_path, [suite], ranker, batch_size=1).on_train_end(run, None)
+    assert ended.value.code == 143
     assert ranker.queries == ["q1"]
     assert not list(tmp_path.iterdir())

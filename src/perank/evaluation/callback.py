@@ -8,6 +8,7 @@ notes the signal, and looks for its note between training steps.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class _UntilTerminated:
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         if self.trainer.received_sigterm:
-            raise SIGTERMException
+            raise SIGTERMException(128 + signal.SIGTERM)  # what a shell reports; without it the exit is a success's
         return self.ranker.rank_batch(batch)
 
 
