@@ -50,8 +50,7 @@ class Pointwise:
 
     `batch_tokens` bounds what runs together, padding included (None: 2,048 on a CPU, else 65,536). Equal texts of a
     query are read once: read twice, they could differ in the last bit. Every pair that is read is one forward on the
-    bill; seconds are shared by tokens. Raises `BadInput` for an empty query and a score that isn't a
-    finite number.
+    bill; seconds are shared by tokens. Raises `BadInput` for an empty query and a score that isn't a finite number.
     """
 
     def __init__(self, scorer: PairScorer, *, view: TextView | None = None, batch_tokens: int | None = None) -> None:

@@ -80,6 +80,5 @@ class AnswerBatch(_Movable):
 def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """Rows of integers, right-padded with `value` to the longest."""
     width = max(map(len, rows), default=0)
-    return torch.tensor([[*row, *([value] * (width - len(row)))] for row in rows], dtype=torch.long).view(
-        len(rows), width
-    )
+    filled = [[*row, *([value] * (width - len(row)))] for row in rows]
+    return torch.tensor(filled, dtype=torch.long).view(len(rows), width)
