@@ -44,8 +44,11 @@ def _rank_data(parts: Assembly) -> Any:
     from perank.data.rank import RankData
 
     settings, rows = _settings_and_rows(parts)
-    check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed", "shuffle"))
+    check(RankData, settings, "data", ("rows", "vectors", "prompts", "text_of", "query_vectors", "seed"))
     loss = parts.make("loss")
+    if loss.feedback and settings.get("shuffle", True):
+        problem = "the prompt's first passages are the first stage's best only where the prompt keeps its order"
+        raise BadInput(problem, remedy="set data.shuffle=false, or loss.feedback=[]", id="loss.feedback")
     wants_query = parts.config.prompt.query_slot or parts.config.residual or loss.needs_query_vectors
     if wants_query:
         parts.query_vectors.get([row.query.id for row in rows])  # now: a worker should neither encode nor find gaps

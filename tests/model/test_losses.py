@@ -232,8 +232,13 @@ def test_distillation_is_the_kl_from_the_encoders_softmax_over_the_passages_that
     p = plain_probabilities([s / temperature for s in similarities], left)
     q = plain_probabilities(list(scores), left)
     expected = sum(p[j] * (math.log(max(p[j], 1e-300)) - math.log(max(q[j], 1e-300))) for j in left if p[j] > 0)
-    found = distillation(torch.tensor([scores]), torch.tensor([similarities]), torch.tensor(there), temperature)
+    found = distillation(torch.tensor([[scores]]), torch.tensor([similarities]), torch.tensor([[there]]), temperature)
     assert float(found) == pytest.approx(expected, abs=1e-3, rel=1e-4)
+
+
+def test_a_feedback_below_zero_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"loss\.feedback"):
+        RankLoss(feedback=(0.1, -0.1))
 
 
 def test_a_temperature_of_zero_is_refused() -> None:

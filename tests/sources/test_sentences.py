@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from perank.errors import BadInput
 from perank.records import Passage, Qrels, Query
-from perank.sources.sentences import WithSentences, sentence_queries
+from perank.sources.sentences import WithSentences, sentence_queries, span_queries
 
 PASSAGES = {
     "a": Passage("a", "Too short. This sentence has enough\n words in it. So does this one, with a comma."),
@@ -52,6 +52,25 @@ def test_a_collection_keeps_its_own_queries_first_and_its_passages_as_they_are()
     assert (grown.name, grown.passages, grown.runs) == ("small", PASSAGES, {"bm25": {"q1": {"a": 1.0}}})
     with pytest.raises(BadInput, match="0 sentences"):
         WithSentences(Small(), each=0)
+
+
+def test_runs_of_words_come_behind_the_sentences_and_are_what_their_ids_say() -> None:
+    grown = WithSentences(Small(), each=5, spans=30)
+    sentences = WithSentences(Small(), each=5)
+    assert list(grown.queries)[: len(sentences.queries)] == list(sentences.queries)
+    runs = [query for query in grown.queries.values() if query.id.startswith("w:")]
+    assert {id for query in runs for id in grown.qrels[query.id]} == {"a", "c"}
+    lengths = set()
+    for query in runs:
+        passage, _, place = query.id.removeprefix("w:").partition("#")
+        first, length = map(int, place.split("+"))
+        assert query.text.split() == PASSAGES[passage].text.split()[first : first + length]
+        lengths.add(length)
+    assert min(lengths) == 4
+    assert max(lengths) == 20
+    assert span_queries(PASSAGES, QRELS, each=30) == span_queries(PASSAGES, QRELS, each=30)
+    with pytest.raises(BadInput, match="-1 runs of words"):
+        WithSentences(Small(), spans=-1)
 
 
 @given(st.text(max_size=300), st.integers(0, 4))

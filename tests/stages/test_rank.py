@@ -40,19 +40,24 @@ def stepped(monkeypatch: pytest.MonkeyPatch, loss: RankLoss) -> tuple[dict[str, 
     return seen, model, made
 
 
-def test_distillation_compares_first_step_and_encoder_over_the_passages_of_all_rows(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("feedback", [(), (0.3, 0.1), (0.3, 0.2, 0.1, 0.05)])
+def test_distillation_compares_steps_and_encoder_over_what_is_not_ranked_yet_of_all_rows(
+    monkeypatch: pytest.MonkeyPatch, feedback: tuple[float, ...]
 ) -> None:
-    terms, model, made = stepped(monkeypatch, RankLoss(content=0.0, alpha=0.0, distil=0.5, temperature=0.1))
+    loss = RankLoss(content=0.0, alpha=0.0, distil=0.5, temperature=0.1, feedback=feedback)
+    terms, model, made = stepped(monkeypatch, loss)
     with torch.no_grad():
         hidden_BKD, projected_BND = model.step_states(made)
-        passages = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
         total = 0.0
-        for b in range(2):
-            scores = torch.stack([model.score_scale * (hidden_BKD[b, 0] @ projected_BND[at]) for at in passages])
-            similarities = torch.stack([made.query_BE[b] @ made.vectors_BNE[at] for at in passages])
+        for b, step, ranked in [(0, 0, []), (0, 1, [2]), (0, 2, [2, 0]), (1, 0, []), (1, 1, [1])]:
+            left = [at for at in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] if at not in [(b, own) for own in ranked]]
+            query = made.query_BE[b].clone()
+            for weight, vector in zip(feedback, made.vectors_BNE[b], strict=False):
+                query += weight * vector
+            scores = torch.stack([model.score_scale * (hidden_BKD[b, step] @ projected_BND[at]) for at in left])
+            similarities = torch.stack([query @ made.vectors_BNE[at] for at in left])
             p, q = (similarities.double() / 0.1).softmax(0), scores.double().softmax(0)
-            total += float((p * (p.log() - q.log())).sum()) / 2
+            total += float((p * (p.log() - q.log())).sum()) / 5
     assert float(terms["distil"]) == pytest.approx(total, rel=1e-4)
     assert float(terms["loss"]) == pytest.approx(float(terms["rank"]) + 0.5 * total, rel=1e-4)
 

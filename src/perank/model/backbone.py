@@ -74,12 +74,12 @@ class PERank(nn.Module):
         at_BK = prompt.length_B[:, None] - 1 + torch.arange(steps, device=prompt.length_B.device)
         return _rows_of(hidden_BMD, at_BK), projected_BND
 
-    def scores_across(self, hidden_BD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
-        """[B, B * N]: every row's state against the passages of all rows, in fp32; the residual as in `score`."""
-        wide = torch.promote_types(hidden_BD.dtype, torch.float32)
-        with torch.autocast(hidden_BD.device.type, enabled=False):
-            scores_BX = self.score_scale.to(wide) * (hidden_BD.to(wide) @ projected_BND.to(wide).flatten(0, 1).T)
-            return scores_BX + self.residual * batch.similarities_across() if self.residual else scores_BX
+    def scores_across(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
+        """[B, K, B * N]: every row's states against the passages of all rows, in fp32; the residual as in `score`."""
+        wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
+        with torch.autocast(hidden_BKD.device.type, enabled=False):
+            scores_BKX = self.score_scale.to(wide) * (hidden_BKD.to(wide) @ projected_BND.to(wide).flatten(0, 1).T)
+            return scores_BKX + self.residual * batch.similarities_across()[:, None] if self.residual else scores_BKX
 
     def score(
         self, hidden_BKD: Tensor, projected_BND: Tensor, vectors_BNE: Tensor, query_BE: Tensor | None = None

@@ -50,15 +50,15 @@ def kl(logp_BKN: Tensor, logq_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
     return torch.where(remaining_BKN, p.exp() * (p - q), 0.0).sum(-1)
 
 
-def distillation(scores_BX: Tensor, similarities_BX: Tensor, there_X: Tensor, temperature: float) -> Tensor:
-    """KL(encoder || LLM) over X passages, a value for every row, [B]; passages that aren't `there_X` contribute 0.
+def distillation(scores_BKX: Tensor, similarities_BX: Tensor, remaining_BKX: Tensor, temperature: float) -> Tensor:
+    """KL(encoder || LLM) for every step over X passages, [B, K]; passages that no longer compete contribute 0.
 
-    The encoder's distribution is the softmax of similarity / `temperature`, the LLM's that of its first step's scores.
+    The encoder's distribution is the softmax of similarity / `temperature`, the LLM's that of the step's scores.
     Not in the paper: a row of 20 candidates says little about a query, all passages of a batch say much more.
     """
-    there_BX = there_X.expand_as(scores_BX)
+    similarities_BKX = (similarities_BX / temperature)[:, None].expand_as(scores_BKX)
     return kl(
-        log_probabilities(similarities_BX / temperature, there_BX), log_probabilities(scores_BX, there_BX), there_BX
+        log_probabilities(similarities_BKX, remaining_BKX), log_probabilities(scores_BKX, remaining_BKX), remaining_BKX
     )
 
 
@@ -70,8 +70,10 @@ class RankLoss:
     it or "mean"; rows of a batch are averaged. `direction`: "embeddings_content" is KL(P_embeddings || P_content)
     as in Eq. 7, "content_embeddings" what the authors' code computes. `detach_teacher` stops the KL's gradient at
     the content side. `first_weight` multiplies the cross entropy of the first rank. Beyond the paper, `distil` weighs
-    `distillation` of the encoder over the batch's passages, at `temperature`; 0 leaves it out. Raises `BadInput` for
-    unknown options, for weights below 0 and a temperature that isn't above 0.
+    `distillation` of the encoder over the batch's passages, at `temperature`; 0 leaves it out. What it distils is the
+    encoder's similarity to the query's vector or, with `feedback`, to that vector plus so much of the prompt's first
+    passages, weight by weight: Rocchio's pseudo relevance feedback, where the prompt keeps the first stage's order.
+    Raises `BadInput` for unknown options, for weights below 0 and a temperature that isn't above 0.
     """
 
     rank: float = 1.0
@@ -84,6 +86,7 @@ class RankLoss:
     first_weight: float = 1.0
     distil: float = 0.0
     temperature: float = 0.05
+    feedback: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("rank", "content", "alpha", "first_weight", "distil"):
@@ -96,6 +99,8 @@ class RankLoss:
             raise BadInput(
                 f"unknown KL direction {self.direction!r}", remedy="choose embeddings_content or content_embeddings"
             )
+        if not all(weight >= 0 for weight in self.feedback):
+            raise BadInput(f"the weights are {list(self.feedback)}", remedy="use 0 or more", id="loss.feedback")
         if not self.temperature > 0:
             raise BadInput(
                 f"the temperature is {self.temperature}", remedy="use a number above 0", id="loss.temperature"

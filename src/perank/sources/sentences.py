@@ -1,7 +1,7 @@
-"""More queries than anyone asked: sentences of a collection's own passages, each looking for the passage it is from.
+"""More queries than anyone asked: sentences and runs of words of a collection's own passages, each its passage's.
 
 A few thousand judged queries are soon known by heart; what an encoder thinks of any sentence is known too, so a
-sentence makes as good a lesson in reading queries. Only passages judged relevant for the split's own queries are cut
+sentence makes as good a lesson in reading queries, and a run of words from anywhere nearly so. Only passages judged relevant for the split's own queries are cut
 up: what belongs to dev and test queries stays unread.
 """
 
@@ -19,17 +19,22 @@ _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(])")
 
 
 class WithSentences:
-    """A collection whose queries are its own and, behind them, at most `each` sentences of every judged passage."""
+    """A collection whose queries are its own and, behind them, what every judged passage gives.
 
-    def __init__(self, collection: Collection, *, each: int = 2, seed: int = 0) -> None:
+    That is at most `each` of its sentences, and then at most `spans` runs of its words.
+    """
+
+    def __init__(self, collection: Collection, *, each: int = 2, spans: int = 0, seed: int = 0) -> None:
         if each < 1:
             raise BadInput(f"{each} sentences a passage", remedy="use 1 or more", id="collection.each")
-        self.collection, self.each, self.seed = collection, each, seed
+        if spans < 0:
+            raise BadInput(f"{spans} runs of words a passage", remedy="use 0 or more", id="collection.spans")
+        self.collection, self.each, self.spans, self.seed = collection, each, spans, seed
         self.name = collection.name  # the same passages: their vectors are the same
 
     @cached_property
     def queries(self) -> Mapping[str, Query]:
-        return {**self.collection.queries, **self._sentences[0]}
+        return {**self.collection.queries, **self._sentences[0], **self._spans[0]}
 
     @property
     def passages(self) -> Mapping[str, Passage]:
@@ -37,7 +42,7 @@ class WithSentences:
 
     @cached_property
     def qrels(self) -> Qrels:
-        return {**self.collection.qrels, **self._sentences[1]}
+        return {**self.collection.qrels, **self._sentences[1], **self._spans[1]}
 
     @property
     def runs(self) -> Mapping[str, Run]:
@@ -46,6 +51,10 @@ class WithSentences:
     @cached_property
     def _sentences(self) -> tuple[dict[str, Query], Qrels]:
         return sentence_queries(self.collection.passages, self.collection.qrels, each=self.each, seed=self.seed)
+
+    @cached_property
+    def _spans(self) -> tuple[dict[str, Query], Qrels]:
+        return span_queries(self.collection.passages, self.collection.qrels, each=self.spans, seed=self.seed)
 
 
 def sentence_queries(
@@ -56,10 +65,9 @@ def sentence_queries(
     A sentence has `shortest` to `longest` words, most of its characters letters. Ids are
     `s:<passage id>#<number of the sentence>`. Deterministic.
     """
-    judged = dict.fromkeys(id for grades in qrels.values() for id, grade in grades.items() if grade > 0)
     queries: dict[str, Query] = {}
     found: Qrels = {}
-    for passage_id in judged:
+    for passage_id in _judged(qrels):
         sentences = [" ".join(text.split()) for text in _END.split(passages[passage_id].text)]
         usable = [(i, text) for i, text in enumerate(sentences) if _reads_well(text, shortest, longest)]
         chosen = random.Random(f"{seed}:{passage_id}").sample(usable, min(each, len(usable)))
@@ -68,6 +76,33 @@ def sentence_queries(
             queries[id] = Query(id, text)
             found[id] = {passage_id: 1}
     return queries, found
+
+
+def span_queries(
+    passages: Mapping[str, Passage], qrels: Qrels, *, each: int, seed: int = 0, shortest: int = 4, longest: int = 20
+) -> tuple[dict[str, Query], Qrels]:
+    """At most `each` runs of words from every judged passage as queries, and the judgements that go with them.
+
+    A run begins anywhere and has `shortest` to `longest` words, as many of one length as of another, and most of its
+    characters are letters. Ids are `w:<passage id>#<first word>+<words>`. Deterministic.
+    """
+    queries: dict[str, Query] = {}
+    found: Qrels = {}
+    for passage_id in _judged(qrels):
+        dice, words = random.Random(f"{seed}:{passage_id}:spans"), passages[passage_id].text.split()
+        for _ in range(each if len(words) >= shortest else 0):
+            length = dice.randint(shortest, min(longest, len(words)))
+            first = dice.randint(0, len(words) - length)
+            text, id = " ".join(words[first : first + length]), f"w:{passage_id}#{first}+{length}"
+            if _reads_well(text, shortest, longest):
+                queries[id] = Query(id, text)
+                found[id] = {passage_id: 1}
+    return queries, found
+
+
+def _judged(qrels: Qrels) -> dict[str, None]:
+    """Passages that are relevant for some query, in the judgements' order."""
+    return dict.fromkeys(id for grades in qrels.values() for id, grade in grades.items() if grade > 0)
 
 
 def _reads_well(text: str, shortest: int, longest: int) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from perank.model.backbone import PERank
 from perank.model.batches import RankBatch
-from perank.model.losses import RankLoss, distillation
+from perank.model.losses import RankLoss, distillation, remaining
 from perank.stages.base import Stage
 from perank.stages.optimizer import AdamW
 
@@ -37,16 +37,18 @@ class RankModule(Stage):
             content_BKN = self.model.step_scores(batch, with_content=True) if self.loss.needs_content else None
         terms = self.loss(scores_BKN, content_BKN, batch.order_BK, batch.candidates_BN)
         if self.loss.needs_query_vectors:
-            terms["distil"] = self._distillation(hidden_BKD[:, 0], projected_BND, batch)
+            terms["distil"] = self._distillation(hidden_BKD, projected_BND, batch)
             terms["loss"] = terms["loss"] + self.loss.distil * terms["distil"]
         self.log_terms(terms, len(batch.order_BK))
         return terms["loss"]
 
-    def _distillation(self, first_BD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
+    def _distillation(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):
-            return distillation(
-                self.model.scores_across(first_BD, projected_BND, batch),
-                batch.similarities_across(),
-                batch.candidates_BN.flatten(),
+            steps_BK = distillation(
+                self.model.scores_across(hidden_BKD, projected_BND, batch),
+                batch.similarities_across(self.loss.feedback),
+                batch.remaining_across(remaining(batch.order_BK, batch.candidates_BN)),
                 self.loss.temperature,
-            ).mean()
+            )
+        trained_BK = batch.order_BK >= 0
+        return (steps_BK * trained_BK).sum() / trained_BK.sum()
