@@ -206,6 +206,16 @@ def test_fewer_rows_than_a_step_are_refused_and_not_trained_on_silently(world: P
         train(toy.composed(world, tmp_path, "rank", "data.batch_size=49"))
 
 
+def test_feedback_is_learned_from_prompts_in_the_first_stages_order_and_refused_for_shuffled_ones(
+    world: Path, tmp_path: Path
+) -> None:
+    settings = ["loss=distil", "loss.feedback=[0.2,0.1]", "data.rows=8", "evaluate=false"]
+    with pytest.raises(BadInput, match=r"data\.shuffle=false"):
+        train(toy.composed(world, tmp_path / "shuffled", "rank", *settings))
+    train(toy.composed(world, tmp_path / "ordered", "rank", *settings, "data.shuffle=false"))
+    assert (tmp_path / "ordered" / "model" / "model.safetensors").is_file()
+
+
 def test_a_trainer_that_would_go_through_the_stream_twice_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"data\.epochs"):
         train(toy.composed(world, tmp_path, "rank", "trainer.max_epochs=2"))

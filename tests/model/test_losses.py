@@ -238,7 +238,9 @@ def test_distillation_is_the_kl_from_the_encoders_softmax_over_the_passages_that
 
 def test_a_feedback_below_zero_is_refused() -> None:
     with pytest.raises(BadInput, match=r"loss\.feedback"):
-        RankLoss(feedback=(0.1, -0.1))
+        RankLoss(distil=1.0, feedback=(0.1, -0.1))
+    with pytest.raises(BadInput, match="nothing is distilled"):
+        RankLoss(feedback=(0.1,))
 
 
 def test_a_temperature_of_zero_is_refused() -> None:

@@ -73,7 +73,8 @@ class RankLoss:
     `distillation` of the encoder over the batch's passages, at `temperature`; 0 leaves it out. What it distils is the
     encoder's similarity to the query's vector or, with `feedback`, to that vector plus so much of the prompt's first
     passages, weight by weight: Rocchio's pseudo relevance feedback, where the prompt keeps the first stage's order.
-    Raises `BadInput` for unknown options, for weights below 0 and a temperature that isn't above 0.
+    Raises `BadInput` for unknown options, weights below 0, a temperature that isn't above 0, and feedback without
+    anything to distil.
     """
 
     rank: float = 1.0
@@ -101,6 +102,9 @@ class RankLoss:
             )
         if not all(weight >= 0 for weight in self.feedback):
             raise BadInput(f"the weights are {list(self.feedback)}", remedy="use 0 or more", id="loss.feedback")
+        if self.feedback and not self.distil:
+            problem = f"feedback of {list(self.feedback)}, and nothing is distilled"
+            raise BadInput(problem, remedy="set loss.distil above 0, or loss.feedback=[]", id="loss.distil")
         if not self.temperature > 0:
             raise BadInput(
                 f"the temperature is {self.temperature}", remedy="use a number above 0", id="loss.temperature"

@@ -1,8 +1,8 @@
 """More queries than anyone asked: sentences and runs of words of a collection's own passages, each its passage's.
 
 A few thousand judged queries are soon known by heart; what an encoder thinks of any sentence is known too, so a
-sentence makes as good a lesson in reading queries, and a run of words from anywhere nearly so. Only passages judged relevant for the split's own queries are cut
-up: what belongs to dev and test queries stays unread.
+sentence makes as good a lesson in reading queries, and a run of words from anywhere nearly so. Only passages judged
+relevant for the split's own queries are cut up: what belongs to dev and test queries stays unread.
 """
 
 from __future__ import annotations
