@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from perank.assemble import Assembly
 from perank.errors import BadInput
 from perank.model.backbone import PERank
 from perank.sources.trec import read_run
+from perank.stages.rank import RankModule
 from perank.train import train
 
 pytestmark = toy.QUIET
@@ -204,6 +207,26 @@ def _projector(world: Path, folder: Path) -> Path:
 def test_fewer_rows_than_a_step_are_refused_and_not_trained_on_silently(world: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="48 rows are fewer than one step of 49"):
         train(toy.composed(world, tmp_path, "rank", "data.batch_size=49"))
+
+
+def test_a_run_that_is_told_to_end_says_so_and_goes_on_where_it_was(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = RankModule.training_step
+    settings = ["data.rows=32", "evaluate=false", "callbacks.checkpoint.every_n_train_steps=1", f"ckpt_path={tmp_path}"]
+
+    def ending(self: RankModule, batch: Any, index: int) -> Any:
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(RankModule, "training_step", ending)
+        train(toy.composed(world, tmp_path, "rank", *settings))
+    assert ended.value.code == 143
+    assert not (tmp_path / "model").exists()
+    train(toy.composed(world, tmp_path, "rank", *settings))
+    assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
 def test_feedback_is_learned_from_prompts_in_the_first_stages_order_and_refused_for_shuffled_ones(

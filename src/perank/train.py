@@ -10,6 +10,7 @@ command and `ckpt_path=<run folder>`; with hydra.run.dir=<run folder> too it goe
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -72,6 +73,7 @@ def _check(config: DictConfig) -> None:
 def _fit(parts: Any) -> None:
     """Train from the start or from a checkpoint; a finished run that is resumed is only evaluated again."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     output = Path(parts.config.paths.output)
     checkpoint = resumed_from(parts.config.ckpt_path, output)
@@ -81,6 +83,8 @@ def _fit(parts: Any) -> None:
             for message in _EXPECTED:
                 warnings.filterwarnings("ignore", message)
             parts.trainer.fit(parts.stage, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException as ended:
+        raise SystemExit(128 + signal.SIGTERM) from ended  # what a shell reports; Lightning's own is a success's
     except MisconfigurationException as error:
         raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
     if parts.config.evaluate and not parts.evaluation.results:

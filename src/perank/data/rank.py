@@ -30,7 +30,7 @@ class RankExample:
 
 
 class RankData(StreamModule):
-    """Rows -> shuffled prompts -> batches.
+    """Rows -> prompts, shuffled unless `shuffle` is off and a row's own order stays -> batches.
 
     `steps` trains the first K ranks only (None: all); `curriculum` shows early rows in part, see `schedule_of`.
     `group_by_length` steps share out their rows by length (1: rows as they come).
