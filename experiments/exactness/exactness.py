@@ -1,6 +1,6 @@
 """Does speculation give Algorithm 1's rankings? Windows of every size, three collections, number types, batch sizes.
 
-    python experiments/exactness/exactness.py model=<folder of a saved model>
+    python experiments/exactness/exactness.py [model=<folder of a saved model>]
 
 Every window is decoded by Algorithm 1 and by speculation, in batches of 1, 3 or 16 of any sizes, with weights in fp64,
 fp32 and bf16. In fp64 the full rankings have to be identical; elsewhere each first decision that differs is logged with

@@ -1,6 +1,6 @@
 """How many forwards speculation takes: by passages in a window, by the size of drafts, and for 100 candidates.
 
-    python experiments/forwards/forwards.py model=<folder of a saved model>
+    python experiments/forwards/forwards.py [model=<folder of a saved model>]
 
 Full rankings of windows that hold BM25's top n, and whole rerankings of its top 100 with windows of 20/10, whose
 NDCG@10 has to be that of Algorithm 1. Writes results.csv and forwards.png beside this file, or into `into=<folder>`;

@@ -1,6 +1,6 @@
 """One window of up to 1,000 candidates: what it costs, and what a model trained at 20 makes of it.
 
-    python experiments/long_windows/long_windows.py model=<folder of a saved model>
+    python experiments/long_windows/long_windows.py [model=<folder of a saved model>]
 
 The built-in documentation, BM25's top n. Seconds and forwards are means over `timed` queries, one at a time; NDCG@10 is
 over `queries`, beside the encoder's own order and windows of 20/10 over the same candidates. Writes results.csv and
