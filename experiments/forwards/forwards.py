@@ -45,7 +45,8 @@ def main() -> None:
     options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
     if unknown := options.keys() - {"model", "queries", "into"}:
         raise BadInput(f"no such setting: {', '.join(unknown)}", remedy="choose among model, queries and into")
-    found, into = from_pretrained(options.get("model")), Path(options.get("into", HERE))
+    found = from_pretrained(options.get("model"), dtype="float32")  # in bf16 rounding decides near ties
+    into = Path(options.get("into", HERE))
     rows: list[ResultRow] = []
     for name in SUITES:
         for row in measured(found, name, int(options.get("queries", 100))):
