@@ -36,6 +36,7 @@ from perank.retrieval.encoder_ranker import EncoderRanker
 HERE = Path(__file__).resolve().parent
 SIZES = (20, 50, 100, 200, 500, 1000)
 TOP, FULL, SLIDING, ENCODER = "one window, top 10 exact", "one window, full ranking", "windows of 20/10", "encoder"
+COLOURS = {TOP: "#4477aa", FULL: "#66ccee", SLIDING: "#ee6677", ENCODER: "#777777"}
 
 
 def main() -> None:
@@ -123,7 +124,7 @@ def draw(rows: Sequence[ResultRow], path: Path) -> None:
         for variant in dict.fromkeys(row.variant for row in rows):
             points = {r.candidates: r.value for r in rows if r.variant == variant and r.metric == metric}
             if points:
-                axes.plot([*points], [*points.values()], marker="o", label=variant)
+                axes.plot([*points], [*points.values()], marker="o", label=variant, color=COLOURS[variant])
         axes.set(xlabel="candidates (BM25's top n)", ylabel=metric, xscale="log")
         axes.legend(fontsize=8)
     panels[0].set_yscale("log")
