@@ -55,6 +55,7 @@ TRAIN = {
     "encoder.query_prefix=3": "encoder.query_prefix",
     "encoder.revision=3": "encoder.revision",
     "encoder.device=abacus": "abacus",
+    "encoder.device=cuda:99": "cuda:99",
     "optimizer.lr=-1": "optimizer.lr",
     "optimizer.lr=nan": "optimizer.lr",
     "optimizer.lr=inf": "optimizer.lr",

@@ -150,6 +150,12 @@ def test_a_text_cannot_say_a_special_token(folder: Path) -> None:
     assert encoder(folder).tokenizer("[SEP]")["input_ids"] == encoder(folder).tokenizer("[ sep ]")["input_ids"]
 
 
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_a_device_that_is_not_here_is_refused(folder: Path, device: str) -> None:
+    with pytest.raises(BadInput, match=device):
+        Encoder(str(folder), device=device)
+
+
 def test_half_precision_finds_the_last_token_of_long_texts(folder: Path) -> None:
     """301 tokens counted in bf16 would be 300 or 302."""
     text = " ".join(["cat"] * 299)

@@ -17,7 +17,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.encoder_weights import load_encoder_weights, reading
 from perank.model.packed import pack_linears
-from perank.model.precision import dtype_of
+from perank.model.precision import device_of, dtype_of
 from perank.model.weights import locate
 
 Identity = dict[str, str | int | bool]
@@ -36,8 +36,8 @@ class Encoder:
 
     `max_length` counts tokens, special ones included; longer texts are cut, as encoders are trained to expect.
     `batch_tokens` counts padding too; None means 1,024 on a CPU, where activations then stay in its cache, else 16,384.
-    Raises `BadInput` for an unknown pooling or dtype, an empty query, a `max_length` that leaves no room for text or
-    is beyond the model's positions, and weights that don't fit their architecture.
+    Raises `BadInput` for an unknown pooling, dtype or device, an empty query, a `max_length` that leaves no room for
+    text or is beyond the model's positions, and weights that don't fit their architecture.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class Encoder:
             raise BadInput(f"unknown pooling {pooling!r}", remedy=f"choose one of {', '.join(POOLINGS)}", id=name)
         self.name, self.pooling, self.max_length = name, pooling, max_length
         self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
-        self.dtype, self.device = dtype_of(dtype, device), torch.device(device)
+        self.device = device_of(device)
+        self.dtype = dtype_of(dtype, self.device)
         self.batch_tokens = batch_tokens or (1024 if self.device.type == "cpu" else 16384)
         self.revision, self.trust_remote_code = revision, trust_remote_code
 

@@ -1,4 +1,4 @@
-"""Number types by name. `auto` is bf16 where the hardware multiplies it natively, else fp32."""
+"""Number types and devices by name. The type `auto` is bf16 where the hardware multiplies it natively, else fp32."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ def dtype_of(name: str, device: str | torch.device = "cpu") -> torch.dtype:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise BadInput(f"unknown dtype {name!r}", remedy="choose auto, float32, bfloat16, float16 or float64")
     return found
+
+
+def device_of(name: str) -> torch.device:
+    """The torch device called `name`. Raises `BadInput` for what is no device, and for a GPU where there is none."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"unknown device {name!r}", remedy="choose cpu, cuda or cuda:<number>") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"no GPU that torch can use for {name!r}", remedy="choose cpu, or install torch for CUDA")
+    return device
 
 
 def multiplies_bf16(device: str | torch.device) -> bool:
