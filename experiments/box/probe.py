@@ -38,7 +38,8 @@ from perank.retrieval.query_vectors import QueryVectors
 from perank.settings import made
 
 HERE = Path(__file__).resolve().parent
-SETTINGS = ["+experiment=box", "collection.each=100", "backbone.lora=null", "projector=isometry"]
+SAMPLE = ["collection=pydocs_sentences", "collection.each=100"]
+SETTINGS = ["+experiment=rank", *SAMPLE, "backbone.lora=null", "projector=isometry"]
 
 
 @dataclass(frozen=True, slots=True)
