@@ -196,6 +196,11 @@ def test_an_unknown_name_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -
         from_pretrained("not/a model")
 
 
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="unknown device 'abacus'"):
+        from_pretrained(tmp_path, device="abacus")
+
+
 def test_an_installation_without_a_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub, "BOX", tmp_path / "box")
     with pytest.raises(BadInput, match="carries no model"):

@@ -10,7 +10,7 @@ from perank.errors import Absent, BadInput
 from perank.model.encoder_weights import reading
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.llm import LLM
-from perank.model.precision import dtype_of
+from perank.model.precision import dtype_of, known_device
 from perank.model.weights import locate
 from perank.sources.views import TextView, text_view
 
@@ -27,11 +27,11 @@ def fetching() -> Iterator[None]:
 
 
 def device_of(name: str) -> str:
-    """`auto` is an accelerator where there is one."""
+    """`auto` is an accelerator where there is one. Raises `BadInput` for a device that isn't here."""
     import torch
 
     if name != "auto":
-        return name
+        return str(known_device(name))
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.encoder_weights import load_encoder_weights, reading
 from perank.model.packed import pack_linears
-from perank.model.precision import device_of, dtype_of
+from perank.model.precision import dtype_of, known_device
 from perank.model.weights import locate
 
 Identity = dict[str, str | int | bool]
@@ -58,7 +58,7 @@ class Encoder:
             raise BadInput(f"unknown pooling {pooling!r}", remedy=f"choose one of {', '.join(POOLINGS)}", id=name)
         self.name, self.pooling, self.max_length = name, pooling, max_length
         self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
-        self.device = device_of(device)
+        self.device = known_device(device)
         self.dtype = dtype_of(dtype, self.device)
         self.batch_tokens = batch_tokens or (1024 if self.device.type == "cpu" else 16384)
         self.revision, self.trust_remote_code = revision, trust_remote_code

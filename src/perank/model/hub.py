@@ -25,7 +25,7 @@ from perank.model.encoder import Encoder
 from perank.model.llm import LLM
 from perank.model.merge import adapter_state, merge_saved
 from perank.model.packed import pack_linears
-from perank.model.precision import dtype_of
+from perank.model.precision import dtype_of, known_device
 from perank.model.pretrained import Pretrained, of_the_authors
 from perank.model.projector import Projector
 from perank.model.prompts import PromptBuilder
@@ -106,8 +106,9 @@ def from_pretrained(
 
     `dtype` is the LLM's and the encoder's; the projector keeps fp32. `merge=False` keeps the adapters apart, as
     training wants them (needs peft); else the layers of a small LLM are packed on a CPU, and its weights must not
-    change. Raises `BadInput` where the folder is missing, torn, or of another model.
+    change. Raises `BadInput` where the folder is missing, torn, or of another model, and for a device that isn't here.
     """
+    known_device(device)  # before anything is read
     folder = _located(name_or_path, revision)
     if is_published(folder):
         return of_the_authors(folder, device=device, dtype=dtype)

@@ -20,7 +20,7 @@ def dtype_of(name: str, device: str | torch.device = "cpu") -> torch.dtype:
     return found
 
 
-def device_of(name: str) -> torch.device:
+def known_device(name: str) -> torch.device:
     """The torch device called `name`. Raises `BadInput` for what is no device, and for a GPU where there is none."""
     try:
         device = torch.device(name)
