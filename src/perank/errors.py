@@ -5,10 +5,14 @@ Entry points turn it into exit code 2 and one message; everything else is a bug 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
+
+TERMINATED = 128 + signal.SIGTERM
+"""What a process ends with that was told to; Lightning's own exception ends with a success's number."""
 
 
 class BadInput(ValueError):

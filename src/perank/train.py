@@ -10,7 +10,6 @@ command and `ckpt_path=<run folder>`; with hydra.run.dir=<run folder> too it goe
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -20,7 +19,7 @@ from omegaconf import DictConfig
 
 from perank import board
 from perank.aligned import aligned_projector
-from perank.errors import BadInput, exits_cleanly
+from perank.errors import TERMINATED, BadInput, exits_cleanly
 from perank.files import read_json
 from perank.jobs import in_own_process, run, sweeping
 from perank.settings import check_keys, check_type
@@ -84,7 +83,7 @@ def _fit(parts: Any) -> None:
                 warnings.filterwarnings("ignore", message)
             parts.trainer.fit(parts.stage, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as ended:
-        raise SystemExit(128 + signal.SIGTERM) from ended  # what a shell reports; Lightning's own is a success's
+        raise SystemExit(TERMINATED) from ended
     except MisconfigurationException as error:
         raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
     if parts.config.evaluate and not parts.evaluation.results:

@@ -8,7 +8,6 @@ notes the signal, and looks for its note between training steps.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from perank.errors import BadInput
+from perank.errors import TERMINATED, BadInput
 from perank.evaluation.evaluator import evaluate_run, rank_candidates
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
@@ -116,7 +115,7 @@ class _UntilTerminated:
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         if self.trainer.received_sigterm:
-            raise SIGTERMException(128 + signal.SIGTERM)  # what a shell reports; without it the exit is a success's
+            raise SIGTERMException(TERMINATED)
         return self.ranker.rank_batch(batch)
 
 
