@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.backbone import PERank
-from perank.model.encoder import Encoder
-from perank.model.encoder_weights import load_encoder_weights
+from perank.model.encoders.encoder import Encoder
+from perank.model.encoders.weights import load_encoder_weights
+from perank.model.locate import locate
+from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
-from perank.model.weights import locate
+from perank.ranking.windows import Windows, apply
 from perank.records import Bill, Candidates, Ranking
-from perank.rerank.window import Windows, apply
 
 
 class AuthorsProcedure:

@@ -21,9 +21,9 @@ import torch
 from interleaved import seconds_by_turns, speedup
 from torch import Tensor
 
-from perank.model.encoder import Encoder
-from perank.model.encoder_weights import load_encoder_weights
-from perank.model.weights import locate
+from perank.model.encoders.encoder import Encoder
+from perank.model.encoders.weights import load_encoder_weights
+from perank.model.locate import locate
 from perank.paths import shared_dir
 from perank.sources.texts import read_passages
 

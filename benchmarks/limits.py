@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perank.decoding.decoded import Clock
-from perank.model.backbone import PERank
+from perank.model.pe_rank import PERank
+from perank.ranking.decoder import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from limits import Limits
 from setting import Setting
 
 from perank.errors import exits_cleanly
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
 from perank.records import Bill, Candidates, Ranker, Ranking
-from perank.rerank.reranker import Reranker
-from perank.rerank.window import Windows
 
 PLAIN = "Algorithm 1, stored vectors"
 AUTHORS, TEXTS = "the authors' procedure", "text listwise, full answers"

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from perank.assemble import Assembly
-from perank.baselines.untaught import UntaughtListwise
+from perank.app.assembly import Assembly
+from perank.baselines.fixed_length import FixedLengthListwise
 from perank.efficiency import pretrained
 from perank.model.listwise_prompts import ListwisePrompts
-from perank.model.pretrained import Pretrained
 from perank.paths import CONF_DIR
+from perank.ranking.windows import Windows
 from perank.records import Candidates, Ranker
-from perank.rerank.window import Windows
 from perank.retrieval.store import EmbeddingStore
+from perank.saving.pretrained import Pretrained
 
 
 class Setting:
@@ -46,7 +46,7 @@ class Setting:
     def text_listwise(self, windows: Windows, **options: Any) -> Ranker:
         """The same LLM reading the passages' texts."""
         prompts = ListwisePrompts(self.found.prompts.tokenizer, max_length=8192)
-        return UntaughtListwise(self.found.model.llm, prompts, windows=windows, **options)
+        return FixedLengthListwise(self.found.model.llm, prompts, windows=windows, **options)
 
     def prompt_tokens(self, candidates: Candidates, windows: Windows, cutoff: int | None) -> list[int]:
         """Tokens of each window's prompt."""

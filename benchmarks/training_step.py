@@ -16,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from interleaved import seconds_by_turns, speedup
 
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
 from perank.errors import exits_cleanly
 from perank.paths import CONF_DIR
 

@@ -35,7 +35,7 @@ def module_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy world of `toy.make_world`: a collection, an encoder and an LLM."""
-    import toy  # heavy: it brings Lightning
+    from support import toy  # heavy: it brings Lightning
 
     return toy.make_world(tmp_path_factory.mktemp("world"))
 

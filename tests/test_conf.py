@@ -20,7 +20,7 @@ CHECKOUT = PACKAGE_DIR.parent.parent
 PICKED_BY_EXPERIMENTS = {"experiment", "hydra"}
 # Which entry point has the group, if not perank.train.
 ENTRY = {"preparation": "prepare", "study": "efficiency", "gpu": "doctor", "ranker": "evaluate"}
-STAGES = {f"perank.stages.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}
+STAGES = {f"perank.training.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 
 

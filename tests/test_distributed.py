@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import toy
 from perank.sources.trec import read_run
+from support import toy
 
 pytestmark = pytest.mark.slow
 TWO = ["trainer.devices=2", "+trainer.strategy=ddp", "data.batch_size=4"]

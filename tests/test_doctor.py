@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import toy
 from perank.doctor import doctor, main
+from support import toy
 
 PAPER = ["+experiment=rank", "scale=paper"]
 pytestmark = toy.QUIET
@@ -67,7 +67,7 @@ def test_the_plan_of_a_small_run_counts_what_its_training_has(tmp_path: Path, mo
     monkeypatch.setenv("PERANK_CACHE", str(tmp_path / "cache"))
     world = toy.make_world(tmp_path / "world")
     found = doctor(toy.composed(world, tmp_path, config="doctor"))
-    from perank.assemble import Assembly
+    from perank.app.assembly import Assembly
 
     stage = Assembly(toy.composed(world, tmp_path)).stage
     assert sum(p.numel() for p in stage.parameters() if p.requires_grad) == sum(part.trained for part in found.parts)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
-import tiny
-import toy
 from perank.efficiency import Study, write
-from perank.evaluation.report import read_results_csv
 from perank.model.random_llm import random_mistral
+from perank.reporting.rows import read_results_csv
 from perank.train import train
+from support import tiny, toy
 
 pytestmark = toy.QUIET
 

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-import tiny
-import toy
 from perank.evaluate import evaluate, main
-from perank.evaluation.report import read_results_csv
+from perank.reporting.rows import read_results_csv
 from perank.sources.beir import read_beir_qrels
 from perank.sources.trec import read_run, write_run
 from perank.train import train
+from support import tiny, toy
 
 pytestmark = toy.QUIET
 
@@ -145,7 +144,7 @@ def test_the_command_prints_a_table_and_ends_with_0(
 
 def test_a_checkpoint_in_the_authors_layout_is_measured_by_its_folder(world: Path, tmp_path: Path) -> None:
     from perank.model.prompts import PromptBuilder
-    from perank.model.published import write_published
+    from perank.saving.authors_checkpoint import write_published
 
     encoder = tiny.tiny_encoder(tmp_path / "encoder", positions=512)
     prompts = PromptBuilder(tiny.tiny_tokenizer(), "reference")

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from pathlib import Path
 
-from perank.locks import waiting
+from perank.files import waiting
 
 
 def _work(folder: Path, number: int) -> None:

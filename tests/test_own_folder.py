@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import toy
+from support import toy
 
 pytestmark = pytest.mark.slow
 

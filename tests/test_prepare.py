@@ -9,15 +9,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
-import toy
-from perank.data.rows import read_rows
 from perank.errors import BadInput
 from perank.paths import CONF_DIR
-from perank.preparation.parts import Parts
+from perank.preparation.resumable import Resumable
 from perank.prepare import main, prepare
 from perank.retrieval.bm25 import Bm25
 from perank.sources.beir import BeirCollection
 from perank.sources.views import text_view
+from perank.training.rows import read_rows
+from support import toy
 
 
 def settings(world: Path, output: Path, *more: str) -> list[str]:
@@ -44,16 +44,16 @@ def config(world: Path, output: Path, *more: str) -> DictConfig:
 
 def interrupted(settings: DictConfig, *, after: int) -> None:
     """`prepare`, stopped from the keyboard once so many parts are written."""
-    write, written = Parts.write, list[str]()
+    write, written = Resumable.write, list[str]()
 
-    def stops(parts: Parts, name: str, content: object) -> None:
+    def stops(parts: Resumable, name: str, content: object) -> None:
         if len(written) == after:
             raise KeyboardInterrupt
         written.append(name)
         write(parts, name, content)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Parts, "write", stops)
+        patch.setattr(Resumable, "write", stops)
         prepare(settings)
 
 

@@ -111,7 +111,7 @@ def test_configs_are_found_in_a_wheel(wheel_site: Path, tmp_path: Path) -> None:
     code = "from perank.paths import CONF_DIR; print(CONF_DIR)"
     assert Path(output_of(["-c", code], wheel_site, tmp_path).strip()) == wheel_site / "perank" / "conf"
     shown = output_of(["-m", "perank.train", "--cfg", "job", "+experiment=align"], wheel_site, tmp_path)
-    assert "perank.stages.align.AlignModule" in shown
+    assert "perank.training.align.AlignModule" in shown
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from perank.evaluation.grid import make_grid
-from perank.evaluation.report import read_results_csv
 from perank.paths import CONF_DIR, PACKAGE_DIR
+from perank.reporting.grid import make_grid
+from perank.reporting.rows import read_results_csv
 from perank.tabulate import read_layout
 
 STUDIES = PACKAGE_DIR.parent.parent / "experiments"

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation.small import Keeping, Reversing, small_suite
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
-from perank.evaluation.report import ResultRow, read_results_csv, write_results_csv
+from perank.reporting.rows import ResultRow, read_results_csv, write_results_csv
 from perank.tabulate import main, tabulate
+from support.small_suite import Keeping, Reversing, small_suite
 
 
 def job(sweep: Path, number: int, *, seed: int, variant: str, done: bool = True) -> Path:

@@ -14,14 +14,14 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
-import toy
 from perank import Reranker
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
 from perank.errors import BadInput
-from perank.model.backbone import PERank
+from perank.model.pe_rank import PERank
 from perank.sources.trec import read_run
-from perank.stages.rank import RankModule
 from perank.train import train
+from perank.training.rank import RankModule
+from support import toy
 
 pytestmark = toy.QUIET
 
@@ -54,7 +54,7 @@ def kept_parts(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> Assembly:
             super().__init__(config)
             made.append(self)
 
-    monkeypatch.setattr("perank.assemble.Assembly", Kept)
+    monkeypatch.setattr("perank.app.assembly.Assembly", Kept)
     train(config)
     return made[0]
 
@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_ends_training_before_it_spoils_anything(world
 
 def _projector(world: Path, folder: Path) -> Path:
     from perank.model.projector import Projector
-    from perank.model.start import save_projector
+    from perank.model.projector_init import save_projector
 
     path = folder / "projector.safetensors"
     save_projector(Projector(8, 16), path)

@@ -9,17 +9,16 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-import toy
-from baselines import small
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
 from perank.baselines.loading import trained_listwise
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
 from perank.evaluation.evaluator import rank_candidates
-from perank.model.hub import from_pretrained
+from perank.saving.hub import from_pretrained
 from perank.sources.candidates import candidates_run
 from perank.sources.trec import read_run
 from perank.train import train
+from support import small_llms, toy
 
 pytestmark = toy.QUIET
 
@@ -28,8 +27,8 @@ pytestmark = toy.QUIET
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy world with an LLM that knows identifiers."""
     folder = toy.make_world(tmp_path_factory.mktemp("world"))
-    small.llm(1, initializer_range=0.1).float().save_pretrained(folder / "llm")
-    small.tokenizer().save_pretrained(folder / "llm")
+    small_llms.llm(1, initializer_range=0.1).float().save_pretrained(folder / "llm")
+    small_llms.tokenizer().save_pretrained(folder / "llm")
     return folder
 
 
@@ -76,7 +75,7 @@ def test_an_llm_trained_whole_learns_and_lies_in_the_folder(world: Path, tmp_pat
     assert losses[max(losses)] < 0.6 * losses[0]
     assert (tmp_path / "model" / "llm" / "model.safetensors").is_file()
     ranker = trained_listwise(name=str(tmp_path / "model"), dtype="float32", device="cpu")
-    found = small.candidates(5)
+    found = small_llms.candidates(5)
     prompt = ranker.prompts.rank(found.query.text, [passage.text for passage in found.passages])
     text = ranker.writer.write([prompt.ids], [11], lambda b, text: False).texts[0]
     repairs = permutation(text, 5).repairs

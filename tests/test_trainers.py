@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import toy
-from perank.runs import assembled_at
+from perank.app.run_folder import assembled_at
+from support import toy
 from test_distributed import ONE, TWO, compare, run
 
 pytestmark = [pytest.mark.slow, *toy.QUIET]
-SHARDED = ["trainer.devices=2", "+trainer.strategy={_target_: perank.stages.sharded.ShardedStrategy}"]
+SHARDED = ["trainer.devices=2", "+trainer.strategy={_target_: perank.training.fsdp.ShardedStrategy}"]
 TRAINERS = {"ddp": TWO, "fsdp": [*SHARDED, "data.batch_size=4"]}
 LORA = ["backbone.lora.dropout=0"]
 WHOLE = ["backbone.lora=null", "loss=paper", "data.rows=40", "+backbone.gradient_checkpointing=true"]

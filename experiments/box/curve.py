@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from perank.app.run_folder import assembled_at, checkpoints, run_config
+from perank.app.settings import instantiate
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
-from perank.runs import assembled_at, checkpoints, run_config
-from perank.settings import made
-from perank.stages.checkpoints import read_checkpoint
+from perank.reporting.rows import ResultRow, rows_from, write_results_csv
+from perank.training.checkpoints import read_checkpoint
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,7 +28,7 @@ def main() -> None:
     config = run_config(folder)
     settings = config.suite.pydocs
     settings.collection.split, settings.max_queries, settings.metrics = "dev", queries, ["ndcg@10"]
-    suite = made(settings)
+    suite = instantiate(settings)
     rows: list[ResultRow] = []
     baselines = None
     for checkpoint in checkpoints(folder):

@@ -24,18 +24,18 @@ from rich.console import Console
 from torch import Tensor
 from tqdm import tqdm
 
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
+from perank.app.settings import instantiate
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.evaluation.tables import render_table
 from perank.model.batches import PromptBatch
 from perank.model.projector import ridge
 from perank.paths import CONF_DIR
 from perank.preparation.teachers import EncoderTeacher, TeacherRanker
+from perank.reporting.rows import ResultRow, rows_from, write_results_csv
+from perank.reporting.tables import render_table
 from perank.retrieval.query_vectors import QueryVectors
-from perank.settings import made
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = ["collection=pydocs_sentences", "collection.each=100"]
@@ -69,7 +69,7 @@ def main() -> None:
         config = compose("train", overrides=SETTINGS)
     settings = config.suite.pydocs
     settings.collection.split, settings.max_queries = "dev", asked
-    parts, suite = Assembly(config), made(settings)
+    parts, suite = Assembly(config), instantiate(settings)
     ids = random.Random(0).sample(sorted(parts.collection.queries), count)
     systems = list(parts.baselines(suite))
     for place in places(parts):

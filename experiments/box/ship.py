@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from textwrap import fill
 
-from perank.evaluation.report import ResultRow, read_results_csv
-from perank.evaluation.tables import markdown_table
-from perank.model.hub import BOX, save_pretrained
-from perank.runs import assembled_at, checkpoints
-from perank.stages.checkpoints import read_checkpoint
+from perank.app.run_folder import assembled_at, checkpoints
+from perank.reporting.rows import ResultRow, read_results_csv
+from perank.reporting.tables import markdown_table
+from perank.saving.hub import BOX, save_pretrained
+from perank.training.checkpoints import read_checkpoint
 
 CARD = """# PE-Rank, embedded scale: the model in the box
 

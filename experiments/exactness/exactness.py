@@ -21,17 +21,17 @@ import torch
 from hydra import compose, initialize_config_dir
 from tqdm import tqdm
 
-from perank.assemble import Assembly
-from perank.decoding.constrained import Constrained
-from perank.decoding.decoded import Decoded, Decoder, Difference, differences
-from perank.decoding.speculative import Speculative
+from perank.app.assembly import Assembly
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.device import device_name
-from perank.evaluation.report import ResultRow, write_results_csv
 from perank.model.batches import PromptBatch
-from perank.model.hub import from_pretrained
-from perank.model.pretrained import Pretrained
 from perank.paths import CONF_DIR
+from perank.ranking.constrained import Constrained
+from perank.ranking.decoder import Decoded, Decoder, Difference, differences
+from perank.ranking.speculative import Speculative
+from perank.reporting.rows import ResultRow, write_results_csv
+from perank.saving.hub import from_pretrained
+from perank.saving.pretrained import Pretrained
 
 HERE = Path(__file__).resolve().parent
 SUITES = ("dl19", "nfcorpus", "pydocs")

@@ -19,20 +19,20 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 import perank
-from perank.assemble import Assembly
-from perank.decoding.speculative import Speculative
-from perank.decoding.tree import draft_tree
+from perank.app.assembly import Assembly
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.report import ResultRow, write_results_csv
 from perank.evaluation.suites import Suite
-from perank.model.hub import from_pretrained
-from perank.model.pretrained import Pretrained
 from perank.paths import CONF_DIR
+from perank.ranking.draft_tree import draft_tree
+from perank.ranking.reranker import Reranker
+from perank.ranking.speculative import Speculative
+from perank.ranking.windows import Windows
 from perank.records import Ranking
-from perank.rerank.reranker import Reranker
-from perank.rerank.window import Windows
+from perank.reporting.rows import ResultRow, write_results_csv
+from perank.saving.hub import from_pretrained
+from perank.saving.pretrained import Pretrained
 
 HERE = Path(__file__).resolve().parent
 SUITES = ("dl19", "nfcorpus", "pydocs")

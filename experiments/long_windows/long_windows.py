@@ -19,19 +19,19 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 import perank
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
+from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.report import ResultRow, write_results_csv
 from perank.evaluation.result import Evaluation
-from perank.model.hub import Pretrained, from_pretrained
 from perank.model.prompts import PromptBuilder
 from perank.paths import CONF_DIR
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
 from perank.records import Ranker
-from perank.rerank.reranker import Reranker
-from perank.rerank.window import Windows
-from perank.retrieval.encoder_ranker import EncoderRanker
+from perank.reporting.rows import ResultRow, write_results_csv
+from perank.saving.hub import Pretrained, from_pretrained
 
 HERE = Path(__file__).resolve().parent
 SIZES = (20, 50, 100, 200, 500, 1000)

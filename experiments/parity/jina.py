@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 from table import Line, array, write
 
-from perank.model.encoder import Encoder
-from perank.model.jina_bert import JinaBert, alibi_slopes
+from perank.model.encoders.encoder import Encoder
+from perank.model.encoders.jina_bert import JinaBert, alibi_slopes
 from perank.paths import shared_dir
 
 TOLERANCE, HIDDEN = 2e-5, 6e-5  # of unit vectors; of hidden states, where Jina's own fp32 is 2.1e-5 off fp64

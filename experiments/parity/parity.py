@@ -18,7 +18,7 @@ from torch import Tensor
 from perank.model.losses import RankLoss, log_probabilities, reconstruction, remaining
 from perank.model.prompts import Prompt
 from perank.paths import shared_dir
-from perank.rerank.window import Windows
+from perank.ranking.windows import Windows
 
 PRESETS = {
     "reference": RankLoss(reduction="mean", kl_reduction="sum", direction="content_embeddings"),

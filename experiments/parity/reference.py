@@ -11,18 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perank.data.jsonl import PLACEHOLDER, AlignmentRow, RankingRow, read_alignment, read_ranking, slotted
-from perank.data.rank import RankExample, rank_batch
 from perank.files import read_json
 from perank.model.align_prompt import align_example
-from perank.model.backbone import PERank
 from perank.model.batches import AlignBatch, PromptBatch, RankBatch, padded
-from perank.model.encoder import Encoder
+from perank.model.encoders.encoder import Encoder
 from perank.model.losses import IGNORE
+from perank.model.pe_rank import PERank
 from perank.model.prompts import Prompt, PromptBuilder
-from perank.model.published import read_published
-from perank.rerank.reranker import Reranker
-from perank.rerank.window import Windows
+from perank.preparation.authors_jsonl import (
+    PLACEHOLDER,
+    AlignmentRow,
+    RankingRow,
+    read_alignment,
+    read_ranking,
+    slotted,
+)
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
+from perank.saving.authors_checkpoint import read_published
+from perank.training.rank_data import RankExample, rank_batch
 
 
 @dataclass(frozen=True)

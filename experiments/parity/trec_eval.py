@@ -15,12 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from evaluation.trec_eval import OUTPUTS, best_100, our_name, shortened, trec_eval_output  # noqa: E402
-from perank.evaluation.ndcg import means, measure  # noqa: E402
+from perank.evaluation.metrics import means, measure  # noqa: E402
 from perank.evaluation.significance import TTest, paired_t_test  # noqa: E402
 from perank.files import atomic_write  # noqa: E402
 from perank.paths import shared_dir  # noqa: E402
 from perank.sources.trec import read_qrels, read_run  # noqa: E402
+from support.trec_eval_output import OUTPUTS, best_100, our_name, shortened, trec_eval_output  # noqa: E402
 
 MISTRAL = "fullrank__dl19__RankMistral100_top100_passnum=1.txt"
 VICUNA = "BM25__output_v2_aug_vicuna_7b_4096_100_PromptMode.RANK_GPT_dl19_2023-09-13T163610.051205.txt"

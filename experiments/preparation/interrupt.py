@@ -28,7 +28,7 @@ from perank.paths import shared_dir
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from forked import fork
+from support.forked import fork
 
 NFCORPUS = ["collection=nfcorpus", "preparation.block=64", "preparation.max_tokens=8192"]
 

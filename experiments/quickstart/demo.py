@@ -15,17 +15,17 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
+from perank.baselines.controls import ShuffledVectors
 from perank.errors import BadInput
-from perank.evaluation.controls import ShuffledVectors
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.evaluation.tables import render_table
-from perank.model.hub import from_pretrained
 from perank.paths import CONF_DIR
 from perank.records import Ranker
+from perank.reporting.rows import ResultRow, rows_from, write_results_csv
+from perank.reporting.tables import render_table
+from perank.saving.hub import from_pretrained
 from perank.train import train
 
 HERE = Path(__file__).resolve().parent

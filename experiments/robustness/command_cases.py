@@ -13,10 +13,10 @@ from pathlib import Path
 
 import settings_cases
 
-import toy
 from perank.encode import main as encode
 from perank.evaluate import main as evaluate
 from perank.train import main as train
+from support import toy
 
 NEVER = ("*.part", "*.ckpt", "model", "projector.safetensors", "metrics.json", "results.csv")
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 def main() -> None:
     """Fill up, enlarge, resume, compare."""
-    import toy
     from perank.train import main as train
+    from support import toy
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PERANK_CACHE"] = f"{folder}/cache"

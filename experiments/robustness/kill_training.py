@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from forked import fork  # noqa: E402 - of the tests
+from support.forked import fork  # noqa: E402 - of the tests
 
 STEPS = 40
 
@@ -94,11 +94,9 @@ def prepared(folder: Path) -> Path:
     os.environ["PERANK_CACHE"] = str(folder / "cache")
     import torch
 
-    import perank.stages.rank
-    import perank.training_data  # noqa: F401 - before forking, as all that it imports
-    import toy
-    from perank.assemble import Assembly  # noqa: F401
+    from perank.app.assembly import Assembly  # noqa: F401
     from perank.evaluation.callback import RankingEvaluation  # noqa: F401
+    from support import toy
 
     torch.set_num_threads(1)
     world: Path = toy.make_world(folder / "world")
@@ -150,8 +148,8 @@ def finish(world: Path, output: Path) -> None:
 
 def command(world: Path, output: Path) -> None:
     """`perank-train`, the same command for a start and for going on; what it prints goes beside its folder."""
-    import toy
     from perank.train import main as train
+    from support import toy
 
     with Path(f"{output}.log").open("ab") as log:
         os.dup2(log.fileno(), 1)
@@ -164,7 +162,7 @@ def command(world: Path, output: Path) -> None:
 
 def weights_of(output: Path) -> str:
     """SHA-256 of the projector and the adapters a run left."""
-    import toy
+    from support import toy
 
     digest: str = toy.weights(output)
     return digest

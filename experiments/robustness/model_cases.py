@@ -12,16 +12,16 @@ import torch
 from cases import Case
 from safetensors.torch import load_file, save_file
 
-import tiny
-from model.spoiled import SPOILED_CONFIGS, SPOILED_TENSORS
-from model.tiny import prompts, save_bert, tiny_perank
 from perank import Reranker
 from perank.files import sha256
-from perank.model.encoder import Encoder
-from perank.model.hub import from_pretrained, save_pretrained
-from perank.model.llm import LLM
+from perank.model.encoders.encoder import Encoder
+from perank.model.llm import LLMSettings
 from perank.model.prompts import PromptBuilder
-from perank.model.published import read_published, write_published
+from perank.saving.authors_checkpoint import read_published, write_published
+from perank.saving.hub import from_pretrained, save_pretrained
+from support import tiny
+from support.spoiled import SPOILED_CONFIGS, SPOILED_TENSORS
+from support.tiny_families import prompts, save_bert, tiny_perank
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -47,7 +47,7 @@ def _base() -> tuple[Path, Path]:
 
 def saved_model(folder: Path) -> Path:
     llm, encoder = _base()
-    settings = LLM(name=str(llm))
+    settings = LLMSettings(name=str(llm))
     model = tiny.tiny_model(dtype=torch.float32, layers=1, width=16, heads=2, kv_heads=1)
     return save_pretrained(
         folder / "model", model, llm=settings, prompts=PromptBuilder(settings.tokenizer(), "compact"),

@@ -15,12 +15,12 @@ from weight_cases import write_checkpoint
 from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.projector import Projector
-from perank.model.projector_file import read_projector, write_projector
-from perank.model.saved import read_config
-from perank.model.start import load_projector, save_projector
+from perank.model.projector_init import load_projector, save_projector
+from perank.model.projector_io import read_projector, write_projector
 from perank.retrieval.encoding import encode_into
 from perank.retrieval.store import EmbeddingStore
-from perank.stages.checkpoints import newest_checkpoint, read_checkpoint
+from perank.saving.config import read_config
+from perank.training.checkpoints import newest_checkpoint, read_checkpoint
 
 Read = Callable[[Path], Any]
 

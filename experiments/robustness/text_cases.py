@@ -11,7 +11,7 @@ from typing import Any
 from cases import Case
 from text_formats import FORMATS, Format
 
-from perank.evaluation.report import COLUMNS, read_results_csv
+from perank.reporting.rows import COLUMNS, read_results_csv
 from perank.sources.beir import BeirCollection
 from perank.sources.candidates import make_candidates
 from perank.sources.trec import TrecCollection

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perank.data.jsonl import read_alignment, read_ranking
-from perank.data.rows import read_rows
 from perank.evaluation.result import read_per_query
+from perank.preparation.authors_jsonl import read_alignment, read_ranking
 from perank.sources.beir import read_beir_qrels
 from perank.sources.texts import read_passages, read_queries
 from perank.sources.trec import read_qrels, read_run
+from perank.training.rows import read_rows
 
 ROW = {"query_id": "q1", "query": "which otter", "passages": ["a", "b", "c"], "order": [2, 0, 1]}
 SLOTS = "<PLACEHOLDER> <PLACEHOLDER>"

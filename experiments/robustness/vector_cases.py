@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from cases import Case
 
-import tiny
 from perank import Reranker
+from perank.ranking.windows import Windows
 from perank.records import Candidates, Passage
-from perank.rerank.window import Windows
 from perank.retrieval.encoding import encode_into
 from perank.retrieval.store import EmbeddingStore
+from support import tiny
 
 
 def cases() -> Iterator[Case]:

@@ -13,9 +13,9 @@ from cases import Case
 from safetensors.torch import save_file
 
 from perank.model.projector import Projector
-from perank.model.projector_file import read_projector, write_projector
-from perank.model.start import load_projector, save_projector
-from perank.stages.checkpoints import newest_checkpoint, read_checkpoint
+from perank.model.projector_init import load_projector, save_projector
+from perank.model.projector_io import read_projector, write_projector
+from perank.training.checkpoints import newest_checkpoint, read_checkpoint
 
 Change = Callable[[dict[str, Any]], Any]
 

@@ -1,4 +1,4 @@
-"""Random window configurations and rankers through `perank.rerank.window`, against windows written down a second time.
+"""Random window configurations and rankers through `perank.ranking.windows`, against a second implementation.
 
     python experiments/robustness/windows.py --write      # 1,000,000 configurations in about two minutes; windows.csv
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 def checked(count: int, seed: int) -> tuple[int, int]:
     """(windows ranked, configurations that differ). Raises `AssertionError` at the first broken promise."""
-    from rerank.promises import check
+    from support.ranker_promises import check
 
     dice, windows, seen = random.Random(seed), 0, set[tuple[int, int, int, int]]()
     for number in range(count):

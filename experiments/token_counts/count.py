@@ -20,11 +20,11 @@ from ledger import write_ledger
 from mistral_v1 import MistralV1, find_model
 
 from perank.errors import BadInput, exits_cleanly
-from perank.evaluation.report import ResultRow, read_results_csv, write_results_csv
 from perank.model.prompts import PromptBuilder
 from perank.paths import shared_dir
+from perank.ranking.windows import Windows
 from perank.records import Candidates
-from perank.rerank.window import Windows
+from perank.reporting.rows import ResultRow, read_results_csv, write_results_csv
 from perank.sources.candidates import make_candidates
 from perank.sources.trec import TrecCollection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perank.rerank.reranker import Reranker
+    from perank.ranking.reranker import Reranker
 
 __all__ = ["Reranker", "__version__"]
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`Reranker` when it is asked for: `import perank` alone loads neither torch nor transformers."""
     if name == "Reranker":
-        from perank.rerank.reranker import Reranker
+        from perank.ranking.reranker import Reranker
 
         return Reranker
     raise AttributeError(f"module 'perank' has no attribute {name!r}")

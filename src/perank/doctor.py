@@ -14,20 +14,20 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
+from perank.app.jobs import run
+from perank.app.settings import as_dict, check_keys, check_type, import_target
 from perank.errors import BadInput, exits_cleanly
 from perank.files import write_json
-from perank.jobs import run
-from perank.model.llm import LLM
+from perank.model.llm import LLMSettings
 from perank.model.prompts import PromptBuilder
-from perank.planning.lengths import StandInTokenizer, align_length, rank_lengths
-from perank.planning.memory import GIB, Item, Shape, memory
-from perank.planning.parts import Part, parts_of, whole
-from perank.planning.setup import Setup, setup_of
+from perank.planning.compute import work
+from perank.planning.gpu_memory import GIB, Item, Shape, memory
+from perank.planning.parallelism import Parallelism, parallelism_of
+from perank.planning.parameter_groups import ParameterGroup, parameter_groups, whole
+from perank.planning.report import Gpu, Plan, plan_tables
+from perank.planning.sequence_lengths import StandInTokenizer, align_length, rank_lengths
 from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
-from perank.planning.tables import Gpu, Plan, plan_tables
-from perank.planning.work import work
-from perank.settings import check_keys, check_type, plain, target
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,16 @@ def doctor(config: DictConfig) -> Plan:
     for key in ("batch_size", "epochs"):
         if not isinstance(config.data[key], int) or config.data[key] < 1:
             raise BadInput(f"{key} is {config.data[key]!r}", remedy="use 1 or more", id=f"data.{key}")
-    parts = Assembly(config)
-    llm, encoder = llm_on_meta(parts.llm), encoder_on_meta(parts.encoder)
+    assembly = Assembly(config)
+    llm, encoder = llm_on_meta(assembly.llm), encoder_on_meta(assembly.encoder)
     model = model_on_meta(llm, encoder.config.hidden_size)
-    made: dict[str, Any] = {"model": model, "optimizer": parts.make("optimizer")}
+    made: dict[str, Any] = {"model": model, "optimizer": assembly.make("optimizer")}
     if config.stage.name == "rank":
-        made["loss"] = parts.make("loss")
-    target(config.stage._target_, "stage")(**made)  # freezes what its stage doesn't train
-    setup = setup_of(plain(config.trainer), dtype=str(llm.dtype).removeprefix("torch."))
-    counted = parts_of(model, quantised=parts.llm.quantise)
-    shape = _shape(parts, llm, _prompts(parts))
+        made["loss"] = assembly.make("loss")
+    import_target(config.stage._target_, "stage")(**made)  # freezes what its stage doesn't train
+    setup = parallelism_of(as_dict(config.trainer), dtype=str(llm.dtype).removeprefix("torch."))
+    counted = parameter_groups(model, quantised=assembly.llm.quantise)
+    shape = _shape(assembly, llm, _prompts(assembly))
     rows, epochs = config.data.rows, config.data.epochs
     return Plan(
         parts=[*counted, whole("encoder (not on the GPUs)", encoder)],
@@ -57,21 +57,21 @@ def doctor(config: DictConfig) -> Plan:
         shape=shape,
         memory=memory(counted, shape, setup),
         work=work(counted, shape, setup, rows=rows, epochs=epochs),
-        gpu=Gpu(**plain(config.gpu)),
+        gpu=Gpu(**as_dict(config.gpu)),
     )
 
 
-def _prompts(parts: Assembly) -> PromptBuilder:
+def _prompts(assembly: Assembly) -> PromptBuilder:
     try:
-        tokenizer = parts.llm.tokenizer()
+        tokenizer = assembly.llm.tokenizer()
     except BadInput:
-        log.warning("the tokenizer of %s can't be reached: tokens are estimated", parts.llm.name)
+        log.warning("the tokenizer of %s can't be reached: tokens are estimated", assembly.llm.name)
         tokenizer = StandInTokenizer()
-    return PromptBuilder(tokenizer, **parts.settings("prompt", PromptBuilder, "tokenizer"))
+    return PromptBuilder(tokenizer, **assembly.settings("prompt", PromptBuilder, "tokenizer"))
 
 
-def _shape(parts: Assembly, llm: Any, prompts: PromptBuilder) -> Shape:
-    config, sizes, settings = parts.config, llm.config, parts.llm
+def _shape(assembly: Assembly, llm: Any, prompts: PromptBuilder) -> Shape:
+    config, sizes, settings = assembly.config, llm.config, assembly.llm
     if config.stage.name == "align":
         lengths = [align_length(prompts, text_tokens=config.data.text_tokens, passage_tokens=config.passage_tokens)]
     else:
@@ -79,7 +79,7 @@ def _shape(parts: Assembly, llm: Any, prompts: PromptBuilder) -> Shape:
             prompts,
             candidates=config.data.candidates,
             steps=config.data.steps,
-            texts=parts.make("loss").needs_content,
+            texts=assembly.make("loss").needs_content,
             query_tokens=config.query_tokens,
             passage_tokens=config.passage_tokens,
         )
@@ -99,7 +99,7 @@ def _shape(parts: Assembly, llm: Any, prompts: PromptBuilder) -> Shape:
     )
 
 
-def _adapted(llm: Any, settings: LLM) -> list[int]:
+def _adapted(llm: Any, settings: LLMSettings) -> list[int]:
     """The input widths of a layer's adapted matrices."""
     if settings.lora is None:
         return []
@@ -127,14 +127,14 @@ def _report(config: DictConfig) -> None:
         raise BadInput(problem, remedy=_remedy(plan.setup, plan.shape, plan.memory, plan.parts), id="doctor")
 
 
-def _remedy(setup: Setup, shape: Shape, items: list[Item], parts: list[Part]) -> str:
+def _remedy(setup: Parallelism, shape: Shape, items: list[Item], assembly: list[ParameterGroup]) -> str:
     """What would save most."""
     largest = max((item for item in items if item.counts), key=lambda item: item.bytes).name
     if largest == "activations" and not shape.checkpointing:
         return "backbone.gradient_checkpointing=true, or lower data.batch_size and raise accumulate_grad_batches"
     if largest == "activations" and shape.rows > 1:
         return "lower data.batch_size and raise trainer.accumulate_grad_batches"
-    if setup.shares == 1 and setup.gpus > 1 and any(part.trained for part in parts if part.name == "layers"):
+    if setup.shares == 1 and setup.gpus > 1 and any(part.trained for part in assembly if part.name == "layers"):
         return "trainer=fsdp or trainer=deepspeed_zero2 shares the optimizer's states, backbone=mistral_lora has few"
     return "train adapters (backbone=mistral_lora), hold the LLM in 4 bits (backbone=mistral_qlora), or use more GPUs"
 

@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from perank.assemble import Assembly
-from perank.baselines.untaught import UntaughtListwise
+from perank.app.assembly import Assembly
+from perank.app.jobs import run
+from perank.app.settings import check_type
+from perank.baselines.fixed_length import FixedLengthListwise
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.latency import TEXTS, latency_table, phase_bars
-from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.files import atomic_write
-from perank.jobs import run
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.prompts import PromptBuilder
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
 from perank.records import Bill, Ranker
-from perank.rerank.reranker import Reranker
-from perank.rerank.window import Windows
-from perank.settings import check_type
+from perank.reporting.cost_table import TEXTS, latency_table, phase_bars
+from perank.reporting.rows import ResultRow, rows_from, write_results_csv
 
 if TYPE_CHECKING:
-    from perank.model.pretrained import Pretrained
+    from perank.saving.pretrained import Pretrained
 
 COSTS = {"forwards_per_query", "seconds_per_query", *(part.name for part in fields(Bill))}
 TOP = 10  # ranks that NDCG@10 looks at
@@ -56,16 +56,16 @@ class Study:
     def __init__(self, config: DictConfig) -> None:
         for key, kind in {"model": str, "dtype": str, "device": str, "queries": int, "quality": bool}.items():
             check_type(config[key], kind, key)
-        self.config, self.parts = config, Assembly(config)
-        self.found = pretrained(config.model, self.parts, config.device, config.dtype)
-        self.parts.encoder = self.found.encoder
+        self.config, self.assembly = config, Assembly(config)
+        self.found = pretrained(config.model, self.assembly, config.device, config.dtype)
+        self.assembly.encoder = self.found.encoder
 
     def rows(self) -> Iterator[ResultRow]:
         """Everything that is measured, suite by suite."""
-        for suite in self.parts.suites:
+        for suite in self.assembly.suites:
             sample = replace(suite, max_queries=self.config.queries)
             whole = suite if self.config.quality else sample
-            store = self.parts.candidate_store(whole)
+            store = self.assembly.candidate_store(whole)
             yield from self._lengths(sample)
             for n, window, step in self.config.study.layouts:
                 windows = Windows(window, step)
@@ -105,7 +105,7 @@ class Study:
 
     def _texts(self, windows: Windows, **options: Any) -> Ranker:
         prompts = ListwisePrompts(self.found.prompts.tokenizer, max_length=self.config.text_length)
-        return UntaughtListwise(self.found.model.llm, prompts, windows=windows, **options)
+        return FixedLengthListwise(self.found.model.llm, prompts, windows=windows, **options)
 
     def _costs(self, system: System, suite: Suite, windows: Windows) -> Iterator[ResultRow]:
         """Means over the sample's queries, after a first one that isn't counted."""
@@ -154,19 +154,19 @@ class Study:
         }
 
 
-def pretrained(name: str, parts: Assembly, device: str, dtype: str) -> Pretrained:
+def pretrained(name: str, assembly: Assembly, device: str, dtype: str) -> Pretrained:
     """A saved model, or one of Mistral-7B's shape with random weights over the config's encoder and prompt."""
-    from perank.model.hub import from_pretrained
-    from perank.model.llm import LLM
-    from perank.model.pretrained import Pretrained
+    from perank.model.llm import LLMSettings
     from perank.model.random_llm import random_mistral
+    from perank.saving.hub import from_pretrained
+    from perank.saving.pretrained import Pretrained
 
     if name != "random-7b":
         return from_pretrained(None if name == "box" else name, device=device, dtype=dtype)
-    tokenizer, encoder = LLM().tokenizer(), parts.make("encoder", device=device)
-    prompts = PromptBuilder(tokenizer, **parts.settings("prompt", PromptBuilder, "tokenizer"))
+    tokenizer, encoder = LLMSettings().tokenizer(), assembly.make("encoder", device=device)
+    prompts = PromptBuilder(tokenizer, **assembly.settings("prompt", PromptBuilder, "tokenizer"))
     model = random_mistral(tokenizer, width=encoder.width, device=device, dtype=dtype)
-    return Pretrained(model, prompts, encoder, LLM(name="random, Mistral-7B's shape"), 20, 10, Path())
+    return Pretrained(model, prompts, encoder, LLMSettings(name="random, Mistral-7B's shape"), 20, 10, Path())
 
 
 def lengths(rows: list[ResultRow]) -> str:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
+from perank.app.jobs import run
+from perank.app.settings import check_type
 from perank.errors import BadInput, exits_cleanly
-from perank.jobs import run
 from perank.records import Collection
 from perank.retrieval.encoding import cached_store
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.text_encoder import TextEncoder
-from perank.settings import check_type
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -123,10 +123,10 @@ def main() -> None:
 def _encode(config: DictConfig) -> None:
     for key, kind in {"folder": str | None, "dtype": str, "batch_size": int, "shard_rows": int}.items():
         check_type(config[key], kind, key)
-    parts = Assembly(config)
+    assembly = Assembly(config)
     encode(
-        parts.collection,
-        lambda device: parts.make("encoder", **({} if device.type == "cpu" else {"device": str(device)})),
+        assembly.collection,
+        lambda device: assembly.make("encoder", **({} if device.type == "cpu" else {"device": str(device)})),
         _fabric(config.trainer.accelerator, config.trainer.devices),
         config.folder,
         dtype=config.dtype,

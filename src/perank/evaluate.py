@@ -12,17 +12,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from perank.assemble import Assembly
+from perank.app.assembly import Assembly
+from perank.app.jobs import run
+from perank.app.settings import as_dict, check_arguments, check_type
+from perank.app.systems import measured, named, systems_of
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.evaluator import evaluate_run
-from perank.evaluation.report import ResultRow, rows_from, write_results_csv
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.files import read_json, write_json
-from perank.jobs import run
 from perank.model.precision import dtype_of
-from perank.settings import check, check_type, plain
-from perank.systems import measured, named, systems_of
+from perank.reporting.rows import ResultRow, rows_from, write_results_csv
 
 ABSENT = "absent.json"  # system -> why it isn't in the table
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
@@ -31,20 +31,20 @@ _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  #
 def evaluate(config: DictConfig) -> list[ResultRow]:
     """Every system on every suite: the first stage, the encoder, run files, rankers, the model."""
     _check(config)
-    parts = Assembly(config)
+    assembly = Assembly(config)
     output = Path(config.paths.output)
-    systems = systems_of(parts)
-    if parts.pretrained is not None:
-        parts.encoder = parts.pretrained.encoder  # the vectors it was trained on, whatever the config says
-    baselines = {suite.name: _baselines(parts, suite) for suite in parts.suites}
-    found, absent = measured(systems, parts.suites)
+    systems = systems_of(assembly)
+    if assembly.pretrained is not None:
+        assembly.encoder = assembly.pretrained.encoder  # the vectors it was trained on, whatever the config says
+    baselines = {suite.name: _baselines(assembly, suite) for suite in assembly.suites}
+    found, absent = measured(systems, assembly.suites)
     rows: list[ResultRow] = []
-    for suite in parts.suites:
+    for suite in assembly.suites:
         everything = [*baselines[suite.name], *found[suite.name]]
         against = [*baselines[suite.name], *named(everything, config.compare, absent)]
         for evaluation in everything:
             evaluation.save(output, against=against)
-            rows += rows_from(evaluation, against=against, **plain(config.labels))
+            rows += rows_from(evaluation, against=against, **as_dict(config.labels))
     write_json(output / ABSENT, absent)
     write_results_csv(output / "results.csv", rows)
     return rows
@@ -58,12 +58,12 @@ def _check(config: DictConfig) -> None:
     dtype_of(config.dtype)
     if config.batch_size < 1:
         raise BadInput(f"batches of {config.batch_size} queries", remedy="use 1 or more", id="batch_size")
-    check(ResultRow, plain(config.labels), "labels", _MEASURED)
+    check_arguments(ResultRow, as_dict(config.labels), "labels", _MEASURED)
 
 
-def _baselines(parts: Assembly, suite: Suite) -> list[Evaluation]:
-    if parts.config.encoder_alone:
-        return list(parts.baselines(suite))
+def _baselines(assembly: Assembly, suite: Suite) -> list[Evaluation]:
+    if assembly.config.encoder_alone:
+        return list(assembly.baselines(suite))
     return [evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)]
 
 
@@ -76,7 +76,7 @@ def main() -> None:
 def _report(config: DictConfig) -> None:
     from rich.console import Console
 
-    from perank.evaluation.tables import render_table
+    from perank.reporting.tables import render_table
 
     console = Console()
     rows = evaluate(config)

@@ -145,3 +145,14 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 line=number,
             )
         yield number, row
+
+
+@contextmanager
+def waiting(path: str | Path) -> Iterator[None]:
+    """Hold the lock of a file, made if need be; others wait. The kernel releases it when the process dies."""
+    from filelock import FileLock
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield

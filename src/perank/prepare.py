@@ -13,25 +13,24 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from perank.assemble import Assembly
-from perank.baselines.fetching import device_of
-from perank.baselines.writing import Writer
+from perank.app.assembly import Assembly
+from perank.app.jobs import run
+from perank.app.settings import as_dict, check_arguments, check_keys, check_type, import_target, instantiate
+from perank.baselines.encoder_ranker import EncoderRanker
+from perank.baselines.model_loading import device_of
 from perank.errors import BadInput, exits_cleanly
-from perank.files import write_json
-from perank.jobs import run
-from perank.locks import waiting
+from perank.files import waiting, write_json
 from perank.model.prompts import PromptBuilder
-from perank.preparation import authors
+from perank.preparation import convert_authors as authors
 from perank.preparation.fingerprint import file_digest, fingerprint, passages_digest, questions_digest, settings_of
-from perank.preparation.parts import Parts, json_line
 from perank.preparation.ranking_set import Length, RankingSet, sampled
+from perank.preparation.resumable import Resumable, json_line
+from perank.preparation.row_statistics import RankingStatistics, counted
 from perank.preparation.summaries import Summariser, wanted, write_summaries
-from perank.preparation.summary import RankingStatistics, counted
 from perank.preparation.teachers import RunTeacher, TeacherRanker
 from perank.preparation.text_set import sample_texts, source_digest
+from perank.ranking.text_decoding import TextDecoder
 from perank.records import Candidates, Ranker
-from perank.retrieval.encoder_ranker import EncoderRanker
-from perank.settings import check, check_keys, check_type, made, plain, target
 from perank.sources.trec import read_run
 from perank.sources.wikipedia import wikipedia_lines
 
@@ -42,36 +41,36 @@ def prepare(config: DictConfig) -> dict[str, Any]:
     """Make what `config.preparation` says; the manifest. Raises `BadInput` for settings and sources it can't use."""
     for key, kind in {"seed": int, "device": str, "progress": bool}.items():
         check_type(config[key], kind, key)
-    settings = plain(config.preparation)
-    make = target(settings.pop("_target_"), "preparation")
-    check(make, settings, "preparation", ("parts",))
+    settings = as_dict(config.preparation)
+    make = import_target(settings.pop("_target_"), "preparation")
+    check_arguments(make, settings, "preparation", ("assembly",))
     output = Path(settings["output"])
     with waiting(output.parent / f".{output.name}.lock"):
         manifest: dict[str, Any] = make(Assembly(config), **settings)
     return manifest
 
 
-def ranking(parts: Assembly, *, output: str, limit: int | None = None, **settings: Any) -> dict[str, Any]:
+def ranking(assembly: Assembly, *, output: str, limit: int | None = None, **settings: Any) -> dict[str, Any]:
     """Rows of stage 2 from the collection's queries (`RankingSet` takes the settings)."""
-    check(RankingSet, settings, "preparation", ("seed",))
-    config, maker = parts.config, RankingSet(**settings, seed=parts.config.seed)
-    queries = sampled(parts.collection.queries.values(), limit, config.seed)
+    check_arguments(RankingSet, settings, "preparation", ("seed",))
+    config, maker = assembly.config, RankingSet(**settings, seed=assembly.config.seed)
+    queries = sampled(assembly.collection.queries.values(), limit, config.seed)
     if (device := device_of(config.device)) != "cpu":
-        parts.encoder = parts.make("encoder", device=device)
-    first_stage, teacher = _first_stage(parts, device), _teacher(parts)
+        assembly.encoder = assembly.make("encoder", device=device)
+    first_stage, teacher = _first_stage(assembly, device), _teacher(assembly)
     known = {
-        "collection": [questions_digest(parts.collection), passages_digest(parts.collection)],
+        "collection": [questions_digest(assembly.collection), passages_digest(assembly.collection)],
         "first_stage": settings_of(first_stage),
-        "teacher": [plain(config.teacher), settings_of(teacher), *_run_digest(config)],
+        "teacher": [as_dict(config.teacher), settings_of(teacher), *_run_digest(config)],
         "tokens_of": [config.backbone.name, config.prompt.version] if maker.max_tokens else None,
-        "preparation": {"limit": limit, **{k: v for k, v in plain(config.preparation).items() if k in _ROWS}},
+        "preparation": {"limit": limit, **{k: v for k, v in as_dict(config.preparation).items() if k in _ROWS}},
         "seed": config.seed,
     }
-    begun = Parts(output, fingerprint(known))
+    begun = Resumable(output, fingerprint(known))
     if (manifest := begun.finished()) is not None:
         return manifest
-    length = _length(parts) if maker.max_tokens else None
-    maker.build(parts.collection, queries, first_stage, teacher, begun, length, progress=config.progress)
+    length = _length(assembly) if maker.max_tokens else None
+    maker.build(assembly.collection, queries, first_stage, teacher, begun, length, progress=config.progress)
     statistics = RankingStatistics()
     entries = (entry for part in begun.read("rows-") for entry in part["queries"])
     authors.write_lines(output, map(json_line, counted(entries, statistics)))
@@ -79,7 +78,7 @@ def ranking(parts: Assembly, *, output: str, limit: int | None = None, **setting
 
 
 def wikipedia(
-    parts: Assembly,
+    assembly: Assembly,
     *,
     source: str | list[str] | None,
     output: str,
@@ -91,9 +90,9 @@ def wikipedia(
     if source is None:
         raise BadInput("there is no file to sample from", remedy="name Atlas' or DPR's", id="preparation.source")
     paths = [Path(path) for path in ([source] if isinstance(source, str) else source)]
-    config = parts.config
+    config = assembly.config
     known = {"source": source_digest(paths), "rows": rows, "limit": limit, "chunk": chunk, "seed": config.seed}
-    begun = Parts(output, fingerprint(known))
+    begun = Resumable(output, fingerprint(known))
     if (manifest := begun.finished()) is not None:
         return manifest
     read = partial(wikipedia_lines, paths)
@@ -102,36 +101,36 @@ def wikipedia(
 
 
 def summaries(
-    parts: Assembly, *, output: str, candidates: int | None = None, block: int = 256, **settings: Any
+    assembly: Assembly, *, output: str, candidates: int | None = None, block: int = 256, **settings: Any
 ) -> dict[str, Any]:
     """The collection's passages in a sentence each (`Summariser` takes the settings); data.text=<output> reads them.
 
     `candidates` shortens only what the first stage finds for the collection's queries, so many passages a query.
     """
-    check(Summariser, settings, "preparation", ("writer", "prompts"))
+    check_arguments(Summariser, settings, "preparation", ("writer", "prompts"))
     if candidates is not None and candidates < 1:
         raise BadInput(f"candidates is {candidates}", remedy="use 1 or more, or null", id="preparation.candidates")
-    config, device = parts.config, device_of(parts.config.device)
-    first_stage = _first_stage(parts, device) if candidates else None
+    config, device = assembly.config, device_of(assembly.config.device)
+    first_stage = _first_stage(assembly, device) if candidates else None
     known = {
-        "collection": [questions_digest(parts.collection), passages_digest(parts.collection)],
+        "collection": [questions_digest(assembly.collection), passages_digest(assembly.collection)],
         "first_stage": settings_of(first_stage) if first_stage else None,
-        "written_by": plain(config.backbone),
+        "written_by": as_dict(config.backbone),
         "preparation": {"candidates": candidates, "block": block, **settings},
     }
-    begun = Parts(output, fingerprint(known))
+    begun = Resumable(output, fingerprint(known))
     if (manifest := begun.finished()) is not None:
         return manifest
-    run = first_stage.search(parts.collection, depth=candidates) if first_stage else None
-    prompts = PromptBuilder(parts.llm.tokenizer(), config.prompt.version, max_length=1 << 30)
-    writer = Writer(parts.llm.load().to(device).eval().requires_grad_(False), prompts.tokenizer)
+    run = first_stage.search(assembly.collection, depth=candidates) if first_stage else None
+    prompts = PromptBuilder(assembly.llm.tokenizer(), config.prompt.version, max_length=1 << 30)
+    writer = TextDecoder(assembly.llm.load().to(device).eval().requires_grad_(False), prompts.tokenizer)
     summariser = Summariser(writer, prompts, **settings)
-    chosen = wanted(parts.collection, run)
+    chosen = wanted(assembly.collection, run)
     statistics = write_summaries(chosen, summariser, begun, block=block, progress=config.progress)
     return begun.finish({"kind": "summaries", **known, "statistics": statistics})
 
 
-def from_authors(parts: Assembly, *, what: str, source: str | None, output: str) -> dict[str, Any]:
+def from_authors(assembly: Assembly, *, what: str, source: str | None, output: str) -> dict[str, Any]:
     """The authors' "ranking" or "alignment" JSONL as a folder to train on (`collection=texts`)."""
     check_keys([what], ("ranking", "alignment"), "preparation.what")
     if source is None:
@@ -143,17 +142,17 @@ def from_authors(parts: Assembly, *, what: str, source: str | None, output: str)
 
 
 def to_authors(
-    parts: Assembly, *, what: str, output: str, rows_path: str | None = None, limit: int | None = None
+    assembly: Assembly, *, what: str, output: str, rows_path: str | None = None, limit: int | None = None
 ) -> dict[str, Any]:
     """The collection's texts ("alignment"), or the rows of a file with its texts ("ranking"), as the authors' JSONL."""
     check_keys([what], ("ranking", "alignment"), "preparation.what")
     path = Path(output)
     if what == "alignment":
-        counts = authors.export_alignment(parts.collection, path, limit)
+        counts = authors.export_alignment(assembly.collection, path, limit)
     elif rows_path is None:
         raise BadInput("there are no rows to write", remedy="name a file of perank.prepare", id="preparation.rows_path")
     else:
-        counts = authors.export_ranking(parts.collection, rows_path, path, limit)
+        counts = authors.export_ranking(assembly.collection, rows_path, path, limit)
     return _described({"kind": f"{what} in the authors' form"}, counts, path.with_name(f"{path.name}.manifest.json"))
 
 
@@ -166,27 +165,27 @@ def _described(manifest: dict[str, Any], counts: dict[str, int], path: Path) -> 
 _ROWS = ("candidates", "orders", "judged_first", "max_tokens", "minimum", "block")
 
 
-def _first_stage(parts: Assembly, device: str) -> Any:
+def _first_stage(assembly: Assembly, device: str) -> Any:
     """The retriever, dense or not."""
-    group, progress = parts.config.first_stage, parts.config.progress
+    group, progress = assembly.config.first_stage, assembly.config.progress
     if "encoder" not in group:
-        return parts.make("first_stage", progress=progress)
+        return assembly.make("first_stage", progress=progress)
     block = 512 if device == "cpu" else 8192  # a block's scores: 32 and 512 MiB
     others = OmegaConf.masked_copy(group, [key for key in group if key != "encoder"])
-    return made(others, encoder=parts.encoder, device=device, block=block, progress=progress)
+    return instantiate(others, encoder=assembly.encoder, device=device, block=block, progress=progress)
 
 
-def _teacher(parts: Assembly) -> Ranker:
+def _teacher(assembly: Assembly) -> Ranker:
     """Whoever orders candidates: the encoder, a run file, or any `Ranker` that the config names."""
-    settings = parts.config.teacher
+    settings = assembly.config.teacher
     if settings.kind == "encoder":
-        return EncoderRanker(parts.encoder, parts.store)
+        return EncoderRanker(assembly.encoder, assembly.store)
     if settings.kind == "run":
         return TeacherRanker(RunTeacher(read_run(settings.path)))
     if settings.kind != "ranker":
         problem = f"there is no teacher of kind {settings.kind!r}"
         raise BadInput(problem, remedy="choose encoder, run or ranker", id="teacher.kind")
-    ranker = made(settings.ranker)
+    ranker = instantiate(settings.ranker)
     if not isinstance(ranker, Ranker):
         raise BadInput("the teacher ranks nothing", remedy="name a class with rank_batch", id="teacher.ranker")
     return ranker
@@ -196,9 +195,9 @@ def _run_digest(config: DictConfig) -> list[str]:
     return [file_digest(config.teacher.path)] if config.teacher.kind == "run" else []
 
 
-def _length(parts: Assembly) -> Length:
+def _length(assembly: Assembly) -> Length:
     """Tokens of the prompt with whole texts, as the backbone's tokenizer counts them."""
-    prompts = PromptBuilder(parts.llm.tokenizer(), parts.config.prompt.version, max_length=1 << 30)
+    prompts = PromptBuilder(assembly.llm.tokenizer(), assembly.config.prompt.version, max_length=1 << 30)
 
     def length(candidates: Candidates) -> int:
         texts = [passage.contents for passage in candidates.passages]

@@ -12,15 +12,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from perank.app.settings import check_arguments
 from perank.errors import BadInput, exits_cleanly
-from perank.evaluation.figure import draw
-from perank.evaluation.grid import Grid, make_grid, tidy_rows
-from perank.evaluation.layout import Layout
-from perank.evaluation.measured import Found, collect
-from perank.evaluation.render import latex, markdown
-from perank.evaluation.report import read_results_csv, write_results_csv
 from perank.files import atomic_write
-from perank.settings import check
+from perank.reporting.figure import draw
+from perank.reporting.grid import Grid, make_grid, tidy_rows
+from perank.reporting.layout import Layout
+from perank.reporting.render import latex, markdown
+from perank.reporting.rows import read_results_csv, write_results_csv
+from perank.reporting.run_results import Found, collect
 
 
 def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Path | None = None) -> Grid:
@@ -52,7 +52,7 @@ def read_layout(folder: Path) -> Layout:
         raise BadInput("there is no layout", remedy="write one, or leave --study out", path=path)
     content = OmegaConf.to_container(OmegaConf.load(path))
     settings = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
-    check(Layout, settings, path.name)
+    check_arguments(Layout, settings, path.name)
     return Layout(**settings)
 
 

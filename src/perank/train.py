@@ -17,12 +17,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from perank import board
-from perank.aligned import aligned_projector
+from perank.app import wandb_tables as board
+from perank.app.alignment import aligned_projector
+from perank.app.jobs import in_own_process, run, sweeping
+from perank.app.settings import check_keys, check_type
 from perank.errors import TERMINATED, BadInput, exits_cleanly
 from perank.files import read_json
-from perank.jobs import in_own_process, run, sweeping
-from perank.settings import check_keys, check_type
 
 log = logging.getLogger(__name__)
 
@@ -34,28 +34,28 @@ def train(config: DictConfig) -> dict[str, float]:
     """
     from lightning import seed_everything
 
-    from perank.assemble import Assembly
-    from perank.assemble_text import TextAssembly
+    from perank.app.assembly import Assembly
+    from perank.app.text_assembly import TextAssembly
 
     _check(config)
     if (path := aligned_projector(config)) is not None:
         config.projector.path = path
     seed_everything(config.seed, workers=True, verbose=False)
-    parts = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
+    assembly = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
     failed = True
     try:
-        board.describe(parts.trainer, config)
-        _fit(parts)
-        _save(parts)
-        _show(parts)
+        board.describe(assembly.trainer, config)
+        _fit(assembly)
+        _save(assembly)
+        _show(assembly)
         failed = False
     finally:
-        parts.close(failed=failed)
+        assembly.close(failed=failed)
     if not config.evaluate:
         return {}
-    if parts.trainer.is_global_zero:
-        _tell(parts)
-    return {result.suite: result.means["ndcg@10"] for result in parts.evaluation.results}
+    if assembly.trainer.is_global_zero:
+        _tell(assembly)
+    return {result.suite: result.means["ndcg@10"] for result in assembly.evaluation.results}
 
 
 def _check(config: DictConfig) -> None:
@@ -69,57 +69,57 @@ def _check(config: DictConfig) -> None:
         raise BadInput(f"the seed is {config.seed}", remedy="choose one from 0 to 4294967295", id="seed")
 
 
-def _fit(parts: Any) -> None:
+def _fit(assembly: Any) -> None:
     """Train from the start or from a checkpoint; a finished run that is resumed is only evaluated again."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    output = Path(parts.config.paths.output)
-    checkpoint = resumed_from(parts.config.ckpt_path, output)
+    output = Path(assembly.config.paths.output)
+    checkpoint = resumed_from(assembly.config.ckpt_path, output)
     _keep(output / "metrics.csv")
     try:
         with warnings.catch_warnings():
             for message in _EXPECTED:
                 warnings.filterwarnings("ignore", message)
-            parts.trainer.fit(parts.stage, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+            assembly.trainer.fit(assembly.stage, datamodule=assembly.data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as ended:
         raise SystemExit(TERMINATED) from ended
     except MisconfigurationException as error:
         raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
-    if parts.config.evaluate and not parts.evaluation.results:
-        parts.evaluation.finish(parts.trainer)
+    if assembly.config.evaluate and not assembly.evaluation.results:
+        assembly.evaluation.finish(assembly.trainer)
 
 
-def _save(parts: Any) -> None:
+def _save(assembly: Any) -> None:
     """Every device calls it, the first one writes: where the model is in shards they have to be put together."""
-    from perank.model.projector_file import projector_of
+    from perank.model.projector_init import save_projector
+    from perank.model.projector_io import projector_of
     from perank.model.sharding import whole_state
-    from perank.model.start import save_projector
 
-    output = Path(parts.config.paths.output)
-    state = whole_state(parts.model)
-    if not parts.trainer.is_global_zero:
+    output = Path(assembly.config.paths.output)
+    state = whole_state(assembly.model)
+    if not assembly.trainer.is_global_zero:
         return
     own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}
-    if parts.config.stage.name != "listwise":
+    if assembly.config.stage.name != "listwise":
         path = output / "projector.safetensors"
         save_projector(projector_of(own, path=path), path)
-    parts.save(output / "model", state)
+    assembly.save(output / "model", state)
 
 
-def _tell(parts: Any) -> None:
+def _tell(assembly: Any) -> None:
     """How the model compares with the first stage and with the encoder, for whoever started the run."""
-    from perank.evaluation.verdict import verdict
+    from perank.reporting.verdict import verdict
 
-    for suite, result in zip(parts.suites, parts.evaluation.results, strict=True):
-        sys.stdout.write(f"{verdict(result, parts.baselines(suite))}\n")
+    for suite, result in zip(assembly.suites, assembly.evaluation.results, strict=True):
+        sys.stdout.write(f"{verdict(result, assembly.baselines(suite))}\n")
 
 
-def _show(parts: Any) -> None:
-    if parts.config.evaluate and parts.config.logger.get("wandb") and parts.trainer.is_global_zero:
-        found = zip(parts.suites, parts.evaluation.results, strict=True)
-        measured = [[*parts.baselines(suite), result] for suite, result in found]
-        board.show(parts.trainer, parts.config.stage.name, parts.suites, measured)
+def _show(assembly: Any) -> None:
+    if assembly.config.evaluate and assembly.config.logger.get("wandb") and assembly.trainer.is_global_zero:
+        found = zip(assembly.suites, assembly.evaluation.results, strict=True)
+        measured = [[*assembly.baselines(suite), result] for suite, result in found]
+        board.show(assembly.trainer, assembly.config.stage.name, assembly.suites, measured)
 
 
 def resumed_from(path: str | None, output: Path) -> Path | None:
@@ -128,7 +128,7 @@ def resumed_from(path: str | None, output: Path) -> Path | None:
     The run's own folder may be empty still, so that one command starts a run and takes it up again.
     Raises `BadInput` for a path that isn't there and a folder of another run without checkpoints.
     """
-    from perank.stages.checkpoints import is_folder_checkpoint, newest_checkpoint
+    from perank.training.checkpoints import is_folder_checkpoint, newest_checkpoint
 
     if path is None or not Path(path).is_dir() or is_folder_checkpoint(path):
         return None if path is None else Path(path)
@@ -150,7 +150,7 @@ def _keep(metrics: Path) -> None:
 # What Lightning warns of here is as it should be.
 _EXPECTED = (
     ".*in eval mode at the start of training.*",  # the frozen part; stages set the modes of the others
-    ".*your dataloader is not resumable.*",  # `perank.data.stream` resumes it
+    ".*your dataloader is not resumable.*",  # `perank.training.stream` resumes it
     ".*Previous log files in this directory will be deleted.*",  # there are none any more
     ".*Checkpoint directory .* exists and is not empty.*",  # a run that is resumed where it was
     ".*The dirpath has changed from .*",  # or somewhere else

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from baselines import small
-from model.tiny import chat_tokenizer, tiny_llm
 from perank.baselines.first_token import FirstToken, letter_tokens
 from perank.errors import BadInput
 from perank.model.listwise_prompts import ListwisePrompts
+from perank.ranking.windows import Windows, slide
 from perank.records import Candidates, Ranker
-from perank.rerank.window import Windows, slide
+from support import small_llms
+from support.tiny_families import chat_tokenizer, tiny_llm
 
 
 def prompts(version: str = "first", **options: Any) -> ListwisePrompts:
@@ -41,7 +41,7 @@ def by_hand(family: str, found: Candidates, windows: Windows) -> tuple[int, ...]
 
 @pytest.mark.parametrize("family", ["Mistral", "Llama"])  # FIRST and Zephyr, Vicuna
 def test_rankings_are_those_of_one_prompt_at_a_time_whatever_the_company(family: str) -> None:
-    batch = [small.candidates(n) for n in (9, 1, 0, 6, 5)]
+    batch = [small_llms.candidates(n) for n in (9, 1, 0, 6, 5)]
     made = FirstToken(llm(family), prompts(), windows=Windows(6, 3))
     assert isinstance(made, Ranker)
     together = [found.order for found in made.rank_batch(batch)]
@@ -50,14 +50,14 @@ def test_rankings_are_those_of_one_prompt_at_a_time_whatever_the_company(family:
 
 
 def test_a_window_is_one_forward_and_writes_one_token() -> None:
-    (found,) = FirstToken(llm("Mistral"), prompts(), windows=Windows(6, 3)).rank_batch([small.candidates(12)])
+    (found,) = FirstToken(llm("Mistral"), prompts(), windows=Windows(6, 3)).rank_batch([small_llms.candidates(12)])
     assert (found.bill.forwards, found.bill.tokens_generated) == (3, 3)
     assert found.bill.tokens_processed > 3 * 100
     assert found.bill.seconds_prefill > 0
 
 
 def test_texts_are_shortened_where_the_llm_has_no_room() -> None:
-    found = small.candidates(6)
+    found = small_llms.candidates(6)
     least = len(prompts().rank(found.query.text, [""] * 6).ids)
     made = FirstToken(llm("Mistral"), prompts(max_length=least + 10), windows=Windows(6, 3))
     assert made.rank_batch([found])[0].bill.texts_shortened > 0

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines import small
-from model.tiny import WORDS, chat_tokenizer
 from perank.baselines.cross_encoder import CrossEncoder
 from perank.baselines.loading import cross_encoder, monot5
 from perank.baselines.monot5 import MonoT5
 from perank.baselines.pointwise import Pointwise
 from perank.errors import BadInput
 from perank.records import Candidates, Passage, Query, Ranker
+from support import small_llms
+from support.tiny_families import WORDS, chat_tokenizer
 
 
 def save_bert(folder: Path, labels: int) -> Path:
@@ -26,7 +26,7 @@ def save_bert(folder: Path, labels: int) -> Path:
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
     folder.mkdir(exist_ok=True)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *small.tiny.WORDS]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *small_llms.tiny.WORDS]
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)))
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -87,7 +87,7 @@ NAMES = ["MiniLM", "monoBERT", "monoT5"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rankings_are_those_of_one_pair_at_a_time(name: str, folders: dict[str, Path]) -> None:
-    batch = [small.candidates(n) for n in (7, 1, 0, 4)]
+    batch = [small_llms.candidates(n) for n in (7, 1, 0, 4)]
     rankings = ranker(name, folders, batch_tokens=90).rank_batch(batch)
     for found, ranking in zip(batch, rankings, strict=True):
         scores = [by_hand(name, folders[name], found.query.text, passage.text) for passage in found.passages]
@@ -98,7 +98,7 @@ def test_rankings_are_those_of_one_pair_at_a_time(name: str, folders: dict[str, 
 @pytest.mark.parametrize("name", ["MiniLM", "monoBERT"])
 def test_scores_are_those_of_one_pair_at_a_time(name: str, folders: dict[str, Path]) -> None:
     scorer = ranker(name, folders).scorer
-    found = small.candidates(6)
+    found = small_llms.candidates(6)
     pairs = [scorer.pair(found.query.text, passage.text) for passage in found.passages]
     alone = [by_hand(name, folders[name], found.query.text, passage.text) for passage in found.passages]
     assert scorer.scores(pairs) == pytest.approx(alone, rel=1e-9)
@@ -107,7 +107,7 @@ def test_scores_are_those_of_one_pair_at_a_time(name: str, folders: dict[str, Pa
 @settings(max_examples=8)
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=4), st.sampled_from([None, 1, 100]))
 def test_company_changes_nothing(folders: dict[str, Path], sizes: list[int], batch_tokens: int | None) -> None:
-    batch = [small.candidates(n, seed) for seed, n in enumerate(sizes)]
+    batch = [small_llms.candidates(n, seed) for seed, n in enumerate(sizes)]
     for name in NAMES:
         together = ranker(name, folders, batch_tokens=batch_tokens).rank_batch(batch)
         alone = [ranker(name, folders).rank_batch([found])[0] for found in batch]
@@ -137,7 +137,7 @@ def test_a_text_that_spells_special_tokens_stays_a_text(name: str, folders: dict
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_query_that_leaves_no_room_is_refused(name: str, folders: dict[str, Path]) -> None:
-    found = small.candidates(1)
+    found = small_llms.candidates(1)
     long = replace(found, query=Query("q", "the cat sat on a mat " * 40))
     with pytest.raises(BadInput, match="the query leaves no room"):
         ranker(name, folders).rank_batch([long])
@@ -183,7 +183,7 @@ def test_scores_that_are_not_finite_are_refused(folders: dict[str, Path]) -> Non
     assert isinstance(made.scorer, CrossEncoder)
     made.scorer.model.classifier.bias.data[0] = torch.nan
     with pytest.raises(BadInput, match="id 'p0': the score is nan"):
-        made.rank_batch([small.candidates(1)])
+        made.rank_batch([small_llms.candidates(1)])
 
 
 def test_answers_that_begin_alike_are_refused(folders: dict[str, Path]) -> None:

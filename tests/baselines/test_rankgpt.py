@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from baselines import small
-from baselines.chat_server import ChatServer, Mood, backwards, passages_in
-from forked import fork
 from perank.baselines.chat_api import ChatApi
 from perank.baselines.rankgpt import RankGPT, messages
 from perank.errors import Absent, BadInput
+from perank.ranking.windows import Windows, slide
 from perank.records import Candidates, Query, Ranker
-from perank.rerank.window import Windows, slide
+from support import small_llms
+from support.chat_server import ChatServer, Mood, backwards, passages_in
+from support.forked import fork
 
 PRICES = {"input_price": 1000.0, "output_price": 10_000.0}  # dollars a million tokens: 0.1 + 0.1 a window
-BATCH = [small.candidates(n, seed) for seed, n in enumerate((12, 1, 0, 5, 8))]
+BATCH = [small_llms.candidates(n, seed) for seed, n in enumerate((12, 1, 0, 5, 8))]
 WINDOWS = Windows(6, 3)
 
 
@@ -92,7 +92,7 @@ def test_a_bad_answer_is_asked_for_again_and_nothing_is_lost(bad: dict[str, Any]
 )
 def test_garbage_becomes_a_permutation_and_repairs_are_on_the_bill(text: str | None, top: int, tmp_path: Path) -> None:
     with asked(lambda number, shown: {"text": text}, tmp_path) as (ranker, _):
-        (found,) = ranker.rank_batch([small.candidates(5)])
+        (found,) = ranker.rank_batch([small_llms.candidates(5)])
     assert sorted(found.order) == list(range(5))
     assert found.order[0] == top
     assert found.bill.repairs >= 4
@@ -103,7 +103,7 @@ def test_no_more_requests_run_at_once_than_allowed(tmp_path: Path) -> None:
         return {"text": backwards(number, shown), "sleep": 0.05}
 
     with asked(slow, tmp_path, concurrency=3) as (ranker, server):
-        ranker.rank_batch([small.candidates(4, seed) for seed in range(9)])
+        ranker.rank_batch([small_llms.candidates(4, seed) for seed in range(9)])
         assert server.most_at_once == 3
 
 
@@ -157,24 +157,24 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice_that_was_kept(tmp_path: Pat
 
 def test_a_kept_answer_that_was_torn_is_asked_for_again(tmp_path: Path) -> None:
     with asked(backwards, tmp_path) as (ranker, server):
-        (first,) = ranker.rank_batch([small.candidates(5)])
+        (first,) = ranker.rank_batch([small_llms.candidates(5)])
         (kept,) = tmp_path.rglob("*.json")
         kept.write_bytes(kept.read_bytes()[:30])
-        (again,) = ranker.rank_batch([small.candidates(5)])
+        (again,) = ranker.rank_batch([small_llms.candidates(5)])
         assert (again.order, len(server.asked)) == (first.order, 2)
 
 
 def test_an_api_that_never_answers_is_given_up_with_what_to_do(tmp_path: Path) -> None:
     with asked(lambda number, shown: {"status": 500}, tmp_path, attempts=3) as (ranker, server):
         with pytest.raises(BadInput, match=r"no answer in 3 attempts: status 500 \(run again later: what was answered"):
-            ranker.rank_batch([small.candidates(5)])
+            ranker.rank_batch([small_llms.candidates(5)])
         assert len(server.asked) == 3
 
 
 def test_nobody_there_is_given_up_too(tmp_path: Path) -> None:
     api = ChatApi("gpt-test", "http://127.0.0.1:9", key_variable=None, cache=tmp_path, attempts=2, patience=0.001)
     with pytest.raises(BadInput, match="no answer in 2 attempts: ConnectError"):
-        RankGPT(api).rank_batch([small.candidates(3)])
+        RankGPT(api).rank_batch([small_llms.candidates(3)])
 
 
 def test_texts_are_shortened_where_the_endpoint_says_they_are_too_long(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_texts_are_shortened_where_the_endpoint_says_they_are_too_long(tmp_path:
             return {"status": 400, "body": '{"error": {"code": "context_length_exceeded"}}'}
         return backwards(number, shown)
 
-    found = small.candidates(5)
+    found = small_llms.candidates(5)
     long = replace(found, passages=tuple(replace(p, text=f"{p.text} " * 20) for p in found.passages))
     with asked(small_context, tmp_path) as (ranker, _):
         (ranking,) = ranker.rank_batch([long])
@@ -200,7 +200,7 @@ def test_the_key_comes_from_the_environment_and_its_absence_is_said(
         ChatApi("gpt-test", key_variable="TEST_KEY")
     monkeypatch.setenv("TEST_KEY", "s3cret")
     with asked(backwards, tmp_path, key_variable="TEST_KEY") as (ranker, server):
-        ranker.rank_batch([small.candidates(3)])
+        ranker.rank_batch([small_llms.candidates(3)])
         assert server.keys == ["Bearer s3cret"]
     assert not [path for path in tmp_path.rglob("*.json") if "s3cret" in path.read_text()]
 
@@ -223,7 +223,7 @@ def test_the_conversation_is_rankgpts() -> None:
 
 def test_an_empty_query_is_refused(tmp_path: Path) -> None:
     with asked(backwards, tmp_path) as (ranker, _), pytest.raises(BadInput, match="the query is empty"):
-        ranker.rank_batch([Candidates(Query("q", " "), small.candidates(2).passages)])
+        ranker.rank_batch([Candidates(Query("q", " "), small_llms.candidates(2).passages)])
 
 
 def test_fewer_than_one_attempt_or_connection_is_refused() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import tiny
 from perank.errors import BadInput
-from perank.model.encoder import Encoder
+from perank.model.encoders.encoder import Encoder
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
 from perank.records import Candidates, Passage
-from perank.rerank.reranker import Reranker
-from perank.rerank.window import Windows
+from support import tiny
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from authors import AuthorsProcedure

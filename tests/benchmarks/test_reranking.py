@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-import tiny
 from perank.records import Candidates, Passage
+from support import tiny
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import reranking as bench

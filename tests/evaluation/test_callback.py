@@ -17,8 +17,7 @@ from perank.evaluation.callback import RankingEvaluation
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.suites import Suite
 from perank.records import Candidates, Ranking
-
-from .small import Reversing, small_suite
+from support.small_suite import Reversing, small_suite
 
 
 class Log:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.small import FIRST_STAGE, Keeping, Reversing, small_suite
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run, rank_candidates
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranking
 from perank.sources.candidates import candidates_run
 from perank.sources.trec import TrecCollection, read_run
+from support.small_suite import FIRST_STAGE, Keeping, Reversing, small_suite
 
 # By hand: reversed, q1 is p4 p3 p2 p1 with grades 2 0 0 1, of q2's p3 p4 p5 the first has grade 1 while a 3 is missing,
 # q3 is p1 p2 with grades 1 0, and q4 has nothing.

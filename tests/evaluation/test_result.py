@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.small import FIRST_STAGE, Keeping, Reversing, small_suite
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation, read_per_query
 from perank.records import Bill
 from perank.sources.trec import read_run
+from support.small_suite import FIRST_STAGE, Keeping, Reversing, small_suite
 
 
 @pytest.fixture

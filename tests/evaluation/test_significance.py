@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.errors import BadInput
-from perank.evaluation.ndcg import measure
+from perank.evaluation.metrics import measure
 from perank.evaluation.significance import paired_t_test
 from perank.sources.trec import read_qrels, read_run
 

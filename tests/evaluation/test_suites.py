@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.small import FIRST_STAGE, PASSAGES, QRELS, SmallCollection, small_suite
 from perank.errors import BadInput
 from perank.evaluation.suites import Suite
 from perank.records import Collection, Query, Run
 from perank.sources.trec import TrecCollection, write_run
+from support.small_suite import FIRST_STAGE, PASSAGES, QRELS, SmallCollection, small_suite
 
 
 def test_candidates_are_the_best_of_the_first_stage_for_judged_queries():

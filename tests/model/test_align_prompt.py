@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.tiny import CHATML, MISTRAL, chat_tokenizer
-from perank.data.jsonl import read_alignment, slotted
 from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.align_prompt import align_example
 from perank.model.prompts import SLOT, PromptBuilder
 from perank.model.templates import ALIGN_INSTRUCTIONS
+from perank.preparation.authors_jsonl import read_alignment, slotted
+from support.tiny_families import CHATML, MISTRAL, chat_tokenizer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufdd0\ufdd1\ufdd2"), max_size=30)
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import tiny
-from decoding.brute import alone
-from perank.decoding.constrained import Constrained
-from perank.decoding.speculative import Speculative
 from perank.errors import BadInput
-from perank.model.backbone import PERank
 from perank.model.batches import PromptBatch, RankBatch
-from perank.model.llm import LLM, Lora
+from perank.model.llm import LLMSettings
+from perank.model.lora import Lora
+from perank.model.pe_rank import PERank
+from perank.ranking.constrained import Constrained
+from perank.ranking.speculative import Speculative
+from support import tiny
+from support.brute_force import alone
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -87,7 +88,7 @@ def test_adapters_find_their_layers_and_start_as_nothing(family: str) -> None:
     order_BK = torch.tensor([[3, 0, 5, 1, 4, 2], [2, 3, 0, 1, -1, -1]])
     batch = RankBatch(*prompts, order_BK)
     before = model.step_scores(batch)
-    model.llm = LLM(lora=Lora(r=2, targets=PROJ)).prepare(model.llm).double().eval()
+    model.llm = LLMSettings(lora=Lora(r=2, targets=PROJ)).prepare(model.llm).double().eval()
     trained = [name for name, parameter in model.llm.named_parameters() if parameter.requires_grad]
     assert len(trained) == 3 * len(PROJ) * 2
     torch.testing.assert_close(model.step_scores(batch), before)
@@ -97,4 +98,4 @@ def test_four_bits_need_bitsandbytes_and_say_so(monkeypatch: pytest.MonkeyPatch,
     tiny.tiny_llm().save_pretrained(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
     with pytest.raises(BadInput, match="bitsandbytes"):
-        LLM(name=str(tmp_path), quantise=True).load()
+        LLMSettings(name=str(tmp_path), quantise=True).load()

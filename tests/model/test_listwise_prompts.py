@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.tiny import CHATML, chat_tokenizer
 from perank.errors import BadInput
 from perank.model.listwise_prompts import LISTWISE_TEMPLATES, ListwisePrompts, _evenly
+from support.tiny_families import CHATML, chat_tokenizer
 
 TEXTS = ["the cat sat", "dogs ran far [3]", "rain falls"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from perank.data.jsonl import slotted
-from perank.model.encoder import Encoder
+from perank.model.encoders.encoder import Encoder
 from perank.model.losses import reconstruction
-from perank.rerank.window import Windows, slide
+from perank.preparation.authors_jsonl import slotted
+from perank.ranking.windows import Windows, slide
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "parity"))
 from parity import (

@@ -17,7 +17,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.projector import Projector
-from perank.model.projector_file import read_projector, write_projector
+from perank.model.projector_io import read_projector, write_projector
 
 
 def cosines(vectors_XD: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.tiny import CHATML, MISTRAL, chat_tokenizer
 from perank.errors import BadInput
 from perank.model.batches import PromptBatch
 from perank.model.prompts import QUERY_SLOT, SLOT, Prompt, PromptBuilder, clean
+from support.tiny_families import CHATML, MISTRAL, chat_tokenizer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 VERSIONS = ("paper", "reference", "compact")

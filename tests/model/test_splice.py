@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perank.model.splice import splice
+from perank.model.pe_rank import splice
 
 
 @st.composite

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from perank.evaluation.report import ResultRow
 from perank.model.prompts import PromptBuilder
+from perank.reporting.rows import ResultRow
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "token_counts"))
 from count import bm25_candidates, measured, paper_value

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perank.data.rows import read_rows
 from perank.errors import BadInput
-from perank.preparation.authors import write_lines
-from perank.preparation.parts import Parts, json_line
+from perank.preparation.convert_authors import write_lines
 from perank.preparation.ranking_set import RankingSet, sampled
-from perank.preparation.summary import RankingStatistics, counted, kendall_tau, spread
+from perank.preparation.resumable import Resumable, json_line
+from perank.preparation.row_statistics import RankingStatistics, counted, kendall_tau, spread
 from perank.records import Candidates, Query, Ranking, Run
-from retrieval.fakes import InMemory, collection
+from perank.training.rows import read_rows
+from support.fake_encoders import InMemory, collection
 
 TEXTS = {f"p{i}": "word " * (i + 1) for i in range(9)}
 ASKED = replace(
@@ -52,7 +52,7 @@ def made(
     folder: Path, length: Any = None, first_stage: Any = None, **settings: Any
 ) -> tuple[list[Any], dict[str, Any]]:
     maker = RankingSet(**{"candidates": 4, "block": 3, "max_tokens": None, **settings})
-    parts, queries = Parts(folder / "rows.jsonl", "print"), list(ASKED.queries.values())
+    parts, queries = Resumable(folder / "rows.jsonl", "print"), list(ASKED.queries.values())
     maker.build(ASKED, queries, first_stage or Turned(), Backwards(), parts, length, progress=False)
     statistics = RankingStatistics()
     entries = [entry for part in parts.read("rows-") for entry in part["queries"]]

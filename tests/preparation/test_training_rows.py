@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from perank.data.rows import RankRow, write_rows
 from perank.errors import BadInput
 from perank.preparation.training_rows import RowTeacher, training_rows
 from perank.records import Passage, Qrels, Query
 from perank.retrieval.bm25 import Bm25
 from perank.retrieval.encoding import cached_store
 from perank.retrieval.query_vectors import QueryVectors
-from retrieval.fakes import HashEncoder
+from perank.training.rows import RankRow, write_rows
+from support.fake_encoders import HashEncoder
 
 TEXTS = {f"p{i}": f"word{i} word{i + 1} common" for i in range(12)}
 

@@ -13,8 +13,7 @@ from perank.errors import BadInput
 from perank.records import Passage, Qrels, Query, Run, rank_order
 from perank.retrieval.bm25 import Bm25
 from perank.sources.beir import BeirCollection
-
-from .fakes import InMemory, collection
+from support.fake_encoders import InMemory, collection
 
 WORDS = ["apple", "berry", "cherry", "date", "elder"]
 texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)

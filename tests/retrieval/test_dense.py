@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput
 from perank.records import Candidates, Passage, Query, Ranker, Ranking
 from perank.retrieval import dense
 from perank.retrieval.dense import Dense
-from perank.retrieval.encoder_ranker import EncoderRanker
 from perank.retrieval.encoding import encode_into
 from perank.retrieval.store import EmbeddingStore
-
-from .fakes import HashEncoder, InMemory, collection
+from support.fake_encoders import HashEncoder, InMemory, collection
 
 # Few distinct texts, so that many passages have equal vectors.
 corpora = st.dictionaries(st.text("abé12", min_size=1, max_size=3), st.sampled_from("uvwxyz"), min_size=1, max_size=40)

@@ -11,8 +11,7 @@ import pytest
 
 from perank.encode import encode
 from perank.retrieval.store import EmbeddingStore
-
-from .fakes import HashEncoder, collection
+from support.fake_encoders import HashEncoder, collection
 
 TEXTS = {f"p{i}": "x" * (i * 7 % 11 + 1) for i in range(37)}
 

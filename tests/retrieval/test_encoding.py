@@ -20,8 +20,7 @@ from perank.records import Passage
 from perank.retrieval.encoding import cached_store, encode_into
 from perank.retrieval.store import EmbeddingStore, shard_path
 from perank.retrieval.store_writer import StoreWriter
-
-from .fakes import HashEncoder, flip_bit
+from support.fake_encoders import HashEncoder, flip_bit
 
 TEXTS = {f"p{i}": "word " * (i * 7 % 5 + 1) + str(i) for i in range(10)}
 
@@ -58,8 +57,8 @@ def kill_while_encoding(folder: Path, kills: int, seed: int) -> list[int]:
 
 
 def _start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(Path(__file__).with_name("kill_target.py")), str(folder), "1500", "16"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "support.kill_target", str(folder), "1500", "16"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])

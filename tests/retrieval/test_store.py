@@ -22,8 +22,7 @@ from perank.retrieval.encoding import encode_into
 from perank.retrieval.manifest import Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, hash_ids, id_buffers, vector_bytes, write_buffers
 from perank.retrieval.store import EmbeddingStore, shard_path
-
-from .fakes import ENCODER, filled, texts_of
+from support.fake_encoders import ENCODER, filled, texts_of
 
 ids_strategy = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=30, unique=True)
 

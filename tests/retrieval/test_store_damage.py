@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from perank.errors import BadInput
 from perank.files import write_json
 from perank.retrieval.store import EmbeddingStore, shard_path
-
-from .fakes import ENCODER, filled, flip_bit
+from support.fake_encoders import ENCODER, filled, flip_bit
 
 
 def _manifest(folder: Path) -> dict[str, object]:

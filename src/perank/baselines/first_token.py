@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from perank.baselines.sliding import Sliding
-from perank.baselines.writing import Writer
-from perank.decoding.decoded import Clock
-from perank.decoding.memory import Memory
 from perank.errors import BadInput
 from perank.model.listwise_prompts import ListwisePrompt, ListwisePrompts
 from perank.model.precision import autocast_for
+from perank.ranking.decoder import Clock
+from perank.ranking.kv_cache import KVCache
+from perank.ranking.reranker import evaluating
+from perank.ranking.text_decoding import TextDecoder
+from perank.ranking.vectors import batches
+from perank.ranking.windows import Windows
 from perank.records import Bill, Candidates, Ranking
-from perank.rerank.reranker import evaluating
-from perank.rerank.vectors import batches
-from perank.rerank.window import Windows
 from perank.sources.views import Field, TextView
 
 LETTERS = 26
@@ -44,7 +44,7 @@ class FirstToken:
         view: TextView | None = None,
         batch_tokens: int | None = None,
     ) -> None:
-        self.writer, self.prompts = Writer(llm, prompts.builder.tokenizer), prompts
+        self.writer, self.prompts = TextDecoder(llm, prompts.builder.tokenizer), prompts
         self.windows, self.cutoff, self.view = windows or Windows(), cutoff, view or Field()
         self.batch_tokens = batch_tokens or (4096 if self.writer.device.type == "cpu" else 65_536)
         if self.windows.window > LETTERS:
@@ -73,7 +73,7 @@ class FirstToken:
         clock = Clock(self.writer.device)
         ids = [prompt.ids for prompt in prompts]
         with torch.no_grad():
-            logits_BV = self.writer.logits(self.writer.read(Memory(self.writer, max(map(len, ids))), ids))
+            logits_BV = self.writer.logits(self.writer.read(KVCache(self.writer, max(map(len, ids))), ids))
         scores_BN = logits_BV[:, self.letters]
         seconds, tokens = clock.lap(), sum(map(len, ids))
         for job, prompt, scores_N in zip(jobs, prompts, scores_BN, strict=True):

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from perank.baselines.chat_api import ChatApi
 from perank.baselines.cross_encoder import CrossEncoder
-from perank.baselines.fetching import causal, device_of, fetching, loaded, view_of
 from perank.baselines.first_token import FirstToken
-from perank.baselines.listwise import TextListwise
+from perank.baselines.model_loading import causal, device_of, fetching, loaded, view_of
 from perank.baselines.monot5 import MonoT5
 from perank.baselines.pointwise import Pointwise
 from perank.baselines.rankgpt import RankGPT
-from perank.model.hub import from_pretrained
-from perank.model.text_saved import load_text_ranker
-from perank.rerank.reranker import Reranker
-from perank.rerank.window import Windows
+from perank.baselines.text_listwise import TextListwise
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
+from perank.saving.hub import from_pretrained
+from perank.saving.saved_text_ranker import load_text_ranker
 
 
 def cross_encoder(

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import torch
 
-from perank.decoding.decoded import Clock
 from perank.errors import BadInput
+from perank.ranking.decoder import Clock
+from perank.ranking.vectors import batches
 from perank.records import Bill, Candidates, Ranking
-from perank.rerank.vectors import batches
 from perank.sources.views import Field, TextView
 
 

@@ -14,8 +14,8 @@ from perank.baselines.permutation import permutation
 from perank.baselines.sliding import Sliding
 from perank.errors import BadInput
 from perank.model.templates import round_brackets
+from perank.ranking.windows import Windows
 from perank.records import Bill, Candidates, Ranking
-from perank.rerank.window import Windows
 from perank.sources.views import Field, TextView
 
 _SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."

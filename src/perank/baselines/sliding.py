@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from perank.errors import BadInput
+from perank.ranking.windows import Span, Windows, apply
 from perank.records import Bill, Candidates, Ranking
-from perank.rerank.window import Span, Windows, apply
 from perank.sources.views import TextView
 
 

@@ -1,1 +1,1 @@
-"""Measuring rankings: metrics, significance, suites of queries, tables. Imports nothing heavy until it is used."""
+"""Measuring rankings: suites of queries, metrics, significance. Imports nothing heavy until it is used."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from perank.errors import BadInput
-from perank.evaluation.ndcg import measure
+from perank.evaluation.metrics import measure
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run

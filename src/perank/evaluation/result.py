@@ -14,14 +14,14 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.evaluation.device import device_name, perank_version
-from perank.evaluation.ndcg import means
+from perank.evaluation.metrics import means
 from perank.evaluation.significance import TTest, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
 from perank.records import Bill, Run
 from perank.sources.fields import check_new, score
 from perank.sources.trec import write_run
 
-_SELDOM = {"repairs", "texts_shortened", "dollars"}
+_ONLY_IF_ANY = {"repairs", "texts_shortened", "dollars"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Evaluation:
             return {}
         bill, n = self.bill, len(self.bills)
         costs = {part.name: getattr(bill, part.name) / n for part in fields(Bill)}
-        costs = {name: cost for name, cost in costs.items() if cost or name not in _SELDOM}
+        costs = {name: cost for name, cost in costs.items() if cost or name not in _ONLY_IF_ANY}
         return {"forwards_per_query": costs.pop("forwards")} | costs | {"seconds_per_query": self.seconds / n}
 
     def compare(self, other: Evaluation, metric: str = "ndcg@10") -> TTest:

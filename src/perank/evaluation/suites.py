@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from perank.errors import BadInput
-from perank.evaluation.ndcg import parse_metric
+from perank.evaluation.metrics import parse_metric
 from perank.records import Candidates, Collection, Qrels, Query, Run, rank_order
 from perank.sources.candidates import make_candidates
 from perank.sources.trec import read_run

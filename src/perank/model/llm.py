@@ -8,32 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from perank.errors import BadInput
-from perank.model.encoder_weights import reading
+from perank.model.locate import locate, reading
+from perank.model.lora import Lora, add_adapters
 from perank.model.precision import dtype_of
-from perank.model.weights import locate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lora:
-    """LoRA adapters (peft) on the named linear layers; the authors' optional setting is r 8, alpha 16, q and v.
-
-    Raises `BadInput` for values that give no adapters.
-    """
-
-    r: int = 8
-    alpha: int = 16
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-
-    def __post_init__(self) -> None:
-        good = {"r": self.r >= 1, "alpha": self.alpha >= 1, "dropout": 0 <= self.dropout < 1, "targets": self.targets}
-        for name in [name for name, is_good in good.items() if not is_good]:
-            remedy = "use r and alpha of 1 or more, a dropout from 0 to below 1, and one target or more"
-            raise BadInput(f"{name} is {getattr(self, name)!r}", remedy=remedy, id=f"backbone.lora.{name}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LLM:
+class LLMSettings:
     """Which causal LM, and how it is held: `num_layers` keeps the first layers only (None: all of them).
 
     `dtype` is the weights' type. `attention` is transformers' implementation name. `quantise` loads the frozen base
@@ -104,8 +85,6 @@ class LLM:
             older = llm.gradient_checkpointing_enable  # its name in the first releases of transformers 5
             getattr(llm, "activation_checkpointing_enable", older)({"use_reentrant": False})
         if self.lora is not None:
-            from perank.model.lora import add_adapters
-
             add_adapters(llm, self.lora)
         return llm
 

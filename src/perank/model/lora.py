@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from perank.errors import BadInput
 from perank.model.sharding import shared_out
 
-if TYPE_CHECKING:
-    from perank.model.llm import Lora
+_KEY = re.compile(r"llm\.(.+)\.lora_([AB])\.default\.weight")  # peft's names inside a PERank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """LoRA adapters (peft) on the named linear layers; the authors' optional setting is r 8, alpha 16, q and v.
+
+    Raises `BadInput` for values that give no adapters.
+    """
+
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        good = {"r": self.r >= 1, "alpha": self.alpha >= 1, "dropout": 0 <= self.dropout < 1, "targets": self.targets}
+        for name in [name for name, is_good in good.items() if not is_good]:
+            remedy = "use r and alpha of 1 or more, a dropout from 0 to below 1, and one target or more"
+            raise BadInput(f"{name} is {getattr(self, name)!r}", remedy=remedy, id=f"backbone.lora.{name}")
 
 
 def add_adapters(llm: nn.Module, lora: Lora) -> None:
@@ -31,17 +54,6 @@ def add_adapters(llm: nn.Module, lora: Lora) -> None:
     for parameter in llm.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # the optimizer's small steps would vanish in bf16
-
-
-def merge_adapters(llm: nn.Module) -> None:
-    """Fold every adapter into its base weight, in place, so that inference runs plain linear layers."""
-    from peft.tuners.lora import LoraLayer
-
-    found = [(name, module) for name, module in llm.named_modules() if isinstance(module, LoraLayer)]
-    for name, module in found:
-        layer: Any = module
-        layer.merge(safe_merge=True)
-        llm.set_submodule(name, layer.get_base_layer())
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
@@ -71,3 +83,39 @@ def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
             remedy="use the backbone and LoRA settings the checkpoint was trained with",
         )
     module.load_state_dict(shared_out(state, module.state_dict()), strict=False)
+
+
+def adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapters' part of a PERank's state dict."""
+    return {key: value for key, value in state.items() if _KEY.fullmatch(key)}
+
+
+@torch.no_grad()
+def merge_saved(llm: Any, adapters: Mapping[str, Tensor], lora: Lora, *, path: Path) -> None:
+    """Add every adapter to its layer, in place; sums in fp32 or wider, then the layer's own type.
+
+    Raises `BadInput` unless there is one pair of matrices for every layer that `lora.targets` names, and no other.
+    """
+    layers = {
+        name: module
+        for name, module in llm.named_modules()
+        if any(name == target or name.endswith(f".{target}") for target in lora.targets)
+    }
+    expected = {f"llm.{name}.lora_{half}.default.weight" for name in layers for half in "AB"}
+    if expected != adapters.keys() or not expected:
+        missing, unknown = sorted(expected - adapters.keys()), sorted(adapters.keys() - expected)
+        raise BadInput(
+            f"the adapters don't fit the LLM (missing: {missing[:2]}, unknown: {unknown[:2]})",
+            remedy="use the LLM and num_layers it was trained with",
+            path=path,
+        )
+    for name, layer in layers.items():
+        a_RI, b_OR = (adapters[f"llm.{name}.lora_{half}.default.weight"] for half in "AB")
+        wide = torch.promote_types(layer.weight.dtype, torch.float32)
+        delta_OI = (b_OR.to(wide) @ a_RI.to(wide)) * (lora.alpha / lora.r)
+        if type(layer).__name__ == "Conv1D":  # GPT-2 keeps its weights transposed
+            delta_OI = delta_OI.T
+        if delta_OI.shape != layer.weight.shape or len(a_RI) != lora.r:
+            problem = f"an adapter of {list(delta_OI.shape)} and rank {len(a_RI)} for {list(layer.weight.shape)}"
+            raise BadInput(problem, remedy="use the LLM it was trained with", path=path, id=name)
+        layer.weight.copy_(layer.weight.to(wide) + delta_OI)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from perank.model.backbone import PERank
+from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
 
 

@@ -14,18 +14,17 @@ import torch
 
 from perank.errors import BadInput
 from perank.files import read_json
-from perank.model.backbone import PERank
-from perank.model.encoder import Encoder
-from perank.model.encoder_weights import reading
-from perank.model.llm import LLM
+from perank.model.encoders.encoder import Encoder
+from perank.model.llm import LLMSettings
+from perank.model.locate import locate, reading
+from perank.model.pe_rank import PERank
 from perank.model.precision import dtype_of
 from perank.model.projector import Projector
-from perank.model.weights import locate
 
 log = logging.getLogger(__name__)
 
 
-def llm_on_meta(settings: LLM) -> Any:
+def llm_on_meta(settings: LLMSettings) -> Any:
     """The causal LM that `settings.load()` would load, adapters included."""
     from transformers import AutoModelForCausalLM
 
@@ -41,7 +40,7 @@ def encoder_on_meta(encoder: Encoder) -> Any:
     """The module that `encoder.model` would be."""
     from transformers import AutoConfig, AutoModel
 
-    from perank.model.jina_bert import JinaBert, JinaBertConfig
+    from perank.model.encoders.jina_bert import JinaBert, JinaBertConfig
 
     path = locate(encoder.name)
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perank.data.rows import RankRow, row_record
 from perank.errors import BadInput
-from perank.preparation.parts import Parts
+from perank.preparation.resumable import Resumable
 from perank.records import Candidates, Collection, Query, Ranker, Ranking
 from perank.retrieval.first_stage import FirstStage
 from perank.sources.candidates import make_candidates
+from perank.training.rows import RankRow, row_record
 
 Length = Callable[[Candidates], int]
 
@@ -55,7 +55,7 @@ class RankingSet:
         queries: Sequence[Query],
         first_stage: FirstStage,
         teacher: Ranker,
-        parts: Parts,
+        parts: Resumable,
         length: Length | None = None,
         *,
         progress: bool = True,

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perank.baselines.writing import Writer
 from perank.errors import BadInput
 from perank.files import atomic_write
 from perank.model.prompts import PromptBuilder
-from perank.preparation.parts import Parts, json_line
-from perank.preparation.summary import spread
+from perank.preparation.resumable import Resumable, json_line
+from perank.preparation.row_statistics import spread
+from perank.ranking.text_decoding import TextDecoder
 from perank.records import Collection, Passage, Run
 
 FIELD = "{text}"
@@ -28,7 +28,7 @@ class Summariser:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: TextDecoder,
         prompts: PromptBuilder,
         *,
         instruction: str,
@@ -78,7 +78,7 @@ def wanted(collection: Collection, run: Run | None) -> list[Passage]:
 
 
 def write_summaries(
-    passages: Sequence[Passage], summariser: Summariser, parts: Parts, *, block: int = 256, progress: bool = True
+    passages: Sequence[Passage], summariser: Summariser, parts: Resumable, *, block: int = 256, progress: bool = True
 ) -> Mapping[str, Any]:
     """Make the blocks that aren't there yet, and of all of them the output: a JSONL file of `_id` and `text`.
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from perank.errors import BadInput
 from perank.files import atomic_write
-from perank.preparation.parts import Parts, json_line
-from perank.preparation.summary import spread
+from perank.preparation.resumable import Resumable, json_line
+from perank.preparation.row_statistics import spread
 from perank.records import Passage
 from perank.sources.wikipedia import WikipediaLine
 
@@ -28,7 +28,7 @@ Chunks = Iterator[tuple[int, Sequence[WikipediaLine]]]
 
 def sample_texts(
     read: Lines,
-    parts: Parts,
+    parts: Resumable,
     *,
     rows: int,
     seed: int = 0,
@@ -56,7 +56,7 @@ def sample_texts(
     return {"lines": len(hashes_N), "passages": len(lengths), "characters": spread(lengths)}
 
 
-def _hashed(chunks: Chunks, parts: Parts, seed: int) -> Iterator[np.ndarray]:
+def _hashed(chunks: Chunks, parts: Resumable, seed: int) -> Iterator[np.ndarray]:
     for number, lines in chunks:
         path = parts.path(f"hashes-{number:05d}.npy")
         if not path.is_file():
@@ -65,7 +65,7 @@ def _hashed(chunks: Chunks, parts: Parts, seed: int) -> Iterator[np.ndarray]:
         yield np.load(path)
 
 
-def _parse(chunks: Chunks, parts: Parts, chosen_N: np.ndarray, chunk: int) -> None:
+def _parse(chunks: Chunks, parts: Resumable, chosen_N: np.ndarray, chunk: int) -> None:
     for number, lines in chunks:
         name = f"texts-{number:05d}.json"
         if not parts.has(name):
@@ -74,7 +74,7 @@ def _parse(chunks: Chunks, parts: Parts, chosen_N: np.ndarray, chunk: int) -> No
             parts.write(name, [[str(line.path), line.number, _record(line.passage)] for line in kept])
 
 
-def _joined(parts: Parts) -> list[int]:
+def _joined(parts: Resumable) -> list[int]:
     """Write all parts as one file; the passages' lengths in characters."""
     seen: set[str] = set()
     lengths = []

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from perank.data.rows import RankRow, read_rows, write_rows
 from perank.errors import BadInput
 from perank.files import json_lines
 from perank.paths import cache_dir
-from perank.preparation.build import build_rows
+from perank.preparation.draw_rows import build_rows
 from perank.preparation.fingerprint import file_digest, fingerprint, questions_digest, settings_of, store_digest
 from perank.preparation.pools import LogUniform, Pool, TopK
 from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RunTeacher, Teacher
@@ -21,6 +20,7 @@ from perank.retrieval.first_stage import FirstStage
 from perank.retrieval.query_vectors import QueryVectors
 from perank.retrieval.store import EmbeddingStore
 from perank.sources.trec import read_run
+from perank.training.rows import RankRow, read_rows, write_rows
 
 Search = Callable[[], Run]
 

@@ -1,4 +1,4 @@
-"""What retrieval asks of an encoder; `perank.model.encoder.Encoder` keeps it."""
+"""What retrieval asks of an encoder; `perank.model.encoders.encoder.Encoder` keeps it."""
 
 from __future__ import annotations
 

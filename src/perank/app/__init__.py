@@ -1,0 +1,1 @@
+"""From a composed config to the objects of a run: what entry points share. The only package that sees all others."""

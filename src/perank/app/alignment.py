@@ -1,0 +1,60 @@
+"""Stage 1 on demand: the projector that a stage-2 run starts from, trained once for all runs that ask for the same.
+
+A study's rows differ in stage 2 and share their alignment. Whichever run comes first trains it, in a process of its
+own; others, also at the same time, wait for it and take what it left in the cache. Interrupted, it goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from perank.app.jobs import in_own_process
+from perank.app.settings import as_dict, check_type
+from perank.files import waiting
+from perank.paths import CONF_DIR, cache_dir
+
+log = logging.getLogger(__name__)
+
+
+def aligned_projector(config: DictConfig) -> str | None:
+    """The projector file that `config.alignment` leads to; None where it asks for none, or a path is given.
+
+    Raises `BadInput` as `perank.train` does for the alignment's own settings.
+    """
+    settings = as_dict(config.alignment)
+    for key, kind in {"overrides": list[str] | None, "more": list[str]}.items():
+        check_type(settings.get(key), kind, f"alignment.{key}")
+    if settings["overrides"] is None or config.projector.path is not None:
+        return None
+    overrides = [*settings["overrides"], *settings["more"], "evaluate=false"]
+    folder = cache_dir() / "aligned" / _digest(overrides)
+    projector = folder / "projector.safetensors"
+    with waiting(folder.parent / f".{folder.name}.lock"):
+        if not projector.is_file():
+            log.info("aligning first, into %s: %s", folder, " ".join(overrides))
+            in_own_process("perank.train", folder, [*overrides, f'ckpt_path="{folder}"'])
+    return str(projector)
+
+
+def _digest(overrides: list[str]) -> str:
+    """Of the composed config, so that a changed file in conf/ leads to another alignment."""
+    if GlobalHydra.instance().is_initialized():
+        config = compose("train", overrides=overrides)
+    else:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            config = compose("train", overrides=overrides)
+    content = json.dumps([OmegaConf.to_container(config, resolve=False), _places()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _places() -> list[str]:
+    """What unresolved settings of paths would resolve to."""
+    return [str(Path(os.environ.get(name, "")).resolve()) for name in ("PERANK_SHARED", "PERANK_DATA")]

@@ -1,0 +1,153 @@
+"""How entry points run under Hydra: what can't be composed is `BadInput`, and a sweep goes on after a failed job.
+
+Hydra itself ends every error with exit code 1. Here errors leave it as they are, so that bad input ends with exit
+code 2 and bugs keep their traceback. A job that fails leaves failed.json in its folder; the sweep's other jobs run, and
+what failed is said again at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from perank.app.settings import check_keys, check_type
+from perank.errors import BadInput
+from perank.files import read_json, write_json
+from perank.paths import CONF_DIR
+
+FAILED = "failed.json"
+_OF_PATHS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+_DISTRIBUTED = {"LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT"}
+
+
+def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose `config_name` with the command line and run `task`: once, or for every job of a sweep.
+
+    Raises `BadInput` for a config that doesn't compose, has keys that nothing reads, or asks for what can't be had;
+    after a sweep, for its failed jobs (or the first error that isn't `BadInput`).
+    """
+    failed: dict[str, Exception] = {}
+    own = os.getpid()
+
+    def job(config: DictConfig) -> Any:
+        check_type(config.paths.output, str, "paths.output")
+        folder = Path(config.paths.output)
+        (folder / FAILED).unlink(missing_ok=True)
+        try:
+            with bad_input():
+                check_keys([str(key) for key in config], _known(config_name), "")
+                return task(config)
+        except Exception as error:
+            _note(folder, error)
+            if not sweeping() or os.getpid() != own:
+                raise  # a launcher with processes of its own brings it back when all jobs have ended
+            sys.stderr.write(f"perank: job {folder} failed, the sweep goes on: {error}\n")
+            failed[str(folder)] = error
+            return math.nan  # what a sweeper that optimises takes for a failed trial
+
+    with bad_input(), _errors_come_out():
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
+    for error in failed.values():
+        if not isinstance(error, BadInput):
+            raise error
+    if failed:
+        problem = f"{len(failed)} of the sweep's jobs failed: {', '.join(failed)}"
+        raise BadInput(problem, remedy=f"see {FAILED} in their folders; the other jobs are whole")
+
+
+def sweeping() -> bool:
+    """Whether this is one of a sweep's jobs."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def in_own_process(module: str, folder: Path, overrides: Sequence[str] | None = None) -> None:
+    """Run `python -m <module>` into `folder`: a sweep's job with its own overrides, or one with those given.
+
+    Raises `BadInput` where that says so.
+    """
+    asked = list(HydraConfig.get().overrides.task) if overrides is None else overrides
+    command = [sys.executable, "-m", module, *asked, f'hydra.run.dir="{folder}"']
+    ended = subprocess.run(command, env=_alone(), check=False)
+    if ended.returncode == 2 and (folder / FAILED).is_file():
+        raise BadInput(read_json(folder / FAILED)["message"], remedy="mend it and run this job again")
+    if ended.returncode != 0:
+        raise RuntimeError(f"the job's process ended with code {ended.returncode}; what it said stands above")
+
+
+def _alone() -> dict[str, str]:
+    """This environment without what makes a process one of several devices."""
+    return {name: value for name, value in os.environ.items() if name not in _DISTRIBUTED}
+
+
+@contextmanager
+def bad_input() -> Iterator[None]:
+    """Around composing and running: errors that only the config or the disk can be blamed for become `BadInput`."""
+    try:
+        yield
+    except InstantiationException:
+        raise  # `perank.app.assembly.made` knows which of them are the config's fault
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        assembly = [str(error).partition("Config search path")[0]]
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            assembly.append(str(error.__cause__))
+        if isinstance(error, OverrideParseException):
+            assembly.insert(0, f"{error.override}:")
+        said = " ".join(" ".join(assembly).split())
+        raise BadInput(said, remedy="see the composed config with --cfg job") from error
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's own word for `group=null`
+            raise
+        raise BadInput(str(error), remedy="name one of the group's choices in conf/") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free some space, then resume with ckpt_path"
+            raise BadInput("no space left on the disk", remedy=remedy, path=error.filename) from error
+        if error.errno not in _OF_PATHS or error.filename is None:
+            raise
+        problem = f"can't be used: {error.strerror}"
+        raise BadInput(problem, remedy="check the path and its rights", path=error.filename) from error
+
+
+@cache
+def _known(config_name: str) -> frozenset[str]:
+    """The keys and groups of a config file: what the code reads."""
+    content = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{config_name}.yaml"))
+    assert isinstance(content, dict)
+    defaults = content.pop("defaults")
+    groups = [str(key) for entry in defaults if isinstance(entry, dict) for key in entry]
+    whole = [_known(entry) for entry in defaults if isinstance(entry, str) and entry != "_self_"]
+    return frozenset([*map(str, content), *groups]).union(*whole)
+
+
+@contextmanager
+def _errors_come_out() -> Iterator[None]:
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _note(folder: Path, error: Exception) -> None:
+    trace = "" if isinstance(error, BadInput) else "".join(traceback.format_exception(error))
+    with suppress(OSError, BadInput):  # the disk may be what failed
+        write_json(folder / FAILED, {"error": type(error).__name__, "message": str(error), "traceback": trace})

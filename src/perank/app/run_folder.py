@@ -1,0 +1,45 @@
+"""A training run's folder, read back: its config, its checkpoints, the model as it stood at one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from perank.app.assembly import Assembly
+from perank.errors import BadInput
+from perank.model.lora import load_trained_state
+from perank.training.checkpoints import model_weights
+
+
+def run_config(folder: str | Path) -> DictConfig:
+    """The composed config that Hydra kept. Raises `BadInput` where the folder is not a run's."""
+    path = Path(folder) / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise BadInput("no .hydra/config.yaml", remedy="name the output folder of a perank.train run", path=folder)
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # the system's, YAML's and OmegaConf's own
+        said = " ".join(str(error).split())
+        raise BadInput(f"can't be read: {said}", remedy="train again, or restore the file", path=path) from error
+    if not isinstance(config, DictConfig) or "paths" not in config:
+        raise BadInput("not the config of a run", remedy="train again, or restore the file", path=path)
+    config.paths.output = str(folder)
+    return config
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The run's numbered checkpoints by step, then last.ckpt if there is one."""
+    found = sorted((Path(folder) / "checkpoints").glob("step[-=]*.ckpt"), key=lambda path: int(path.stem[5:]))
+    last = Path(folder) / "checkpoints" / "last.ckpt"
+    return [*found, *([last] if last.is_file() else [])]
+
+
+def assembled_at(folder: str | Path, checkpoint: str | Path) -> Assembly:
+    """The run's parts with the model's trained part as in `checkpoint`; nothing is started or fitted anew."""
+    config = run_config(folder)
+    config.projector.update({"path": None, "init": "default", "score_deviation": None})
+    config.start = None
+    assembly = Assembly(config)
+    load_trained_state(assembly.model, model_weights(checkpoint))
+    return assembly

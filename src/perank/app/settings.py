@@ -1,0 +1,146 @@
+"""From config groups to objects and arguments. The one `instantiate` of perank stands in this file.
+
+Typed constructors are the schema of conf/, and Python never looks at their annotations: here every setting is held
+against the signature of what takes it, so a misspelt key or a value of another type fails at once, by name. Only plain
+values are checked (numbers, texts, truth values, None, and sequences of them).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra import utils as hydra_utils
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+
+from perank.errors import BadInput
+
+_PLAIN = (bool, int, float, str, types.NoneType)
+
+
+def instantiate(settings: Any, **more: Any) -> Any:
+    """`instantiate` to plain containers. Raises `BadInput` for settings that a constructor doesn't take or refuses."""
+    _check_targets(settings, more)
+    try:
+        return hydra_utils.instantiate(settings, **more, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, BadInput):
+            raise cause from error
+        # A value out of range, a device or a package that isn't here; everything else is a bug.
+        kinds = [ValueError, ImportError, *([] if str(settings.get("_target_")).startswith("perank.") else [TypeError])]
+        if isinstance(cause, tuple(kinds)) or type(cause).__name__ == "MisconfigurationException":
+            place, said = settings._get_full_key(None), " ".join(str(cause).split())
+            raise BadInput(said, remedy=f"see conf/{place.partition('.')[0]}", id=place) from error
+        raise
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """A config group as a dict of plain values."""
+    is_group = OmegaConf.is_dict(settings)
+    content = OmegaConf.to_container(settings, resolve=True, throw_on_missing=True) if is_group else settings
+    if not isinstance(content, dict):
+        raise BadInput(f"expected a group of settings, found {content!r}", remedy="see conf/ for the groups")
+    return {str(key): value for key, value in content.items()}
+
+
+def check_arguments(
+    call: Callable[..., Any], settings: Mapping[str, Any], place: str, given: Collection[str] = ()
+) -> None:
+    """Raise `BadInput` naming `place` and the key unless `call` takes these settings beside the arguments `given`."""
+    parameters = inspect.signature(call).parameters
+    takes = {name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        check_keys(settings, takes - set(given), place)
+    for name in takes - settings.keys() - set(given):
+        if parameters[name].default is inspect.Parameter.empty:
+            raise BadInput("a setting is missing", remedy=f"give {place}.{name} a value", id=f"{place}.{name}")
+    hints = _hints(call)
+    for key, value in settings.items():
+        check_type(value, hints.get(key, Any), f"{place}.{key}")
+
+
+def check_keys(settings: Collection[str], known: Collection[str], place: str) -> None:
+    """Raise `BadInput` for a key that isn't known, with those that look like it."""
+    for key in settings:
+        if key not in known:
+            close = get_close_matches(key, known, n=3) or sorted(known)
+            problem = f"{place} has no such setting" if place else "there is no such setting"
+            raise BadInput(problem, remedy=f"choose among {', '.join(close)}", id=f"{place}.{key}" if place else key)
+
+
+def check_type(value: Any, hint: Any, place: str) -> None:
+    """Raise `BadInput` for a plain value that isn't of the annotated type, and for numbers that aren't finite."""
+    if not _fits(value, hint):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise BadInput(f"expected {expected}, found {value!r}", remedy="give it a value of that type", id=place)
+
+
+def _check_targets(node: Any, more: Collection[str] = ()) -> None:
+    """`check_arguments` for every constructor named in a config, at any depth."""
+    if OmegaConf.is_list(node):
+        for item in node:
+            _check_targets(item)
+    if not OmegaConf.is_dict(node):
+        return
+    place = node._get_full_key(None)
+    if missing := next((str(key) for key in node if OmegaConf.is_missing(node, key)), None):
+        raise BadInput("a setting has no value", remedy=f"give {place}.{missing} one", id=f"{place}.{missing}")
+    if "_target_" in node:
+        settings = {str(key): node[key] for key in node if not str(key).startswith("_")}
+        check_arguments(import_target(node["_target_"], place), settings, place, more)
+    for key in node:
+        _check_targets(node[key])
+
+
+def import_target(name: str, place: str) -> Callable[..., Any]:
+    """The class or function of that dotted name. Raises `BadInput` where there is none."""
+    try:
+        found: Callable[..., Any] = hydra_utils.get_object(name)
+    except Exception as error:  # whatever importing the named module leads to
+        said = " ".join(str(error).split())
+        raise BadInput(
+            f"{name!r} can't be had: {said}", remedy="check _target_ and what is installed", id=place
+        ) from error
+    return found
+
+
+def _hints(call: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        function: Any = call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):  # annotations that only a type checker can read
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return any(_fits_one(value, option) for option in options)
+
+
+def _fits_one(value: Any, kind: Any) -> bool:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in _PLAIN:
+        return isinstance(value, kind)
+    if kind is Path:
+        return isinstance(value, str | Path)
+    if origin is tuple and Ellipsis not in arguments:
+        return _is_list(value) and len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if origin in (list, tuple, Sequence):
+        return _is_list(value) and all(_fits(item, arguments[0]) for item in value)
+    return True
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

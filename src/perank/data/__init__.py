@@ -1,1 +1,0 @@
-"""Rows -> batches. Batches carry vectors, not texts to encode."""

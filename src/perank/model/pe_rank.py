@@ -1,0 +1,120 @@
+"""PERank: any Hugging Face causal LM and a projector, composed. Step scores for training; embeddings for decoding.
+
+Rows are right-padded, and with causal attention a token never sees what lies to its right: training needs no
+attention mask, and a row's scores don't depend on its company. The ranked passages' vectors follow each row's prompt
+directly (teacher forcing), so h_i sits at position length - 1 + i.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perank.model.batches import AlignBatch, PromptBatch, RankBatch
+from perank.model.projector import Projector
+
+
+class PERank(nn.Module):
+    """The LLM, the projector E_M, and how their product becomes a score: h_i . E_M(e_j) (Eq. 4), in fp32.
+
+    `score_scale` multiplies every score; it is the same as scaling the weight of the LLM's final norm, and lets the
+    projector's output keep the size of token embeddings while the first softmax is neither flat nor stuck. 1 is the
+    authors' form. `residual` adds `residual * cos(e_q, e_j)` from the encoder; 0 (the paper's form) adds nothing.
+    """
+
+    score_scale: Tensor
+
+    def __init__(self, llm: Any, projector: Projector, *, score_scale: float = 1.0, residual: float = 0.0) -> None:
+        super().__init__()
+        self.llm, self.projector, self.residual = llm, projector, residual
+        self.register_buffer("score_scale", torch.tensor(score_scale))
+
+    @property
+    def decoder(self) -> Any:
+        """The transformer without its vocabulary head: last hidden states come after the final norm."""
+        return self.llm.get_decoder()
+
+    def project(self, vectors_BNE: Tensor) -> Tensor:
+        """E_M(e): [.., E] -> [.., D], in the projector's dtype."""
+        return self.projector(vectors_BNE.to(self.projector.dtype))
+
+    def embed(self, prompt: PromptBatch, projected_BND: Tensor, query_BD: Tensor | None = None) -> Tensor:
+        """Eq. 1: token embeddings with the vectors at their slots, [B, L, D]."""
+        embedded_BLD = self.llm.get_input_embeddings()(prompt.ids_BL)
+        embedded_BLD = splice(embedded_BLD, prompt.slots_BN, self.as_tokens(projected_BND))
+        if query_BD is not None:
+            embedded_BLD = splice(embedded_BLD, prompt.query_slot_B[:, None], self.as_tokens(query_BD[:, None]))
+        return embedded_BLD
+
+    def as_tokens(self, projected_BND: Tensor) -> Tensor:
+        """Vectors as the LLM's layers read them: Gemma's multiply the rows of the embedding table by sqrt(D)."""
+        scale = getattr(self.llm.get_input_embeddings(), "embed_scale", None)
+        return projected_BND if scale is None else projected_BND * torch.as_tensor(scale).to(projected_BND)
+
+    def step_scores(self, batch: RankBatch, *, with_content: bool = False) -> Tensor:
+        """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); with texts in the prompt on request."""
+        hidden_BKD, projected_BND = self.step_states(batch, with_content=with_content)
+        return self.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE)
+
+    def step_states(self, batch: RankBatch, *, with_content: bool = False) -> tuple[Tensor, Tensor]:
+        """h_1 .. h_K of the gold order [B, K, D], and the projected passages [B, N, D]: what scores are made of."""
+        prompt = batch.content if with_content else batch.prompt
+        if prompt is None:
+            raise ValueError("this batch carries no prompts with texts")
+        projected_BND = self.project(batch.vectors_BNE)
+        query_BD = None if batch.query_BE is None else self.project(batch.query_BE)
+        embedded_BLD = self.embed(prompt, projected_BND, query_BD)
+        steps = batch.order_BK.shape[1]
+        fed_BKD = _rows_of(self.as_tokens(projected_BND), batch.order_BK[:, : steps - 1])
+        sequence_BMD = _append(embedded_BLD, prompt.length_B, fed_BKD)
+        hidden_BMD = self.decoder(inputs_embeds=sequence_BMD, use_cache=False).last_hidden_state
+        at_BK = prompt.length_B[:, None] - 1 + torch.arange(steps, device=prompt.length_B.device)
+        return _rows_of(hidden_BMD, at_BK), projected_BND
+
+    def scores_across(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
+        """[B, K, B * N]: every row's states against the passages of all rows, in fp32; the residual as in `score`."""
+        wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
+        with torch.autocast(hidden_BKD.device.type, enabled=False):
+            scores_BKX = self.score_scale.to(wide) * (hidden_BKD.to(wide) @ projected_BND.to(wide).flatten(0, 1).T)
+            return scores_BKX + self.residual * batch.similarities_across()[:, None] if self.residual else scores_BKX
+
+    def score(
+        self, hidden_BKD: Tensor, projected_BND: Tensor, vectors_BNE: Tensor, query_BE: Tensor | None = None
+    ) -> Tensor:
+        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], with the residual if it is on."""
+        wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
+        with torch.autocast(hidden_BKD.device.type, enabled=False):
+            scores_BKN = self.score_scale.to(wide) * (hidden_BKD.to(wide) @ projected_BND.to(wide).mT)
+            if self.residual:
+                if query_BE is None:
+                    raise ValueError("the residual term needs the query's vector")
+                similarity_BN = (vectors_BNE.to(wide) @ query_BE.to(wide)[..., None]).squeeze(-1)
+                scores_BKN = scores_BKN + self.residual * similarity_BN[:, None]
+        return scores_BKN
+
+    def token_logits(self, batch: AlignBatch) -> Tensor:
+        """Logits [B, L, V] of the instruction and the text to reconstruct (Eq. 2)."""
+        embedded_BLD = self.embed(batch.prompt, self.project(batch.vectors_BNE))
+        return self.llm(inputs_embeds=embedded_BLD, use_cache=False).logits
+
+
+def splice(embedded_BLD: Tensor, slots_BN: Tensor, vectors_BND: Tensor) -> Tensor:
+    """A copy of `embedded_BLD` whose position `slots_BN[b, n]` holds `vectors_BND[b, n]`; slots of -1 are skipped."""
+    rows, columns = torch.nonzero(slots_BN >= 0, as_tuple=True)
+    positions = slots_BN[rows, columns]
+    return embedded_BLD.index_put((rows, positions), vectors_BND[rows, columns].to(embedded_BLD.dtype))
+
+
+def _rows_of(values_BXD: Tensor, index_BK: Tensor) -> Tensor:
+    """values[b, index[b, k]], [B, K, D]; a padded index (-1) reads row 0."""
+    return values_BXD.gather(1, index_BK.clamp(min=0)[..., None].expand(-1, -1, values_BXD.shape[-1]))
+
+
+def _append(embedded_BLD: Tensor, length_B: Tensor, more_BKD: Tensor) -> Tensor:
+    """Each row's `more` directly behind its own end, overwriting padding: [B, L + K, D]."""
+    batch, extra = more_BKD.shape[:2]
+    room = embedded_BLD.new_zeros(batch, extra, embedded_BLD.shape[-1])
+    positions_BK = length_B[:, None] + torch.arange(extra, device=length_B.device)
+    return splice(torch.cat([embedded_BLD, room], dim=1), positions_BK, more_BKD)

@@ -1,0 +1,154 @@
+"""Where a model starts: its projector from a file, from torch's default, or from a sample of texts and their vectors.
+
+`tokens` is the alignment stage's aim in closed form: the linear map that best predicts, from a text's vector, the
+mean embedding of its distinct tokens, weighted by how rare they are. `isometry` keeps passages apart and knows nothing
+of the LLM. `queries` asks what the LLM's last hidden state already says about a query: the linear map from it to the
+query's own vector, turned round, makes h . E_M(e) an estimate of the encoder's similarity before any training.
+`score_scale` is then measured so that scores deviate by about 1 among candidates: h . E_M(e) of a pretrained LLM is
+an order of magnitude larger, and its softmax would start stuck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.files import atomic_write
+from perank.model.batches import PromptBatch, RankBatch
+from perank.model.pe_rank import PERank
+from perank.model.precision import autocast_for
+from perank.model.projector import Projector, ridge
+from perank.model.projector_io import projector_of, projector_state
+from perank.model.prompts import PromptBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Passage texts with their vectors [X, E], and queries with theirs [Q, E]."""
+
+    texts: Sequence[str]
+    vectors_XE: Tensor
+    queries: Sequence[str]
+    vectors_QE: Tensor
+
+
+def started_model(
+    llm: Any,
+    prompts: PromptBuilder,
+    *,
+    width: int,
+    init: str,
+    score_deviation: float | None,
+    path: str | None,
+    residual: float,
+    sample: Callable[[], Sample],
+) -> PERank:
+    """PE-Rank for this LLM and encoder width E. `score_deviation` of null leaves `score_scale` at 1.
+
+    Raises `BadInput` for an unknown `init`, a deviation that isn't above 0 and a projector file of other widths.
+    """
+    if init not in ("tokens", "isometry", "queries", "default"):
+        raise BadInput(f"unknown projector.init {init!r}", remedy="choose tokens, isometry, queries or default")
+    if score_deviation is not None and score_deviation <= 0:
+        remedy = "use a number above 0, or null for no scaling"
+        raise BadInput(f"a deviation of {score_deviation}", remedy=remedy, id="projector.score_deviation")
+    projector = Projector(width, llm.get_input_embeddings().embedding_dim)
+    model = PERank(llm, projector, residual=residual)
+    if path is not None:
+        load_projector(projector, path)
+    elif init != "default":
+        _fit(model, prompts, init, sample())
+    if score_deviation is not None:
+        _calibrate(model, prompts, sample(), score_deviation)
+    return model
+
+
+def load_projector(projector: Projector, source: str | Path) -> None:
+    """Load what `projector_state` reads. Raises `BadInput` for that, other keys or widths, and values not finite."""
+    state, path = projector_state(source)
+    found = projector_of(state, path=path, width_in=projector.width_in, width_out=projector.width_out)
+    projector.load_state_dict(found.state_dict())
+
+
+def save_projector(projector: Projector, path: str | Path) -> None:
+    """Write what stage 1 hands to stage 2: four fp32 tensors, atomically."""
+    from safetensors.torch import save
+
+    state = {name: value.detach().float().cpu().contiguous() for name, value in projector.state_dict().items()}
+    with atomic_write(path, "wb") as file:
+        file.write(save(state))
+
+
+def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> None:
+    embedding_VD = model.llm.get_input_embeddings().weight.detach().float()
+    scale = float(embedding_VD.square().mean().sqrt())
+    targets_XD = _token_means(sample.texts, prompts.tokenizer, embedding_VD) if init == "tokens" else None
+    model.projector.fit_(sample.vectors_XE, targets_XD, scale=scale)
+    if init == "queries":
+        for _ in range(2):  # the prompt holds projected passages: a second look at h sees them as they will be
+            map_ED = _query_map(model, prompts, sample)
+            centred_XE = sample.vectors_XE.double() - sample.vectors_XE.double().mean(0)
+            model.projector.fit_(sample.vectors_XE, centred_XE @ map_ED, scale=scale)
+
+
+def _token_means(texts: Sequence[str], tokenizer: Any, embedding_VD: Tensor) -> Tensor:
+    """[X, D]: per text the mean embedding of its distinct tokens, weighted by inverse document frequency."""
+    encoded = tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
+    bags = [torch.tensor(sorted(set(ids)) or [0]) for ids in encoded]
+    seen_V = torch.bincount(torch.cat(bags), minlength=len(embedding_VD))
+    idf_V = torch.log((1 + len(texts)) / (1 + seen_V.float())) + 1e-3
+    return torch.stack([(idf_V[bag] @ embedding_VD[bag]) / idf_V[bag].sum() for bag in bags])
+
+
+def _query_map(model: PERank, prompts: PromptBuilder, sample: Sample, n: int = 20, batch: int = 32) -> Tensor:
+    """[E, D]: the ridge regression from h to the query's vector, transposed, and blind to the mean of h.
+
+    Blind, because what all queries share would else give every passage a score of its own whatever is asked.
+    """
+    generator = torch.Generator().manual_seed(0)
+    hidden = []
+    for start in range(0, len(sample.queries), batch):
+        queries = sample.queries[start : start + batch]
+        drawn_BN = torch.randint(len(sample.vectors_XE), (len(queries), n), generator=generator)
+        hidden.append(_first_hidden(model, prompts, queries, sample.vectors_XE[drawn_BN]))
+    hidden_QD = torch.cat(hidden).double()
+    mean_D = hidden_QD.mean(0)
+    map_DE = ridge(hidden_QD - mean_D, sample.vectors_QE.double() - sample.vectors_QE.double().mean(0), strength=1e-2)
+    map_DE -= torch.outer(mean_D, mean_D @ map_DE) / mean_D.square().sum()
+    return map_DE.T
+
+
+@torch.no_grad()
+def _first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_BNE: Tensor) -> Tensor:
+    """h_1 [B, D] in fp32: what the LLM knows before the first rank."""
+    prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries])
+    with autocast_for(model, torch.device("cpu")):
+        query_BD = model.project(vectors_BNE[:, 0]) if prompts.query_slot else None
+        embedded_BLD = model.embed(prompt, model.project(vectors_BNE), query_BD)
+        hidden_BLD = model.decoder(inputs_embeds=embedded_BLD, use_cache=False).last_hidden_state
+    return hidden_BLD[torch.arange(len(queries)), prompt.length_B - 1].float()
+
+
+@torch.no_grad()
+def _calibrate(model: PERank, prompts: PromptBuilder, sample: Sample, deviation: float, n: int = 16) -> None:
+    """Set `score_scale` so that all steps' scores deviate by `deviation`, measured on a few queries."""
+    rows = min(16, len(sample.queries), len(sample.vectors_XE) // n)
+    if rows == 0:
+        return
+    batch = RankBatch(
+        prompt=PromptBatch.of([prompts.rank(query, n) for query in sample.queries[:rows]]),
+        vectors_BNE=sample.vectors_XE[: rows * n].view(rows, n, -1),
+        candidates_BN=torch.ones(rows, n, dtype=torch.bool),
+        order_BK=torch.arange(n).expand(rows, n),
+        query_BE=sample.vectors_QE[:rows] if prompts.query_slot or model.residual else None,
+    )
+    with autocast_for(model, torch.device("cpu")):
+        measured = model.step_scores(batch).std(-1).mean()
+    if torch.isfinite(measured) and measured > 0:
+        model.score_scale.fill_(deviation / measured)

@@ -1,0 +1,86 @@
+"""A plan as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perank.planning.compute import Work
+from perank.planning.gpu_memory import GIB, Item, Shape, needed
+from perank.planning.parallelism import Parallelism
+from perank.planning.parameter_groups import ParameterGroup
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """`memory_gib` that torch can use, dense `bf16_tflops`, and the share of them that training is assumed to reach."""
+
+    name: str
+    memory_gib: float
+    bf16_tflops: float
+    utilisation: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is made of and what it takes."""
+
+    parts: list[ParameterGroup]
+    setup: Parallelism
+    shape: Shape
+    memory: list[Item]
+    work: Work
+    gpu: Gpu
+
+    @property
+    def needed(self) -> float:
+        """Bytes a GPU."""
+        return needed(self.memory)
+
+
+def plan_tables(plan: Plan) -> Iterator[Table]:
+    """Parameters, memory a GPU with its sums, and work."""
+    from rich.table import Table
+
+    parts = Table("part", title="parameters")
+    for name in ("parameters", "trained", "GiB held"):
+        parts.add_column(name, justify="right")
+    for part in plan.parts:
+        parts.add_row(part.name, f"{part.parameters:,}", f"{part.trained:,}", f"{part.bytes / GIB:.2f}")
+    numbers = [sum(getattr(part, name) for part in plan.parts) for name in ("parameters", "trained")]
+    parts.add_row("all", *(f"{number:,}" for number in numbers), f"{sum(p.bytes for p in plan.parts) / GIB:.2f}")
+    yield parts
+    used = Table("item", title=f"memory of each of {plan.setup.gpus} x {plan.gpu.name}, {plan.setup.kind}")
+    used.caption = "in brackets: at another moment of the step"
+    used.add_column("GiB", justify="right")
+    used.add_column("=")
+    for item in plan.memory:
+        size = f"{item.bytes / GIB:.2f}"
+        used.add_row(item.name, size if item.counts else f"({size})", item.sum, style=None if item.counts else "dim")
+    fits = "fits" if plan.needed <= plan.gpu.memory_gib * GIB else "does NOT fit"
+    used.add_row("needed", f"{plan.needed / GIB:.2f}", f"of {plan.gpu.memory_gib}: {fits}", style="bold")
+    yield used
+    yield _work(plan)
+
+
+def _work(plan: Plan) -> Table:
+    from rich.table import Table
+
+    done, shape, gpu = plan.work, plan.shape, plan.gpu
+    table = Table("work", title="an optimizer step, and all of them")
+    table.add_column("", justify="right")
+    table.add_column("=")
+    sequences = " + ".join(f"{length:,}" for length in shape.lengths)
+    times = f"{shape.rows} rows x {plan.setup.gpus} GPUs x {plan.setup.accumulate} micro-batches"
+    table.add_row("rows a step", f"{done.rows:,}", times)
+    table.add_row("tokens a step", f"{done.tokens:,}", f"x ({sequences}) tokens a row")
+    table.add_row("FLOPs a step", f"{done.flops:.3g}", "see perank/planning/work.py")
+    hours = done.hours(plan.setup, gpu.bf16_tflops, gpu.utilisation)
+    table.add_row("steps", "?" if done.steps is None else f"{done.steps:,}", "data.rows says" if done.steps else "")
+    assumed = f"at {gpu.utilisation:.0%} (assumed) of {plan.setup.gpus} x {gpu.bf16_tflops:g} TFLOP/s"
+    table.add_row("hours", "?" if hours is None else f"{hours:.1f}", assumed)
+    return table

@@ -1,0 +1,71 @@
+"""Long work in numbered parts: each is a whole file or not there, so what was interrupted goes on with the next one.
+
+Parts lie in a hidden folder beside the output that carries the fingerprint of all they depend on, so that other
+settings never find them. A part is a pure function of its number: a run that was killed ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from perank.errors import BadInput
+from perank.files import read_json, sha256, write_json
+
+
+class Resumable:
+    """The parts of `output`; `finish` writes the manifest beside it and removes them."""
+
+    def __init__(self, output: str | Path, fingerprint: str) -> None:
+        self.output, self.fingerprint = Path(output), fingerprint
+        self.folder = self.output.parent / f".{self.output.name}.{fingerprint}"
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest of the output lies."""
+        return self.output.with_name(f"{self.output.name}.manifest.json")
+
+    def finished(self) -> dict[str, Any] | None:
+        """The manifest of an output that is whole already, else None.
+
+        Raises `BadInput` where an output of other settings, or another file, is in the way.
+        """
+        if not self.output.exists():
+            return None
+        manifest = read_json(self.manifest_path) if self.manifest_path.is_file() else {}
+        made_of = manifest.get("fingerprint") if isinstance(manifest, dict) else None
+        if made_of != self.fingerprint or sha256(self.output) != manifest["sha256"]:
+            problem = "the file is there already, made with other settings or from other texts, or changed since"
+            raise BadInput(problem, remedy="remove it, or name another preparation.output", path=self.output)
+        return dict(manifest)
+
+    def has(self, name: str) -> bool:
+        """Whether that part is whole."""
+        return self.path(name).is_file()
+
+    def path(self, name: str) -> Path:
+        """The file of a part."""
+        return self.folder / name
+
+    def write(self, name: str, content: object) -> None:
+        """Keep a part as JSON."""
+        write_json(self.path(name), content)
+
+    def read(self, prefix: str) -> Iterator[Any]:
+        """All JSON parts whose names begin so, by name."""
+        return (read_json(path) for path in sorted(self.folder.glob(f"{prefix}*.json")))
+
+    def finish(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe the output, which is written by now, and remove the parts."""
+        content = {**manifest, "fingerprint": self.fingerprint, "sha256": sha256(self.output)}
+        write_json(self.manifest_path, content)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return content
+
+
+def json_line(record: object) -> str:
+    """One line of a JSONL file."""
+    return json.dumps(record, ensure_ascii=False) + "\n"

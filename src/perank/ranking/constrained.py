@@ -1,0 +1,63 @@
+"""Algorithm 1, dynamic-constrained decoding, as printed but for a cache: the yardstick for everything faster.
+
+One forward a rank: the chosen passage's projected vector is fed back, and h_i is multiplied with the N projected
+vectors, never with the vocabulary. The last passage is forced, so n candidates take n - 1 forwards; `depth` ranks of
+them take `depth`. Ranks that weren't asked for follow the last step's scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from perank.model.batches import PromptBatch
+from perank.model.pe_rank import PERank
+from perank.ranking.decoder import Clock, Decoded, Depth, best_first, depths
+from perank.ranking.reader import Reader
+
+
+class Constrained:
+    """Greedy decoding over the remaining candidates; rows that are done wait for the longest."""
+
+    @torch.no_grad()
+    def decode(
+        self,
+        model: PERank,
+        prompts: PromptBatch,
+        vectors_BNE: Tensor,
+        candidates_BN: Tensor,
+        *,
+        depth: Depth = None,
+        query_BE: Tensor | None = None,
+    ) -> Decoded:
+        """See `Decoder.decode`. Raises `BadInput` for scores that aren't finite and LLMs that `KVCache` refuses."""
+        counts, wanted = depths(candidates_BN, depth)
+        steps = [min(k, max(n - 1, 0)) for k, n in zip(wanted, counts, strict=True)]
+        clock, prefilled = Clock(vectors_BNE.device), 0.0
+        open_BN = candidates_BN.clone()
+        order_BN, _ = best_first(torch.zeros(open_BN.shape, device=open_BN.device), open_BN)
+        margin_BN = torch.full(order_BN.shape, torch.inf, device=order_BN.device)
+        if any(steps):
+            reader = Reader(model, prompts, vectors_BNE, query_BE, ranks=max(steps) - 1)
+            scores_BN = reader.read()
+            prefilled = clock.lap()
+            steps_B1 = torch.tensor(steps, device=order_BN.device)[:, None]
+            for step in range(max(steps)):
+                ranked_BN, margin_BN[:, step] = best_first(scores_BN, open_BN)
+                ranked_BN = ranked_BN[:, : order_BN.shape[1] - step]
+                order_BN[:, step:] = torch.where(step < steps_B1, ranked_BN, order_BN[:, step:])
+                open_BN.scatter_(1, ranked_BN[:, :1], False)
+                if step + 1 < max(steps):
+                    scores_BN = reader.feed(ranked_BN[:, 0])
+            reader.check()
+        return Decoded(
+            orders=[tuple(row[:n]) for row, n in zip(order_BN.tolist(), counts, strict=True)],
+            forwards=steps,
+            tokens_processed=[
+                length + s - 1 if s else 0 for length, s in zip(prompts.length_B.tolist(), steps, strict=True)
+            ],
+            tokens_generated=wanted,
+            margins=[tuple(row[:s]) for row, s in zip(margin_BN.tolist(), steps, strict=True)],
+            seconds_prefill=prefilled,
+            seconds_decode=clock.lap(),
+        )

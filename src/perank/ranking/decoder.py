@@ -1,0 +1,117 @@
+"""What decoding gives back, and what every decoder takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.model.batches import PromptBatch
+from perank.model.pe_rank import PERank
+
+Depth = int | Sequence[int] | None
+"""How many ranks have to be right: for all rows, one a row, or None for full rankings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """B rankings and what each cost, as if it had been decoded alone. Seconds are the whole batch's.
+
+    `orders[b]` is a permutation of row b's candidates: prompt positions, best first; its first `depth` ranks are
+    greedy decoding's, the rest follows the last step's scores. `margins[b][i]` is by how much rank i beat the next
+    best candidate: another arithmetic may only choose differently where it is small.
+    """
+
+    orders: list[tuple[int, ...]]
+    forwards: list[int]
+    tokens_processed: list[int]
+    tokens_generated: list[int]
+    margins: list[tuple[float, ...]]
+    seconds_prefill: float
+    seconds_decode: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Row `row` of two decodings parts at rank `rank` (from 0), where the first one's best led by `margin`."""
+
+    row: int
+    rank: int
+    margin: float
+
+
+def differences(one: Decoded, other: Decoded) -> list[Difference]:
+    """Where two decodings of the same windows decided otherwise: the first such rank of each row, with its margin.
+
+    Ranks beyond the depth that was asked for don't count. What follows a first difference follows from it.
+    """
+    found = []
+    for row, (mine, theirs) in enumerate(zip(one.orders, other.orders, strict=True)):
+        for rank, margin in enumerate(one.margins[row]):
+            if mine[rank] != theirs[rank]:
+                found.append(Difference(row, rank, margin))
+                break
+    return found
+
+
+class Decoder(Protocol):
+    """Turns B windows into rankings."""
+
+    def decode(
+        self,
+        model: PERank,
+        prompts: PromptBatch,
+        vectors_BNE: Tensor,
+        candidates_BN: Tensor,
+        *,
+        depth: Depth = None,
+        query_BE: Tensor | None = None,
+    ) -> Decoded:
+        """`candidates_BN` is False where a row has fewer than N passages. Exact ties go to the lower position."""
+        ...
+
+
+def depths(candidates_BN: Tensor, depth: Depth) -> tuple[list[int], list[int]]:
+    """Per row: how many candidates there are, and how many ranks are asked for (at most all).
+
+    Raises `BadInput` for a negative depth.
+    """
+    counts = candidates_BN.sum(1).tolist()
+    wanted = counts if depth is None else [depth] * len(counts) if isinstance(depth, int) else list(depth)
+    if len(wanted) != len(counts) or min(wanted, default=0) < 0:
+        raise BadInput(f"depth {depth} for {len(counts)} windows", remedy="give one number from 0 on, or one a window")
+    return counts, [min(k, n) for k, n in zip(wanted, counts, strict=True)]
+
+
+def best_first(scores_BN: Tensor, open_BN: Tensor) -> tuple[Tensor, Tensor]:
+    """(order_BN, margin_B): open candidates by score, ties by position, all others behind; first minus second score.
+
+    The margin is infinite where there is no second.
+    """
+    sorted_BN, order_BN = scores_BN.masked_fill(~open_BN, -torch.inf).sort(dim=1, descending=True, stable=True)
+    if scores_BN.shape[1] < 2:
+        return order_BN, scores_BN.new_full((len(scores_BN),), torch.inf)
+    return order_BN, sorted_BN[:, 0] - sorted_BN[:, 1]
+
+
+class Clock:
+    """Wall seconds between laps, with the accelerator's work finished."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.began = self._now()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        began, self.began = self.began, self._now()
+        return self.began - began
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

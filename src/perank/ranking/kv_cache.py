@@ -1,0 +1,178 @@
+"""The keys and values of a batch of sequences that grow by different amounts and may take tokens back.
+
+Entry m of a row is its m-th token, whatever the rows beside it hold: a row's padding and its rejected drafts are
+overwritten by the next tokens that belong there. So there are no holes, and the tensors keep their shape. Drafts
+stand behind the last accepted token until they are moved to where they belong. The last entry is never read; it
+takes the padding of uneven appends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from perank.errors import BadInput
+
+
+class Transformer(Protocol):
+    """A causal LM, and the part of it below the vocabulary head: what `PERank` is, too."""
+
+    @property
+    def llm(self) -> Any:
+        """The whole Hugging Face model."""
+        ...
+
+    @property
+    def decoder(self) -> Any:
+        """The transformer whose last hidden states come after the final norm."""
+        ...
+
+
+class KVCache:
+    """`read` the prompts once, then `append` vectors; both return hidden states.
+
+    A row's sequence has at most `tokens` tokens; `drafts` more entries take what may be rejected. Raises `BadInput`
+    for an LLM whose layers see less than `tokens`, carry a recurrent state, or run an attention that takes no mask.
+    """
+
+    def __init__(self, model: Transformer, tokens: int, drafts: int = 0) -> None:
+        _check(model.llm, tokens)
+        self.model = model
+        self.cache = _RowCache(model.decoder.config.num_hidden_layers, tokens + drafts + 1)
+
+    def read(self, embedded_BLD: Tensor, lengths: Sequence[int]) -> Tensor:
+        """hidden_BD of the last token of right-padded sequences; with causal attention their padding needs no mask.
+
+        On a CPU a few rows at a time, whose activations then stay in its cache.
+        """
+        self.cache.entry_BK, self.cache.batch = None, len(lengths)
+        tokens = 512 if embedded_BLD.device.type == "cpu" else embedded_BLD.shape[:2].numel()
+        last: list[Tensor] = []
+        for rows in _chunks(lengths, tokens):
+            ends = lengths[rows]
+            self.cache.rows, self.cache.reach = rows, max(ends)
+            hidden_BLD = self.model.decoder(
+                inputs_embeds=embedded_BLD[rows, : max(ends)], past_key_values=self.cache, use_cache=True
+            ).last_hidden_state
+            last += [hidden_BLD[row, end - 1] for row, end in enumerate(ends)]
+        return torch.stack(last)
+
+    def append(self, fed_BKD: Tensor, entry_BK: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
+        """hidden_BKD of vectors written to `entry_BK` (-1: padding) that stand at `position_BK` of their sequence.
+
+        seen_BKM says which of the first M entries each of them sees.
+        """
+        self.cache.entry_BK, self.cache.reach = entry_BK, seen_BKM.shape[2]
+        return self.model.decoder(
+            inputs_embeds=fed_BKD,
+            attention_mask=_as_mask(seen_BKM[:, None], self.model.decoder.config, fed_BKD.dtype),
+            position_ids=position_BK,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def move(self, from_BK: Tensor, to_BK: Tensor) -> None:
+        """Copy entries from their old places to new ones; -1 on both sides is padding."""
+        rows_B1 = torch.arange(len(from_BK), device=from_BK.device)[:, None]
+        for layer in self.cache.written:
+            for states in (layer.keys, layer.values):
+                states[rows_B1, :, to_BK] = states[rows_B1, :, from_BK]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        for layer in self.cache.written:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+
+
+class _RowCache(Cache):
+    """A Hugging Face cache whose layers write where `entry_BK` says (None: some `rows` from their beginning)."""
+
+    def __init__(self, layers: int, entries: int) -> None:
+        self.written = [_RowLayer(self) for _ in range(layers)]
+        super().__init__(layers=list(self.written))
+        self.entries = entries
+        self.entry_BK: Tensor | None = None
+        self.rows, self.batch, self.reach = slice(0), 0, 0
+
+
+class _RowLayer(CacheLayerMixin):
+    keys: Any
+    values: Any
+
+    def __init__(self, cache: _RowCache) -> None:
+        super().__init__()
+        self.cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        batch, heads = self.cache.batch, key_states.shape[1]
+        # Zeros: entries nobody wrote are masked, but a weight of 0 times a NaN would still be NaN.
+        self.keys = key_states.new_zeros(batch, heads, self.cache.entries, key_states.shape[-1])
+        self.values = value_states.new_zeros(batch, heads, self.cache.entries, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        entry_BK, reach = self.cache.entry_BK, self.cache.reach
+        if entry_BK is None:
+            rows = self.cache.rows
+            self.keys[rows, :, :reach], self.values[rows, :, :reach] = key_states, value_states
+            return key_states, value_states
+        rows_B1 = torch.arange(len(entry_BK), device=entry_BK.device)[:, None]
+        self.keys[rows_B1, :, entry_BK] = key_states.transpose(1, 2)
+        self.values[rows_B1, :, entry_BK] = value_states.transpose(1, 2)
+        return self.keys[:, :, :reach], self.values[:, :, :reach]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0  # asked before the prompts are read; later calls bring their own positions
+
+    def get_max_length(self) -> int:
+        return self.cache.entries
+
+    def get_max_cache_shape(self) -> int:  # the same under its name in earlier releases of transformers 5
+        return self.cache.entries
+
+
+def _chunks(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
+    """Neighbouring rows of at most `tokens` tokens with their padding, or single rows."""
+    start, longest = 0, 0
+    for row, length in enumerate(lengths):
+        longest = max(longest, length)
+        if row > start and longest * (row + 1 - start) > tokens:
+            yield slice(start, row)
+            start, longest = row, length
+    yield slice(start, len(lengths))
+
+
+def _as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:
+    """Boolean for sdpa; eager attention adds its mask."""
+    if config._attn_implementation == "sdpa":
+        return seen_B1KM
+    return torch.zeros_like(seen_B1KM, dtype=dtype).masked_fill(~seen_B1KM, torch.finfo(dtype).min)
+
+
+def _check(llm: Any, tokens: int) -> None:
+    config, name = llm.get_decoder().config, type(llm).__name__
+    if config._attn_implementation not in ("sdpa", "eager"):
+        problem = f"attention {config._attn_implementation!r} takes no mask of its own"
+        raise BadInput(problem, remedy="load the LLM with attention sdpa or eager", id=name)
+    if getattr(llm, "_is_stateful", False):
+        raise BadInput("a recurrent state can't take tokens back", remedy="use an LLM with full attention", id=name)
+    sliding = getattr(config, "sliding_window", None)
+    reach = {"full_attention": tokens, "sliding_attention": sliding or 0}
+    reach["chunked_attention"] = getattr(config, "attention_chunk_size", None) or 0
+    for kind in getattr(config, "layer_types", None) or ["sliding_attention" if sliding else "full_attention"]:
+        if reach.get(kind, 0) < tokens:
+            problem = f"a layer's {kind.replace('_', ' ')} sees {reach.get(kind, 0)} tokens, {tokens} are needed"
+            raise BadInput(problem, remedy="use a smaller window or an LLM with full attention", id=name)
+    positions = getattr(config, "max_position_embeddings", None) or tokens
+    if positions < tokens:
+        problem = f"the LLM has {positions} positions, prompt and ranking take {tokens}"
+        raise BadInput(problem, remedy="use a smaller window", id=name)

@@ -1,0 +1,1 @@
+"""Saved models: a folder or a Hub repository, and the layout of the authors' checkpoints."""

@@ -1,0 +1,196 @@
+"""The authors' checkpoint layout, read and written: LLM, frozen encoder and projector in one folder.
+
+    model.embed_tokens, model.layers.*, model.norm, lm_head    the LLM (two more tokens than its base: prompt and
+                                                               target slots, whose embeddings nothing ever reads)
+    model.encoder.encoder.*                                    the encoder's weights once more
+    model.projector.{0,2}.{weight,bias}                        E_M
+
+perank loads the encoder by its name, because its tokenizer and its architecture lie there, and refuses a checkpoint
+whose copy of the weights is another one. Prompts are the reference prompts; slots are positions, so the two added
+tokens are never used.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.files import write_json
+from perank.model.encoders.encoder import Encoder
+from perank.model.pe_rank import PERank
+from perank.model.precision import dtype_of
+from perank.model.projector_io import PREFIX, projector_of
+from perank.model.prompts import PromptBuilder
+from perank.saving.authors_config import PublishedConfig, config_for, read_config, write_tokenizer
+from perank.saving.authors_weights import ENCODER, build_llm, llm_state, parts_of, read_tensors
+
+ADDED = ("<PLACEHOLDER>", "<RANK>")
+_REMEDY = "name a folder the authors' code wrote"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What such a folder holds: the model, the builder of its prompts, the encoder of its passages."""
+
+    model: PERank
+    prompts: PromptBuilder
+    encoder: Encoder
+
+
+def read_published(
+    source: str | Path,
+    *,
+    encoder: Encoder | str | None = None,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    revision: str | None = None,
+) -> Published:
+    """Read a folder or a Hub repository, in eval mode; the projector stays in fp32.
+
+    `encoder` names the encoder where the config's `encoder_name` isn't found here. Raises `BadInput` for missing,
+    unknown or misshapen tensors, values that aren't finite, and an encoder that isn't the one trained with.
+    """
+    folder = _folder(source, revision)
+    tensors = read_tensors(folder)
+    config = read_config(folder / "config.json", tensors)
+    llm_state, projector_state, encoder_state = parts_of(tensors)
+    llm = build_llm(config.llm, llm_state, folder, dtype_of(dtype), attention)
+    projector = projector_of(
+        projector_state, path=folder, width_in=config.embedding_size, width_out=config.llm.hidden_size
+    )
+    if not isinstance(encoder, Encoder):
+        encoder = Encoder(encoder or config.encoder_name, pooling=config.pooling)
+    _check_encoder(encoder, config, encoder_state, folder)
+    prompts = PromptBuilder(_tokenizer(folder, config.llm), "reference", max_length=config.max_length)
+    return Published(PERank(llm, projector).eval(), prompts, encoder)
+
+
+def write_published(folder: str | Path, model: PERank, prompts: PromptBuilder, encoder: Encoder) -> None:
+    """Write a folder the authors' code can load, whole or not at all; a `score_scale` goes into the final norm.
+
+    Adapters must be merged before. Raises `BadInput` for what that layout can't express (the residual score, other
+    prompts, an LLM that isn't laid out as `model.layers`), and for a folder that holds something already.
+    """
+    folder = Path(folder)
+    _check_expressible(model, prompts)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput("there is something already", remedy="name an empty or a new folder", path=folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        _write(draft, model, prompts, encoder)
+        draft.chmod(0o755)
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tokenizer = copy.deepcopy(prompts.tokenizer)
+    tokenizer.add_tokens(list(ADDED), special_tokens=True)
+    write_tokenizer(folder, tokenizer, prompts.max_length)
+    fields = config_for(
+        model.llm,
+        vocabulary=len(tokenizer),
+        encoder_name=encoder.name,
+        pooling=encoder.pooling,
+        embedding_size=encoder.width,
+        max_length=prompts.max_length,
+    )
+    tensors = {
+        **llm_state(model, len(tokenizer)),
+        **{PREFIX + key: value for key, value in model.projector.state_dict().items()},
+        **{ENCODER + key: value for key, value in encoder.model.state_dict().items()},
+    }
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    try:
+        save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise BadInput(f"can't be written: {error}", remedy="free some space and run again", path=folder) from error
+    write_json(folder / "config.json", fields)
+
+
+def _check_expressible(model: PERank, prompts: PromptBuilder) -> None:
+    problem = None
+    if model.residual:
+        problem = f"the authors' layout has no residual score, this model's is {model.residual}"
+    elif prompts.version != "reference" or prompts.query_slot:
+        slot = " with a query slot" if prompts.query_slot else ""
+        problem = f"the authors' code runs the reference prompt, this model was made for {prompts.version!r}{slot}"
+    elif any("lora_" in key for key in model.llm.state_dict()):
+        problem = "the LLM has adapters that aren't merged"
+    elif any(
+        not key.startswith(("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head."))
+        for key in model.llm.state_dict()
+    ):
+        problem = f"the authors' layout has no place for {type(model.llm).__name__}"
+    if problem is not None:
+        raise BadInput(problem, remedy="save it in perank's own form")
+
+
+def _folder(source: str | Path, revision: str | None) -> Path:
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # unknown, gated, offline, not a name at all
+        problem = f"neither a folder nor a repository that can be fetched: {str(error).strip()[:200]}"
+        raise BadInput(problem, remedy="check the name and the connection", id=str(source)) from error
+
+
+def _check_encoder(encoder: Encoder, config: PublishedConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
+    problem = None
+    if encoder.pooling != config.pooling:
+        problem = f"its pooling is {encoder.pooling}, the model was trained with {config.pooling}"
+    elif encoder.width != config.embedding_size:
+        problem = f"its vectors have {encoder.width} entries, the model was trained with {config.embedding_size}"
+    else:
+        own = {key: value for key, value in encoder.model.state_dict().items() if _counts(key)}
+        stored = {key: value for key, value in stored.items() if _counts(key)}
+        if own.keys() != stored.keys():
+            problem = f"its tensors differ in name: {sorted(own.keys() ^ stored.keys())[:4]}"
+        elif changed := [key for key, value in own.items() if not _same(value, stored[key])]:
+            problem = f"its weights differ: {changed[:4]}"
+    if problem is not None:
+        remedy = "pass the encoder the checkpoint was trained with"
+        raise BadInput(f"the encoder is another one: {problem}", remedy=remedy, path=folder, id=encoder.name)
+
+
+def _counts(key: str) -> bool:
+    return not key.startswith("pooler.") and "position_ids" not in key  # never part of a pooled vector
+
+
+def _same(ours: Tensor, stored: Tensor) -> bool:
+    """Equal as far as half precision can tell: checkpoints are stored in bf16 or fp16."""
+    ours, stored = ours.cpu().float(), stored.float()
+    return ours.shape == stored.shape and torch.allclose(ours, stored, rtol=0.01, atol=1e-4)
+
+
+def _tokenizer(folder: Path, config: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise BadInput(f"no tokenizer can be read: {error}", remedy="fetch the folder again", path=folder) from error
+    if len(tokenizer) > config.vocab_size:
+        problem = f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}"
+        raise BadInput(problem, remedy=_REMEDY, path=folder)
+    if not tokenizer.chat_template:
+        raise BadInput("the tokenizer has no chat template", remedy="add one to its config", path=folder)
+    return tokenizer

@@ -1,1 +1,0 @@
-"""The two training stages as LightningModules: forward, loss, optimizer, nothing else."""

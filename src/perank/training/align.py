@@ -1,0 +1,34 @@
+"""Stage 1: the projector learns to make a frozen LLM reconstruct a text from its embedding (Eq. 2 and 3)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from perank.model.batches import AlignBatch
+from perank.model.losses import IGNORE, reconstruction
+from perank.model.pe_rank import PERank
+from perank.training.optimizer import AdamW
+from perank.training.stage import Stage
+
+
+class AlignModule(Stage):
+    """Trains the projector alone; the LLM is frozen and stays in eval mode."""
+
+    model: PERank
+
+    def __init__(self, model: PERank, optimizer: AdamW) -> None:
+        super().__init__(model, optimizer)
+        model.llm.requires_grad_(False)
+        model.projector.requires_grad_(True)
+
+    def set_modes(self) -> None:
+        self.model.llm.eval()
+        self.model.projector.train()
+
+    def training_step(self, batch: AlignBatch, index: int) -> Tensor:
+        with self.autocast():
+            logits_BLV = self.model.token_logits(batch)
+        targets_BT = batch.targets_BL[:, 1:]
+        loss = reconstruction(logits_BLV[:, :-1], targets_BT) * self.share((targets_BT != IGNORE).sum())
+        self.log_terms({"loss": loss}, len(targets_BT))
+        return loss

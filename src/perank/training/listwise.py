@@ -1,0 +1,34 @@
+"""RankMistral's training: a causal LM learns to write the teacher's order behind a prompt with texts (Table 10).
+
+The authors never published the recipe; this is PE-Rank's own second stage with texts for vectors and the loss of a
+language model for ListMLE, on the same rows.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from perank.model.batches import AnswerBatch
+from perank.model.losses import IGNORE
+from perank.model.text_ranker import TextRanker
+from perank.training.optimizer import AdamW
+from perank.training.stage import Stage
+
+
+class ListwiseModule(Stage):
+    """Trains the LLM, or its adapters."""
+
+    model: TextRanker
+
+    def __init__(self, model: TextRanker, optimizer: AdamW) -> None:
+        super().__init__(model, optimizer)
+
+    def set_modes(self) -> None:
+        self.model.train()
+
+    def training_step(self, batch: AnswerBatch, index: int) -> Tensor:
+        with self.autocast():
+            loss = self.model.answer_loss(batch)
+        loss = loss * self.share((batch.targets_BL != IGNORE).sum())
+        self.log_terms({"loss": loss}, len(batch.targets_BL))
+        return loss

@@ -1,0 +1,102 @@
+"""What both stages share: the model, its optimizer, and checkpoints of what is trained and where it stood.
+
+A checkpoint holds the trained weights alone, and every device's random states: a resumed run draws the dropout masks
+that the interrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from perank.errors import BadInput
+from perank.model.lora import load_trained_state, trained_state
+from perank.model.precision import autocast_for
+from perank.model.sharding import is_sharded
+from perank.training.buffers import buffers_in_fp32, restore_buffers
+from perank.training.fsdp import ShardedStrategy
+from perank.training.optimizer import AdamW
+from perank.training.random_state import random_state, restore_random_state
+
+
+class Stage(lightning.LightningModule):
+    """A model under training. Subclasses say what is frozen and what a step computes."""
+
+    def __init__(self, model: nn.Module, optimizer: AdamW) -> None:
+        super().__init__()
+        self.model, self.optimizer_settings = model, optimizer
+        self.strict_loading = False  # a checkpoint holds the trained part; on_load_checkpoint checks its keys
+        self._random_states: list[dict[str, Any]] = []
+        self._buffers_in_fp32 = buffers_in_fp32(model)
+
+    def set_modes(self) -> None:
+        """Put what trains into train mode and nothing else."""
+        raise NotImplementedError
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The frozen part's type, where it is narrower than the trained part's; the trainer's precision is outside."""
+        return autocast_for(self.model, self.device)
+
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, ShardedStrategy) and not is_sharded(self.model):
+            self.trainer.strategy.shard(self.model)
+
+    def configure_optimizers(self) -> Any:
+        return self.optimizer_settings.build(self, int(self.trainer.estimated_stepping_batches))
+
+    def on_train_start(self) -> None:
+        self.set_modes()
+        restore_buffers(self.model, self._buffers_in_fp32)
+        if self._random_states:
+            restore_random_state(self._random_states[self.global_rank], self.device)
+            self._random_states = []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trained = trained_state(self).keys()
+        # Sharded strategies gather the state themselves; whatever they hand over, the frozen part stays out.
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        checkpoint["random_states"] = _of_all_devices(random_state(self.device))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._random_states = checkpoint.get("random_states", [])
+        if "state_dict" not in checkpoint:
+            return  # DeepSpeed reads its shards itself
+        load_trained_state(self, checkpoint["state_dict"])
+        trainer: Any = self.trainer
+        if type(trainer.datamodule).__qualname__ not in checkpoint:
+            problem = "the checkpoint doesn't say which rows it was trained on"
+            raise BadInput(problem, remedy="name a checkpoint of perank.train", id="ckpt_path")
+
+    def share(self, tokens: Tensor) -> Tensor | float:
+        """This device's target tokens over their mean: gradients are averaged over devices, losses over tokens."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        everywhere = self.all_gather(tokens.float())
+        assert isinstance(everywhere, Tensor)
+        return tokens / everywhere.mean()
+
+    def log_terms(self, terms: dict[str, torch.Tensor], rows: int) -> None:
+        """Log losses by name, averaged over devices, and how many rows all devices have trained on so far.
+
+        Raises `BadInput` for a loss that isn't finite, before it spoils the weights and the next checkpoint.
+        """
+        if not terms["loss"].isfinite():
+            problem = f"the loss is {terms['loss'].item()} after {self.global_step} steps"
+            raise BadInput(problem, remedy="lower optimizer.lr and resume from the last checkpoint")
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=rows, sync_dist=True)
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        self.log("rows", float(batches * rows * self.trainer.world_size), batch_size=rows, sync_dist=True)
+
+
+def _of_all_devices(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """By global rank; every device gets all of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [state]
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, state)
+    return states

@@ -1,0 +1,114 @@
+"""Systems side by side: rankers of conf/ranker, published runs, saved folders, and who is absent."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from baselines.test_pointwise import save_bert
+from perank.evaluate import evaluate, main
+from perank.model.llm import LLMSettings
+from perank.model.text_ranker import TextRanker
+from perank.paths import CONF_DIR
+from perank.reporting.rows import read_results_csv
+from perank.saving.saved_text_ranker import save_text_ranker
+from perank.sources.trec import write_run
+from support import small_llms, toy
+from test_evaluate import evaluated, settings
+
+pytestmark = toy.QUIET
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bert(tmp_path_factory.mktemp("bert"), 1)
+
+
+def test_several_rankers_stand_in_one_table_and_who_is_absent_says_why(
+    world: Path, cross_encoder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "best.trec", {f"q{i}": {f"p{i}": 2.0, "p0": 1.0} for i in range(12, 17)}, tag="x")
+    arguments = [
+        "ranker=[monot5,cross_encoder,published_gpt35,rankvicuna]",
+        f"ranker.MiniLM-CE.name={cross_encoder}",
+        "ranker.MiniLM-CE.max_length=64",
+        f"ranker.RankGPT-35.run={tmp_path}/best.trec",
+        "ranker.RankGPT-35.suites=[beir]",
+        "download=false",
+        "compare=[RankGPT-35]",
+    ]
+    assert toy.command(main, *settings(world, f"hydra.run.dir={tmp_path}/out", *arguments)) == 0
+    rows = read_results_csv(tmp_path / "out" / "results.csv")
+    assert list(dict.fromkeys(row.system for row in rows)) == ["Bm25", "encoder", "MiniLM-CE", "RankGPT-35"]
+    assert {row.baseline for row in rows if row.system == "MiniLM-CE"} == {"", "Bm25", "encoder", "RankGPT-35"}
+    absent = json.loads((tmp_path / "out" / "absent.json").read_text())
+    assert list(absent) == ["monoT5", "RankVicuna"]
+    assert "its weights are not on this machine" in absent["monoT5"]
+    printed = capfd.readouterr().out
+    assert "RankVicuna" in printed
+    assert "absent" in printed
+
+
+def test_weights_that_cannot_be_read_make_a_system_absent_too(world: Path, cross_encoder: Path, tmp_path: Path) -> None:
+    found = evaluated(
+        world,
+        tmp_path,
+        "ranker=[cross_encoder,monobert]",
+        f"ranker.MiniLM-CE.name={cross_encoder}",
+        "ranker.MiniLM-CE.max_length=64",
+        f"ranker.monoBERT.name={world}/collection",
+    )
+    assert list(found) == ["Bm25", "encoder", "MiniLM-CE"]
+    assert "can't be loaded" in json.loads((tmp_path / "absent.json").read_text())["monoBERT"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ranker=monobert", "download=false"], "its weights are not on this machine"),
+        (["ranker=monobert", "ranker.monoBERT.max_lenght=3"], "there is no such setting|Could not override"),
+        (["+ranker.mine.name=x"], "neither a _target_ nor a run"),
+        (["ranker=published_gpt35"], "RankGPT-35 is a run for other suites .evaluate on dl19"),
+        (["ranker=published_gpt35", "ranker.RankGPT-35.suites=null", "ranker.RankGPT-35.run=no"], "no such run file"),
+        (["compare=[nobody]"], "no such system to compare with"),
+    ],
+    ids=str,
+)
+def test_rankers_that_cannot_be_meant_end_with_exit_code_2(
+    world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    overrides = settings(world, f"hydra.run.dir={tmp_path}", "encoder_alone=false", *arguments)
+    assert toy.command(main, *overrides) == 2
+    assert re.search(said, capfd.readouterr().err)
+
+
+def test_a_text_ranker_is_measured_by_its_folder(world: Path, tmp_path: Path) -> None:
+    prompts = small_llms.prompts(max_length=256)
+    llm = small_llms.llm(4).float()
+    llm.save_pretrained(tmp_path / "llm")
+    small_llms.tokenizer().save_pretrained(tmp_path / "llm")
+    model = TextRanker(llm)
+    save_text_ranker(
+        tmp_path / "model", model, llm=LLMSettings(name=str(tmp_path / "llm")), prompts=prompts, text="contents"
+    )
+    found = evaluated(world, tmp_path / "out", f"model={tmp_path}/model", "encoder_alone=false")
+    assert list(found) == ["Bm25", "text listwise"]
+    assert found["text listwise"]["tokens_generated"] > 0
+
+
+def test_published_runs_on_dl19_have_their_published_figures(shared: Path, tmp_path: Path) -> None:
+    names = ["published_rankvicuna", "published_rankmistral100", "published_gpt35"]
+    overrides = ["suite=dl19", f"ranker=[{','.join(names)}]", "encoder_alone=false", "compare=[RankVicuna]"]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("evaluate", overrides=[*overrides, f"paths.shared={shared}", f"paths.output={tmp_path}"])
+    rows = evaluate(config)
+    values = {row.system: round(row.value, 4) for row in rows if row.metric == "ndcg@10"}
+    assert values["bm25"] == 0.5058
+    assert values["RankVicuna"] == 0.6682
+    assert values["RankGPT-35"] == 0.6799
+    tests = {row.system: row.p_value for row in rows if row.metric == "ndcg@10" and row.baseline == "bm25"}
+    assert max(p for p in tests.values() if p is not None) < 0.001

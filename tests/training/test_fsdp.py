@@ -1,0 +1,119 @@
+"""A model in shards computes, trains, saves and ranks as the whole one: one process here, two in test_trainers.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from perank.errors import BadInput
+from perank.model.batches import RankBatch
+from perank.model.llm import LLMSettings
+from perank.model.lora import Lora, load_trained_state, trained_state
+from perank.model.losses import RankLoss
+from perank.model.pe_rank import PERank
+from perank.model.sharding import gathered, is_sharded, shard, whole_state
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
+from support import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*returned a view tensor.*")  # nothing changes it in place
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A group of one process over gloo."""
+    file = tmp_path_factory.mktemp("group") / "store"
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=0, world_size=1)
+    yield dist.init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def made(lora: bool, *, tied: bool = False) -> PERank:
+    model = tiny.tiny_model(dtype=torch.float32, tie_word_embeddings=tied).requires_grad_(True)
+    if lora:
+        torch.manual_seed(0)  # where adapters start
+        model.llm = LLMSettings(lora=Lora(r=2, dropout=0.0)).prepare(model.llm.bfloat16())
+    return model
+
+
+def batch(seed: int) -> RankBatch:
+    prompt, vectors_BNE, candidates_BN = tiny.windows([4, 5], seed=seed, dtype=torch.float32)
+    order_BK = torch.tensor([[2, 0, 1, 3, -1], [4, 3, 0, 2, 1]])
+    return RankBatch(prompt, vectors_BNE, candidates_BN, order_BK, content=prompt)
+
+
+def losses(model: PERank, steps: int = 4) -> list[float]:
+    """Of AdamW steps with clipped gradients; two prompts run before each backward pass."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer, loss, found = torch.optim.AdamW(trained, lr=1e-2), RankLoss(), []
+    for step in range(steps):
+        rows = batch(step)
+        content_BKN = model.step_scores(rows, with_content=True)
+        terms = loss(model.step_scores(rows), content_BKN, rows.order_BK, rows.candidates_BN)
+        terms["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(terms["loss"].item())
+    return found
+
+
+@pytest.mark.parametrize(("lora", "tied"), [(False, False), (False, True), (True, False)])
+def test_steps_in_shards_have_the_losses_and_weights_of_the_whole_model(mesh: Any, lora: bool, tied: bool) -> None:
+    one, sharded = made(lora, tied=tied), made(lora, tied=tied)
+    shard(sharded, mesh, None)
+    assert is_sharded(sharded)
+    assert not is_sharded(one)
+    assert losses(sharded) == pytest.approx(losses(one), rel=1e-4 if lora else 1e-6)
+    states = whole_state(one), whole_state(sharded)
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_are_multiplied_in_the_type_asked_for_and_kept_in_their_own(mesh: Any) -> None:
+    model = made(lora=False)
+    shard(model, mesh, torch.bfloat16)
+    seen: list[torch.dtype] = []
+    model.decoder.layers[0].mlp.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    assert losses(model)[0] == pytest.approx(losses(made(lora=False))[0], rel=0.1)
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_checkpoint_of_the_whole_model_loads_into_shards_and_back(mesh: Any) -> None:
+    one, sharded = made(lora=False), made(lora=False)
+    losses(one)
+    shard(sharded, mesh, None)
+    load_trained_state(sharded, trained_state(one))
+    back = made(lora=False)
+    load_trained_state(back, {name: whole_state(sharded)[name] for name in trained_state(back)})
+    for name, value in one.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value)
+
+
+def test_it_ranks_in_shards_between_two_steps(mesh: Any) -> None:
+    one, sharded = made(lora=False), made(lora=False)
+    shard(sharded, mesh, None)
+    losses(one)
+    losses(sharded)
+    vectors = tiny.unit_vectors(7, 8)
+    orders = []
+    for model in (one, sharded):
+        with gathered(model):
+            reranker = Reranker(model, tiny.tiny_prompts(), windows=Windows(5, 2))
+            orders.append(reranker.rank("which otter", passage_embeddings=vectors).order)
+    assert orders[0] == orders[1]
+    assert losses(sharded) == pytest.approx(losses(one), rel=1e-4)
+
+
+def test_an_llm_without_layers_of_the_usual_kind_is_refused(mesh: Any, tmp_path: Path) -> None:
+    model = made(lora=False)
+    model.llm.model.layers = torch.nn.ModuleList()
+    with pytest.raises(BadInput, match="no layers to shard"):
+        shard(model, mesh, None)
