@@ -37,7 +37,7 @@ BEHIND_ONE_FILE = {
     "ranx": {"evaluation/metrics.py"},
     "ir_datasets": {"sources/irds.py"},
     "bm25s": {"retrieval/bm25.py"},
-    "Stemmer": {"retrieval/analysis.py"},
+    "Stemmer": {"retrieval/bm25.py"},
     "faiss": {"retrieval/faiss.py"},
     "peft": {"model/lora.py"},
     "scipy": {"evaluation/significance.py"},

@@ -35,7 +35,7 @@ from perank.paths import CONF_DIR
 from perank.preparation.teachers import EncoderTeacher, TeacherRanker
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
 from perank.reporting.tables import render_table
-from perank.retrieval.query_vectors import QueryVectors
+from perank.retrieval.encoding import QueryVectors
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = ["collection=pydocs_sentences", "collection.each=100"]

@@ -19,10 +19,9 @@ from perank.app.assembly import Assembly
 from perank.app.jobs import run
 from perank.app.settings import check_type
 from perank.errors import BadInput, exits_cleanly
-from perank.records import Collection
+from perank.records import Collection, TextEncoder
 from perank.retrieval.encoding import cached_store
 from perank.retrieval.store import EmbeddingStore
-from perank.retrieval.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

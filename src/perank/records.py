@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from perank.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,9 @@ Qrels = dict[str, dict[str, int]]
 
 Run = dict[str, dict[str, float]]
 """query id -> passage id -> score. The order is by `rank_order`, never by dict order or a file's rank column."""
+
+Identity = Mapping[str, str | int | bool]
+"""Everything that an encoder's vectors depend on, as JSON values: an EmbeddingStore records it and refuses another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,28 @@ class Vectors(Protocol):
         ...
 
 
+class TextEncoder(Protocol):
+    """Texts -> unit vectors [B, E], fp32 on the CPU; `perank.model.encoders.encoder.Encoder` is one."""
+
+    @property
+    def width(self) -> int:
+        """E, the length of a vector."""
+        ...
+
+    @property
+    def identity(self) -> Identity:
+        """Name, pooling, prefixes, length, revision and everything else that the vectors depend on."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> Any:
+        """Tensor [B, E]."""
+        ...
+
+    def encode_passages(self, texts: Sequence[str]) -> Any:
+        """Tensor [B, E]."""
+        ...
+
+
 class Collection(Protocol):
     """A test collection: queries, passages, judgements, and the first-stage runs that come with it."""
 
@@ -148,6 +175,26 @@ class Collection(Protocol):
     def runs(self) -> Mapping[str, Run]:
         """Name -> first-stage run, read when asked for."""
         ...
+
+
+class FirstStage(Protocol):
+    """Retrieval over all passages of a collection: BM25, an encoder."""
+
+    def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
+        """Query id -> up to `depth` passages, best first; all queries of the collection unless some are given."""
+        ...
+
+
+def check_request(queries: Sequence[Query], depth: int) -> int:
+    """Return `depth`. Raises `BadInput` for a depth that can't be searched, and for a query given twice."""
+    if depth < 1:
+        raise BadInput(f"can't retrieve {depth} passages per query", remedy="ask for a depth of 1 or more")
+    seen: set[str] = set()
+    for query in queries:
+        if query.id in seen:
+            raise BadInput("the query was given twice", remedy="search for every query once", id=query.id)
+        seen.add(query.id)
+    return depth
 
 
 def rank_order(scores: Mapping[str, float]) -> list[str]:

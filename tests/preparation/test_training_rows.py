@@ -13,8 +13,7 @@ from perank.errors import BadInput
 from perank.preparation.training_rows import RowTeacher, training_rows
 from perank.records import Passage, Qrels, Query
 from perank.retrieval.bm25 import Bm25
-from perank.retrieval.encoding import cached_store
-from perank.retrieval.query_vectors import QueryVectors
+from perank.retrieval.encoding import QueryVectors, cached_store
 from perank.training.rows import RankRow, write_rows
 from support.fake_encoders import HashEncoder
 

@@ -75,7 +75,7 @@ def test_a_store_of_another_encoder_or_another_corpus_is_refused(tmp_path: Path)
             refuses(HashEncoder(pooling="cls"), store)
     with pytest.raises(BadInput, match="holds 1 passages, the collection 2"):
         Dense(HashEncoder(), store).search(collection({"a": "x", "b": "y"}))
-    with pytest.raises(BadInput, match="0 passages a query"):
+    with pytest.raises(BadInput, match="0 passages per query"):
         Dense(HashEncoder(), store, depth=0).search(collection({"a": "x"}))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from perank.errors import BadInput
 from perank.records import Query
-from perank.retrieval.query_vectors import QueryVectors
+from perank.retrieval.encoding import QueryVectors
 
 QUERIES = {f"q{i}": Query(f"q{i}", f"text {i}") for i in range(10)}
 

@@ -28,8 +28,7 @@ from perank.paths import cache_dir
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Collection, Passage, Ranker
-from perank.retrieval.encoding import cached_store, finished_store
-from perank.retrieval.query_vectors import QueryVectors
+from perank.retrieval.encoding import QueryVectors, cached_store, finished_store
 from perank.retrieval.store import EmbeddingStore
 from perank.saving.hub import save_pretrained
 

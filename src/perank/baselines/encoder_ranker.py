@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from perank.records import Bill, Candidates, Ranking
+from perank.records import Bill, Candidates, Ranking, TextEncoder
 from perank.retrieval.dense import similarities
 from perank.retrieval.store import EmbeddingStore
-from perank.retrieval.text_encoder import TextEncoder
 
 
 class EncoderRanker:

@@ -11,21 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from perank.errors import BadInput
 from perank.evaluation.metrics import parse_metric
-from perank.records import Candidates, Collection, Qrels, Query, Run, rank_order
+from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
 from perank.sources.candidates import make_candidates
 from perank.sources.trec import read_run
-
-
-class FirstStage(Protocol):
-    """Anything that searches a collection: BM25, an encoder."""
-
-    def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
-        """A run for `queries` (all of the collection's by default) with at most `depth` passages each."""
-        ...
 
 
 @dataclass(eq=False)

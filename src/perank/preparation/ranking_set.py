@@ -13,8 +13,7 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.preparation.resumable import Resumable
-from perank.records import Candidates, Collection, Query, Ranker, Ranking
-from perank.retrieval.first_stage import FirstStage
+from perank.records import Candidates, Collection, FirstStage, Query, Ranker, Ranking
 from perank.sources.candidates import make_candidates
 from perank.training.rows import RankRow, row_record
 

@@ -14,10 +14,9 @@ from perank.preparation.draw_rows import build_rows
 from perank.preparation.fingerprint import file_digest, fingerprint, questions_digest, settings_of, store_digest
 from perank.preparation.pools import LogUniform, Pool, TopK
 from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RunTeacher, Teacher
-from perank.records import Collection, Run
+from perank.records import Collection, FirstStage, Run
 from perank.retrieval.dense import Dense
-from perank.retrieval.first_stage import FirstStage
-from perank.retrieval.query_vectors import QueryVectors
+from perank.retrieval.encoding import QueryVectors
 from perank.retrieval.store import EmbeddingStore
 from perank.sources.trec import read_run
 from perank.training.rows import RankRow, read_rows, write_rows

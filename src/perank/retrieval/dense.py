@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.records import Collection, Passage, Query, Run
+from perank.records import Collection, Passage, Query, Run, TextEncoder, check_request
 from perank.retrieval.encoding import cached_store
-from perank.retrieval.first_stage import check_request
 from perank.retrieval.store import EmbeddingStore
-from perank.retrieval.text_encoder import TextEncoder
 
 _ROWS = 16_384  # with 512 queries, scores held at once: [512, 16,384] fp32 = 32 MiB
 

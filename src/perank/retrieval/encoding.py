@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ import numpy as np
 
 from perank.errors import BadInput
 from perank.paths import cache_dir
-from perank.records import Passage
+from perank.records import Passage, Query, TextEncoder
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of
-from perank.retrieval.text_encoder import TextEncoder
 
 _HASHED_PASSAGES = 1_000_000  # of a larger corpus the first million, and the size, tell it from others
 
@@ -87,6 +87,40 @@ def finished_store(
         if store.complete and len(store) == len(passages):
             return store
     return None
+
+
+class QueryVectors:
+    """Vectors of a collection's queries, encoded when first asked for and kept: queries are few and short.
+
+    `block` neighbours in the collection's order are encoded together, so that a vector doesn't depend, to the last bit,
+    on which queries were asked for first.
+    """
+
+    def __init__(self, queries: Mapping[str, Query], encoder: TextEncoder, *, block: int = 64) -> None:
+        self.queries, self.encoder, self.block = queries, encoder, block
+        self._known: dict[str, np.ndarray] = {}
+
+    def get(self, ids: Sequence[str]) -> np.ndarray:
+        """[len(ids), E] in fp32. Raises `BadInput` for an unknown query id."""
+        for id in dict.fromkeys(ids):
+            if id not in self.queries:
+                raise BadInput("there is no such query", remedy="check the id and the collection", id=id)
+            if id not in self._known:
+                self._encode(self._places[id] // self.block * self.block)
+        return np.stack([self._known[id] for id in ids]) if ids else np.empty((0, self.encoder.width), np.float32)
+
+    def _encode(self, start: int) -> None:
+        together = self._ids[start : start + self.block]
+        vectors = self.encoder.encode_queries([self.queries[id].text for id in together])
+        self._known.update(zip(together, np.asarray(vectors, dtype=np.float32), strict=True))
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        return list(self.queries)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {id: place for place, id in enumerate(self._ids)}
 
 
 def _contents(passages: Mapping[str, Passage]) -> Iterator[tuple[str, str]]:

@@ -18,12 +18,11 @@ import numpy as np
 
 from perank.errors import BadInput
 from perank.files import read_json, write_json
+from perank.records import Identity
 
 FORMAT = 1
 NAME = "manifest.json"
 _ANEW = "remove the folder and encode again"
-
-Identity = Mapping[str, str | int | bool]
 
 
 @dataclass(frozen=True, slots=True)

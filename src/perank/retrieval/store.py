@@ -16,7 +16,8 @@ import numpy as np
 
 from perank.errors import BadInput
 from perank.files import sha256
-from perank.retrieval.manifest import Identity, Manifest, ShardRecord
+from perank.records import Identity
+from perank.retrieval.manifest import Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, hash_ids
 
 _REDO = "encode into it again: whole shards are kept, this is made anew"

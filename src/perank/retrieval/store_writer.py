@@ -21,7 +21,8 @@ import numpy as np
 
 from perank.errors import BadInput
 from perank.files import sha256
-from perank.retrieval.manifest import NAME, Identity, Manifest, ShardRecord
+from perank.records import Identity
+from perank.retrieval.manifest import NAME, Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, shard_buffers, write_buffers
 from perank.retrieval.store import EmbeddingStore, is_intact, shard_path
 

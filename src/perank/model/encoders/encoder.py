@@ -19,9 +19,7 @@ from perank.model.encoders.packed_linear import pack_linears
 from perank.model.encoders.weights import load_encoder_weights
 from perank.model.locate import locate, reading
 from perank.model.precision import dtype_of, known_device
-
-Identity = dict[str, str | int | bool]
-"""What makes two encoders' vectors interchangeable; an EmbeddingStore records it and refuses another."""
+from perank.records import Identity
 
 POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # fp32 hidden_BLE, integer mask_BL -> [B, E]; right padding is assumed

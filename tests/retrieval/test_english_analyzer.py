@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perank.errors import BadInput
-from perank.retrieval.analysis import STOPWORDS, EnglishAnalyzer
+from perank.retrieval.bm25 import STOPWORDS, EnglishAnalyzer
 
 
 @pytest.mark.parametrize(
