@@ -17,7 +17,7 @@ from perank.files import read_json
 from perank.model.projector import Projector
 from perank.model.projector_init import load_projector, save_projector
 from perank.model.projector_io import read_projector, write_projector
-from perank.retrieval.encoding import encode_into
+from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
 from perank.saving.config import read_config
 from perank.training.checkpoints import newest_checkpoint, read_checkpoint
@@ -88,7 +88,7 @@ def _store(folder: Path) -> Iterator[tuple[str, Path, bytes, Read]]:
     from vector_cases import Fixed
 
     texts = {f"p{i}": f"text {i}" for i in range(5)}
-    encode_into(folder, texts, Fixed(), shard_rows=3, progress=False)
+    encode_into(folder, texts, Fixed(), StoreOptions(shard_rows=3, progress=False))
     for path in sorted([*folder.glob("*-*.bin"), folder / "manifest.json"]):
         yield f"store, {path.name}", path, path.read_bytes(), lambda _: EmbeddingStore.open(folder).get(["p0", "p4"])
 

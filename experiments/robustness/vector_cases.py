@@ -13,7 +13,7 @@ from cases import Case
 from perank import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Candidates, Passage
-from perank.retrieval.encoding import encode_into
+from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
 from support import tiny
 
@@ -44,7 +44,7 @@ def _stores() -> Iterator[Case]:
     texts = {f"p{i}": f"text {i}" for i in range(5)}
 
     def encoded(folder: Path, vectors: Any = None, items: Any = texts, name: str = "fixed") -> EmbeddingStore:
-        return encode_into(folder / "store", items, Fixed(vectors, name), shard_rows=3, progress=False)
+        return encode_into(folder / "store", items, Fixed(vectors, name), StoreOptions(shard_rows=3, progress=False))
 
     def damaged(
         change: Callable[[Path], Any], then: Callable[[EmbeddingStore], Any] = lambda store: store.verify()
@@ -173,6 +173,6 @@ def _from_store(folder: Path) -> Any:
         def encode_passages(self, texts: Any) -> Any:
             return np.eye(8, dtype=np.float32)[: len(texts)]
 
-    store = encode_into(folder / "store", {"a": "x", "b": "y"}, Wide(), progress=False)
+    store = encode_into(folder / "store", {"a": "x", "b": "y"}, Wide(), StoreOptions(progress=False))
     reranker = Reranker(tiny.tiny_model(), tiny.tiny_prompts(), None, store=store)
     return reranker.rank_batch([Candidates(tiny.QUERY, (Passage("a", "x"), Passage("z", "y")))])

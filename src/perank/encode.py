@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from perank.app.jobs import run
 from perank.app.settings import check_type
 from perank.errors import BadInput, exits_cleanly
 from perank.records import Collection, TextEncoder
-from perank.retrieval.encoding import cached_store
+from perank.retrieval.encoding import StoreOptions, cached_store
 from perank.retrieval.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -34,16 +35,12 @@ def encode(
     collection: Collection,
     make_encoder: Callable[[torch.device], TextEncoder],
     fabric: Fabric,
-    folder: str | None = None,
-    *,
-    dtype: str = "float16",
-    batch_size: int = 256,
-    shard_rows: int = 65_536,
-    progress: bool = True,
+    folder: str | None,
+    options: StoreOptions,
 ) -> EmbeddingStore | None:
     """Encode the collection on the devices of `fabric`; the whole store, or None in all processes but the first.
 
-    `batch_size` texts go to each device at a time. Raises `BadInput` as `encode_into` does.
+    `options.batch_size` texts go to each device at a time. Raises `BadInput` as `encode_into` does.
     """
     fabric.launch()
     encoder = SharedEncoder(make_encoder(fabric.device), fabric)
@@ -52,16 +49,8 @@ def encode(
         return None
     began = time.perf_counter()
     try:
-        store = cached_store(
-            collection.name,
-            collection.passages,
-            encoder,
-            folder,
-            dtype=dtype,
-            batch_size=batch_size * fabric.world_size,
-            shard_rows=shard_rows,
-            progress=progress,
-        )
+        options = replace(options, batch_size=options.batch_size * fabric.world_size)
+        store = cached_store(collection.name, collection.passages, encoder, folder, options)
     finally:
         encoder.close()
     seconds = time.perf_counter() - began
@@ -128,9 +117,7 @@ def _encode(config: DictConfig) -> None:
         lambda device: assembly.make("encoder", **({} if device.type == "cpu" else {"device": str(device)})),
         _fabric(config.trainer.accelerator, config.trainer.devices),
         config.folder,
-        dtype=config.dtype,
-        batch_size=config.batch_size,
-        shard_rows=config.shard_rows,
+        StoreOptions(dtype=config.dtype, batch_size=config.batch_size, shard_rows=config.shard_rows),
     )
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, checksums, JSON lines with their line numbers."""
+"""Files that are whole or not there: atomic writes, locks, checksums, JSON lines with their line numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -47,10 +47,43 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=".draft-"))
     try:
         yield draft
+        draft.chmod(0o755)
         shutil.rmtree(path, ignore_errors=True)
         draft.rename(path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
+    """Return `path`, a folder that `make` fills if it isn't there yet; other processes wait meanwhile."""
+    if not path.is_dir():
+        with file_lock(path.with_name(f".{path.name}.lock")):
+            if not path.is_dir():  # else another process was first
+                with atomic_folder(path) as draft:
+                    make(draft)
+    return path
+
+
+@contextmanager
+def file_lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file, created if need be; the kernel releases it when the process dies.
+
+    Other processes wait for it. With `wait=False` they get `BadInput`.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, blocking=wait)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        remedy = "wait until it has finished"
+        raise BadInput("another process is writing here", remedy=remedy, path=path.parent) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: str | Path, content: object) -> None:
@@ -145,14 +178,3 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 line=number,
             )
         yield number, row
-
-
-@contextmanager
-def waiting(path: str | Path) -> Iterator[None]:
-    """Hold the lock of a file, made if need be; others wait. The kernel releases it when the process dies."""
-    from filelock import FileLock
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
-        yield

@@ -19,7 +19,7 @@ from perank.app.settings import as_dict, check_arguments, check_keys, check_type
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.baselines.model_loading import device_of
 from perank.errors import BadInput, exits_cleanly
-from perank.files import waiting, write_json
+from perank.files import file_lock, write_json
 from perank.model.prompts import PromptBuilder
 from perank.preparation import convert_authors as authors
 from perank.preparation.fingerprint import file_digest, fingerprint, passages_digest, questions_digest, settings_of
@@ -45,7 +45,7 @@ def prepare(config: DictConfig) -> dict[str, Any]:
     make = import_target(settings.pop("_target_"), "preparation")
     check_arguments(make, settings, "preparation", ("assembly",))
     output = Path(settings["output"])
-    with waiting(output.parent / f".{output.name}.lock"):
+    with file_lock(output.parent / f".{output.name}.lock"):
         manifest: dict[str, Any] = make(Assembly(config), **settings)
     return manifest
 

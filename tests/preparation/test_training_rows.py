@@ -36,7 +36,7 @@ class Small:
 def rows(collection: Small | None = None, first_stage: Any = None, **options: Any) -> list[RankRow]:
     collection = collection or Small()
     encoder = HashEncoder(4)
-    store = cached_store(collection.name, collection.passages, encoder, progress=False)
+    store = cached_store(collection.name, collection.passages, encoder)
     vectors = QueryVectors(collection.queries, encoder)
     settings = {"rows": 10, "candidates": 4, "pool_depth": 8, **options}
     return training_rows(collection, first_stage or Bm25(), store, vectors, **settings)

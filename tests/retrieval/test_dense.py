@@ -14,7 +14,7 @@ from perank.errors import BadInput
 from perank.records import Candidates, Passage, Query, Ranker, Ranking
 from perank.retrieval import dense
 from perank.retrieval.dense import Dense
-from perank.retrieval.encoding import encode_into
+from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
 from support.fake_encoders import HashEncoder, InMemory, collection
 
@@ -40,7 +40,7 @@ def test_the_nearest_passages_are_found_whatever_the_chunks(
 ):
     encoder, asked = HashEncoder(), collection(corpus, {"q1": "one", "q2": "another", "q3": "u"})
     folder = tmp_path_factory.mktemp("store")
-    store = encode_into(folder, corpus, encoder, dtype=dtype, shard_rows=shard_rows, progress=False)
+    store = encode_into(folder, corpus, encoder, StoreOptions(dtype=dtype, shard_rows=shard_rows, progress=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_ROWS", rows)
         run = Dense(encoder, store, block=2).search(asked, depth=depth)
@@ -80,7 +80,7 @@ def test_a_store_of_another_encoder_or_another_corpus_is_refused(tmp_path: Path)
 
 
 def filled(folder: Path, texts: dict[str, str]) -> EmbeddingStore:
-    return encode_into(folder, texts, HashEncoder(), dtype="float32", progress=False)
+    return encode_into(folder, texts, HashEncoder(), StoreOptions(dtype="float32", progress=False))
 
 
 def candidates(texts: dict[str, str], query: str = "query") -> Candidates:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from perank.encode import encode
+from perank.retrieval.encoding import StoreOptions
 from perank.retrieval.store import EmbeddingStore
 from support.fake_encoders import HashEncoder, collection
 
@@ -20,8 +21,8 @@ def run(folder: str, devices: int) -> None:
     from lightning.fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=devices)
-    options = {"batch_size": 5, "shard_rows": 16, "progress": False}
-    encode(collection(TEXTS), lambda device: HashEncoder(), fabric, folder, **options)  # type: ignore[arg-type]
+    options = StoreOptions(batch_size=5, shard_rows=16, progress=False)
+    encode(collection(TEXTS), lambda device: HashEncoder(), fabric, folder, options)
 
 
 def check(folder: Path) -> None:

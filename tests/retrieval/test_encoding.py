@@ -17,7 +17,7 @@ import torch
 
 from perank.errors import BadInput
 from perank.records import Passage
-from perank.retrieval.encoding import cached_store, encode_into
+from perank.retrieval.encoding import StoreOptions, cached_store, encode_into
 from perank.retrieval.store import EmbeddingStore, shard_path
 from perank.retrieval.store_writer import StoreWriter
 from support.fake_encoders import HashEncoder, flip_bit
@@ -29,7 +29,7 @@ def encode(
     folder: Path, texts: object = TEXTS, encoder: HashEncoder | None = None, **options: object
 ) -> EmbeddingStore:
     options = {"shard_rows": 4, "progress": False, **options}
-    return encode_into(folder, texts, encoder or HashEncoder(), **options)  # type: ignore[arg-type]
+    return encode_into(folder, texts, encoder or HashEncoder(), StoreOptions(**options))  # type: ignore[arg-type]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -237,28 +237,28 @@ def test_a_torn_manifest_stops_the_writer_too(tmp_path: Path):
 def test_a_collections_store_is_filled_once_and_known_by_its_encoder_ids_and_texts(own_cache: Path):
     passages = {id: Passage(id, text, title="Title") for id, text in TEXTS.items()}
     encoder = HashEncoder()
-    store = cached_store("a/collection", passages, encoder, progress=False)
+    store = cached_store("a/collection", passages, encoder)
     assert store.folder.parent == own_cache / "embeddings"
     assert store.folder.name.startswith("a-collection-")
     expected = encoder.vector(f"Title {TEXTS['p3']}").astype("float16")
     np.testing.assert_array_equal(store.get(["p3"])[0], expected)
-    assert cached_store("another split of it", passages, encoder, progress=False).folder == store.folder
+    assert cached_store("another split of it", passages, encoder).folder == store.folder
     assert encoder.seen == 10
     changed = {**passages, "p3": Passage("p3", "another text")}
     others = [(changed, encoder), (dict(list(passages.items())[:9]), encoder), (passages, HashEncoder(pooling="cls"))]
-    folders = {cached_store("a/collection", given, by, progress=False).folder for given, by in others}
+    folders = {cached_store("a/collection", given, by).folder for given, by in others}
     assert len({*folders, store.folder}) == 4
 
 
 def test_a_damaged_cached_store_mends_itself(own_cache: Path):
     passages = {id: Passage(id, text) for id, text in TEXTS.items()}
-    store = cached_store("c", passages, HashEncoder(), progress=False)
+    store = cached_store("c", passages, HashEncoder())
     shard_path(store.folder, 0).unlink()
-    assert len(cached_store("c", passages, HashEncoder(), progress=False)) == 10
+    assert len(cached_store("c", passages, HashEncoder())) == 10
 
 
 def test_a_store_in_a_folder_of_ones_own_is_compared_with_the_passages(tmp_path: Path):
     passages = {id: Passage(id, text) for id, text in TEXTS.items()}
-    assert cached_store("c", passages, HashEncoder(), tmp_path, progress=False).folder == tmp_path
+    assert cached_store("c", passages, HashEncoder(), tmp_path).folder == tmp_path
     with pytest.raises(BadInput, match="has changed"):
-        cached_store("c", {**passages, "p1": Passage("p1", "new")}, HashEncoder(), tmp_path, progress=False)
+        cached_store("c", {**passages, "p1": Passage("p1", "new")}, HashEncoder(), tmp_path)

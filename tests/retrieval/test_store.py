@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from perank.errors import BadInput
 from perank.files import write_json
 from perank.retrieval import shard as shard_module
-from perank.retrieval.encoding import encode_into
+from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.manifest import Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, hash_ids, id_buffers, vector_bytes, write_buffers
 from perank.retrieval.store import EmbeddingStore, shard_path
@@ -33,7 +33,9 @@ def test_a_store_returns_what_was_put_in(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], shard_rows: int, dtype: str, data: st.DataObject
 ):
     folder = tmp_path_factory.mktemp("store")
-    store = encode_into(folder, texts_of(ids), ENCODER, dtype=dtype, shard_rows=shard_rows, progress=False)
+    store = encode_into(
+        folder, texts_of(ids), ENCODER, StoreOptions(dtype=dtype, shard_rows=shard_rows, progress=False)
+    )
     asked = data.draw(st.lists(st.sampled_from(ids)))
     expected = np.array([ENCODER.vector(f"text of {id}").astype(dtype) for id in asked], dtype=np.float32)
     found = store.get(asked)
@@ -53,7 +55,7 @@ def test_ids_with_equal_hashes_are_told_apart(tmp_path_factory: pytest.TempPathF
         patch.setattr("perank.retrieval.shard.hash_ids", tiny)
         patch.setattr("perank.retrieval.store.hash_ids", tiny)
         folder = tmp_path_factory.mktemp("store")
-        store = encode_into(folder, texts_of(ids), ENCODER, shard_rows=4, progress=False)
+        store = encode_into(folder, texts_of(ids), ENCODER, StoreOptions(shard_rows=4, progress=False))
         assert store.rows([*ids, "never there"]).tolist() == [*range(len(ids)), -1]
         unfinished = EmbeddingStore(folder, replace(store.manifest, index=None))
         assert unfinished.rows([*ids, "never there"]).tolist() == [*range(len(ids)), -1]

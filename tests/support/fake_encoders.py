@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 from perank.records import Passage, Qrels, Query, Run
-from perank.retrieval.encoding import encode_into
+from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
 
 
@@ -75,7 +75,7 @@ def texts_of(ids: Sequence[str]) -> dict[str, str]:
 def filled(folder: Path, n: int = 10, shard_rows: int = 4, **options: object) -> EmbeddingStore:
     """A store of p0, p1, ... by `ENCODER`."""
     ids = [f"p{i}" for i in range(n)]
-    return encode_into(folder, texts_of(ids), ENCODER, shard_rows=shard_rows, progress=False, **options)  # type: ignore[arg-type]
+    return encode_into(folder, texts_of(ids), ENCODER, StoreOptions(shard_rows=shard_rows, progress=False, **options))  # type: ignore[arg-type]
 
 
 def flip_bit(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from perank.retrieval.encoding import encode_into
+from perank.retrieval.encoding import StoreOptions, encode_into
 from support.fake_encoders import HashEncoder
 
 
@@ -24,4 +24,4 @@ class Slow(HashEncoder):
 folder, passages, shard_rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 items = ((f"p{i}", "x" * (i * 7 % 13 + 1)) for i in range(passages))
 print("ready", flush=True)
-encode_into(folder, items, Slow(64), shard_rows=shard_rows, batch_size=8, progress=False)
+encode_into(folder, items, Slow(64), StoreOptions(shard_rows=shard_rows, batch_size=8, progress=False))

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from perank.app.jobs import in_own_process
 from perank.app.settings import as_dict, check_type
-from perank.files import waiting
+from perank.files import file_lock
 from perank.paths import CONF_DIR, cache_dir
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def aligned_projector(config: DictConfig) -> str | None:
     overrides = [*settings["overrides"], *settings["more"], "evaluate=false"]
     folder = cache_dir() / "aligned" / _digest(overrides)
     projector = folder / "projector.safetensors"
-    with waiting(folder.parent / f".{folder.name}.lock"):
+    with file_lock(folder.parent / f".{folder.name}.lock"):
         if not projector.is_file():
             log.info("aligning first, into %s: %s", folder, " ".join(overrides))
             in_own_process("perank.train", folder, [*overrides, f'ckpt_path="{folder}"'])

@@ -20,7 +20,7 @@ from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.files import waiting
+from perank.files import file_lock
 from perank.model.lora import load_trained_state
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
@@ -224,7 +224,7 @@ class Assembly:
             finish(failed)
 
     def _encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:
-        with waiting(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices of the run want the same store
+        with file_lock(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices of the run want the same store
             return cached_store(name, passages, self.encoder)
 
     def _sample(self, size: int) -> Sample:

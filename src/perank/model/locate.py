@@ -8,15 +8,15 @@ are the weights *after* four-bit rounding, not the published bf16 ones. `pypi:wo
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
+from perank.files import folder_made_once
 from perank.model.encoders.static_vectors import static_folder
 from perank.paths import cache_dir
 
@@ -51,21 +51,9 @@ def locate(name: str) -> str:
 
 
 def _dequantised(gguf: Path) -> Path:
-    """The safetensors twin of a GGUF file, made once; a folder is renamed into place when it is whole."""
+    """The safetensors twin of a GGUF file, in the cache."""
     target = cache_dir() / "weights" / f"{gguf.stem}-{gguf.stat().st_size}"
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
-    try:
-        _convert(gguf, draft)
-        draft.rename(target)
-    except OSError:
-        if not target.is_dir():  # another process finished first: its folder is as good
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return target
+    return folder_made_once(target, partial(_convert, gguf))
 
 
 def _convert(gguf: Path, folder: Path) -> None:

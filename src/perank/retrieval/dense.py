@@ -15,7 +15,7 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.records import Collection, Passage, Query, Run, TextEncoder, check_request
-from perank.retrieval.encoding import cached_store
+from perank.retrieval.encoding import StoreOptions, cached_store
 from perank.retrieval.store import EmbeddingStore
 
 _ROWS = 16_384  # with 512 queries, scores held at once: [512, 16,384] fp32 = 32 MiB
@@ -69,7 +69,8 @@ class Dense:
 
     def _store(self, collection: Collection) -> EmbeddingStore:
         if self.store is None or (self._corpus is not None and self._corpus is not collection.passages):
-            self.store = cached_store(collection.name, collection.passages, self.encoder, progress=self.progress)
+            options = StoreOptions(progress=self.progress)
+            self.store = cached_store(collection.name, collection.passages, self.encoder, options=options)
             self._corpus = collection.passages
         if len(self.store) != len(collection.passages):
             problem = f"the store holds {len(self.store)} passages, the collection {len(collection.passages)}"

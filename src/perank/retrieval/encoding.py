@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -26,36 +27,44 @@ from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, dig
 _HASHED_PASSAGES = 1_000_000  # of a larger corpus the first million, and the size, tell it from others
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """`dtype` on disk, texts per batch, rows per shard, and whether a progress bar is shown."""
+
+    dtype: str = "float16"
+    batch_size: int = 256
+    shard_rows: int = 65_536
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise BadInput(f"batches of {self.batch_size} texts", remedy="use 1 or more", id="batch_size")
+
+
 def encode_into(
     folder: str | Path,
     items: Iterable[tuple[str, str]] | Mapping[str, str],
     encoder: TextEncoder,
+    options: StoreOptions = StoreOptions(),
     *,
-    dtype: str = "float16",
-    batch_size: int = 256,
-    shard_rows: int = 65_536,
     total: int | None = None,
-    progress: bool = True,
 ) -> EmbeddingStore:
     """Encode (id, passage text) items into the store at `folder`, or finish what was begun there.
 
     Items are read one shard at a time; `total` is their number, for the progress bar. A store that is whole already is
-    compared with the items and left as it is; items beyond its end are appended.
-    Raises `BadInput` as `StoreWriter` does, and for a batch size below 1.
+    compared with the items and left as it is; items beyond its end are appended. Raises `BadInput` as `StoreWriter`.
     """
-    if batch_size < 1:
-        raise BadInput(f"batches of {batch_size} texts", remedy="use 1 or more", id="batch_size")
     from tqdm import tqdm
 
     pairs = items.items() if isinstance(items, Mapping) else items
     total = len(items) if total is None and isinstance(items, Sized) else total
     with (
-        StoreWriter(folder, encoder.identity, encoder.width, dtype, shard_rows) as writer,
-        tqdm(total=total, desc="encode", unit="passage", disable=not progress) as bar,
+        StoreWriter(folder, encoder.identity, encoder.width, options.dtype, options.shard_rows) as writer,
+        tqdm(total=total, desc="encode", unit="passage", disable=not options.progress) as bar,
     ):
         for chunk in writer.pending(pairs):
             bar.update(int(writer.manifest.starts[chunk.number]) - bar.n)  # whole shards before it
-            writer.write(chunk, _vectors(chunk, encoder, batch_size, bar))
+            writer.write(chunk, _vectors(chunk, encoder, options.batch_size, bar))
         return writer.finish()
 
 
@@ -64,18 +73,17 @@ def cached_store(
     passages: Mapping[str, Passage],
     encoder: TextEncoder,
     folder: str | Path | None = None,
-    **options: Any,
+    options: StoreOptions = StoreOptions(),
 ) -> EmbeddingStore:
     """The store of a collection's passages (title and text), encoded when first asked for.
 
-    It lies in `folder`, else in the cache, known by a fingerprint of the encoder's identity and the passages' ids and
-    texts, so that splits of one corpus share it; the collection's name is there for people. `options` go to
-    `encode_into`.
+    It is in `folder`, else in the cache, known by a fingerprint of the encoder's identity and the passages' ids and
+    texts, so that splits of one corpus share it; the collection's name is there for people.
     """
     where = Path(folder) if folder else _cached(collection_name, passages, encoder)
     if folder is None and (store := finished_store(collection_name, passages, encoder)) is not None:
         return store
-    return encode_into(where, _contents(passages), encoder, **{"total": len(passages), **options})
+    return encode_into(where, _contents(passages), encoder, options, total=len(passages))
 
 
 def finished_store(

@@ -3,24 +3,22 @@
 The caller gives the same passages in the same order each time; each finished shard is compared with them by a digest
 of its ids and texts before it is skipped. A shard is written beside its place, synced and renamed, then the manifest
 is replaced, so a process killed at any moment leaves a store that goes on where the last whole shard ended and ends
-with the same bytes. One writer at a time, by a lock that the kernel lets go of when the process dies.
+with the same bytes. One writer at a time, by a lock that the kernel releases when the process dies.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import IO
 
 import numpy as np
 
 from perank.errors import BadInput
-from perank.files import sha256
+from perank.files import file_lock, sha256
 from perank.records import Identity
 from perank.retrieval.manifest import NAME, Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, shard_buffers, write_buffers
@@ -59,28 +57,17 @@ class StoreWriter:
             raise BadInput(f"a shard can't have {shard_rows} rows", remedy="choose 1 or more")
         self.folder = Path(folder)
         self.manifest = Manifest(dict(identity), width, dtype, shard_rows)
-        self._lock: IO[bytes] | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> StoreWriter:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as held:
+            held.enter_context(file_lock(self.folder / ".lock", wait=False))
             self._begin()
-        except BlockingIOError as error:
-            self.__exit__(None, None, None)
-            remedy = "wait until it has finished"
-            raise BadInput("another process is writing to the store", remedy=remedy, path=self.folder) from error
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            self._held = held.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._lock is not None:
-            self._lock.close()
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
 
     def pending(self, items: Iterable[tuple[str, str]]) -> Iterator[Chunk]:
         """The chunks of (id, text) items that have no whole shard yet; `write` each before asking for the next.

@@ -13,8 +13,6 @@ tokens are never used.
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.files import write_json
+from perank.files import atomic_folder, write_json
 from perank.model.encoders.encoder import Encoder
 from perank.model.pe_rank import PERank
 from perank.model.precision import dtype_of
@@ -84,14 +82,8 @@ def write_published(folder: str | Path, model: PERank, prompts: PromptBuilder, e
     _check_expressible(model, prompts)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput("there is something already", remedy="name an empty or a new folder", path=folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with atomic_folder(folder) as draft:
         _write(draft, model, prompts, encoder)
-        draft.chmod(0o755)
-        draft.replace(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder) -> None:

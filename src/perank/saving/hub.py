@@ -7,19 +7,16 @@ Hugging Face's own layout. Adapters are merged while loading, so using a model n
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import perank
 from perank.errors import BadInput
-from perank.files import atomic_write, sha256, write_json
+from perank.files import atomic_folder, atomic_write, sha256, write_json
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.packed_linear import pack_linears
 from perank.model.llm import LLMSettings
@@ -81,7 +78,9 @@ def save_pretrained(
     folder.mkdir(parents=True, exist_ok=True)
     if whole_llm:
         llm_state = {key.removeprefix("llm."): value for key, value in weights.items() if key.startswith("llm.")}
-        _write_llm(folder / OWN_LLM, model.llm, llm_state, prompts.tokenizer)
+        with atomic_folder(folder / OWN_LLM) as draft:
+            model.llm.save_pretrained(draft, state_dict=llm_state)
+            prompts.tokenizer.save_pretrained(draft)
     write_weights(folder / WEIGHTS, {**projector, **adapters}, dtype)
     named = replace(llm, name=OWN_LLM, revision=None, num_layers=None) if whole_llm else llm
     config = _config(model, named, prompts, encoder, window, step, sha256(folder / WEIGHTS))
@@ -182,18 +181,6 @@ def _config(
         step=step,
         sha256=digest,
     )
-
-
-def _write_llm(folder: Path, llm: Any, state: dict[str, Tensor], tokenizer: Any) -> None:
-    """Into a folder beside it first, so that `folder` is never half an LLM."""
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
-    try:
-        llm.save_pretrained(draft, state_dict=state)
-        tokenizer.save_pretrained(draft)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _projector(said: SavedProjector, state: dict[str, Tensor], path: Path) -> Projector:

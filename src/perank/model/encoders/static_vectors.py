@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from perank.errors import BadInput
-from perank.files import read_json, write_json
+from perank.files import folder_made_once, read_json, write_json
 from perank.paths import cache_dir
 
 CONFIG, WEIGHTS, _TABLE = "static.json", "model.safetensors", "embedding.weight"
@@ -58,19 +58,7 @@ def static_folder(package: Path) -> Path | None:
     if not tables or not tokenizers:
         return None
     target = cache_dir() / "weights" / f"{tables[0].stem}-{tables[0].stat().st_size}"
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
-    try:
-        _copy(tables[0], tokenizers[0], draft)
-        draft.rename(target)
-    except OSError:
-        if not target.is_dir():  # another process finished first: its folder is as good
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return target
+    return folder_made_once(target, partial(_copy, tables[0], tokenizers[0]))
 
 
 def _copy(table: Path, tokenizer: Path, folder: Path) -> None:
