@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from perank.app.assembly import Assembly
 from perank.errors import BadInput, exits_cleanly
-from perank.evaluation.device import device_name
+from perank.evaluation.result import device_name
 from perank.model.batches import PromptBatch
 from perank.paths import CONF_DIR
 from perank.ranking.constrained import Constrained

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from perank.errors import exits_cleanly
-from perank.reporting.cost_table import phase_bars
+from perank.reporting.figures import phase_bars
 from perank.reporting.rows import ResultRow, read_results_csv, write_results_csv
 
 HERE = Path(__file__).resolve().parent

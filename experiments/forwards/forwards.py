@@ -21,8 +21,8 @@ from hydra import compose, initialize_config_dir
 import perank
 from perank.app.assembly import Assembly
 from perank.errors import BadInput, exits_cleanly
-from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
+from perank.evaluation.result import device_name
 from perank.evaluation.suites import Suite
 from perank.paths import CONF_DIR
 from perank.ranking.draft_tree import draft_tree

@@ -22,9 +22,8 @@ import perank
 from perank.app.assembly import Assembly
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput, exits_cleanly
-from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.result import Evaluation
+from perank.evaluation.result import Evaluation, device_name
 from perank.model.prompts import PromptBuilder
 from perank.paths import CONF_DIR
 from perank.ranking.reranker import Reranker

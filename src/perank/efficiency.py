@@ -19,9 +19,8 @@ from perank.app.jobs import run
 from perank.app.settings import check_type
 from perank.baselines.fixed_length import FixedLengthListwise
 from perank.errors import BadInput, exits_cleanly
-from perank.evaluation.device import device_name
 from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.result import Evaluation
+from perank.evaluation.result import Evaluation, device_name
 from perank.evaluation.suites import Suite
 from perank.files import atomic_write
 from perank.model.listwise_prompts import ListwisePrompts
@@ -29,8 +28,9 @@ from perank.model.prompts import PromptBuilder
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Bill, Ranker
-from perank.reporting.cost_table import TEXTS, latency_table, phase_bars
+from perank.reporting.figures import phase_bars
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
+from perank.reporting.tables import TEXTS, latency_table
 
 if TYPE_CHECKING:
     from perank.saving.pretrained import Pretrained

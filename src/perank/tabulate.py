@@ -15,7 +15,7 @@ from pathlib import Path
 from perank.app.settings import check_arguments
 from perank.errors import BadInput, exits_cleanly
 from perank.files import atomic_write
-from perank.reporting.figure import draw
+from perank.reporting.figures import draw
 from perank.reporting.grid import Grid, make_grid, tidy_rows
 from perank.reporting.layout import Layout
 from perank.reporting.render import latex, markdown

@@ -109,10 +109,8 @@ def _save(assembly: Any) -> None:
 
 def _tell(assembly: Any) -> None:
     """How the model compares with the first stage and with the encoder, for whoever started the run."""
-    from perank.reporting.verdict import verdict
-
     for suite, result in zip(assembly.suites, assembly.evaluation.results, strict=True):
-        sys.stdout.write(f"{verdict(result, assembly.baselines(suite))}\n")
+        sys.stdout.write(f"{result.verdict(assembly.baselines(suite))}\n")
 
 
 def _show(assembly: Any) -> None:

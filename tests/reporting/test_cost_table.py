@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from perank.reporting.cost_table import latency_table, phase_bars
+from perank.reporting.figures import phase_bars
 from perank.reporting.rows import ResultRow
+from perank.reporting.tables import latency_table
 
 
 def row(system: str, metric: str, value: float, collection: str = "dl19", **more: object) -> ResultRow:

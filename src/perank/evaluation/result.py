@@ -6,14 +6,15 @@ are means over the queries that were ranked, which are fewer where the first sta
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
-from perank.evaluation.device import device_name, perank_version
 from perank.evaluation.metrics import means
 from perank.evaluation.significance import TTest, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
@@ -83,6 +84,20 @@ class Evaluation:
         """p of `compare`, or None on a suite of one query, where there is no test."""
         return self.compare(other, metric).p if self.n_queries > 1 else None
 
+    def verdict(self, baselines: Iterable[Evaluation], metric: str = "ndcg@10") -> str:
+        """A line per baseline, such as `beir: PE-Rank 0.4492 is below encoder 0.6678 (p < 0.001, 361 queries)`."""
+        return "\n".join(self._compared(baseline, metric) for baseline in baselines)
+
+    def _compared(self, baseline: Evaluation, metric: str) -> str:
+        ours, theirs, p = self.means[metric], baseline.means[metric], self.p_value(baseline, metric)
+        if p is None or p >= 0.05:
+            said = "does not differ significantly from"
+        else:
+            said = "is above" if ours > theirs else "is below"
+        tested = "" if p is None else "p < 0.001, " if p < 0.001 else f"p = {p:.3f}, "
+        note = f"({metric}, {tested}{self.n_queries} quer{'y' if self.n_queries == 1 else 'ies'})"
+        return f"{self.suite}: {self.system} {ours:.4f} {said} {baseline.system} {theirs:.4f} {note}"
+
     def save(self, folder: str | Path, against: Sequence[Evaluation] = ()) -> None:
         """Write <suite>.<system>.trec and .per_query.tsv, then this system's entry of metrics.json.
 
@@ -117,6 +132,27 @@ class Evaluation:
                 other.system: {metric: self.p_value(other, metric) for metric in self.per_query} for other in against
             },
         }
+
+
+def perank_version() -> str:
+    """The installed version."""
+    return version("perank")
+
+
+def device_name(device: str | None = None) -> str:
+    """What results were measured on: `CPU, 2 cores`, or an accelerator's name.
+
+    `device` is a torch device such as `cuda:0`; without one, the first CUDA device if there is any.
+    """
+    import torch
+
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind.startswith("cuda"):
+        return torch.cuda.get_device_name(kind)
+    if not kind.startswith("cpu"):
+        return kind.upper()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"CPU, {cores} core{'s' if cores > 1 else ''}"
 
 
 def read_per_query(path: str | Path) -> dict[str, dict[str, float]]:

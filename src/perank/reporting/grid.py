@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +19,13 @@ from perank.reporting.rows import ResultRow
 from perank.reporting.run_results import Measured
 
 ALPHA = 0.05
-Key = tuple[str, str]
-"""A column: collection (as displayed) and metric."""
+_HIGHER_IS_BETTER = ("ndcg", "mrr", "map", "recall", "precision", "success")
+
+Column = tuple[str, str]
+"""Collection (as displayed) and metric."""
+
+Place = tuple[str, tuple[str, ...]]
+"""A line: its block, and what is displayed for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Line:
 
     block: str
     shown: tuple[str, ...]
-    cells: dict[Key, Cell] = field(default_factory=dict)
-    paper: dict[Key, float] = field(default_factory=dict)
+    cells: dict[Column, Cell] = field(default_factory=dict)
+    paper: dict[Column, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,57 +60,52 @@ class Grid:
     """The whole table."""
 
     layout: Layout
-    columns: list[Key]
+    columns: list[Column]
     lines: list[Line]
 
 
 def make_grid(layout: Layout, measured: Sequence[Measured], paper: Iterable[ResultRow] = ()) -> Grid:
     """The cells of a table. `paper` are the published figures, in the same columns as ours."""
-    groups = grouped(layout, measured)
-    lines: dict[tuple[str, tuple[str, ...]], Line] = {}
-    for (block, shown, key), members in groups.items():
-        line = lines.setdefault((block, shown), Line(block, shown))
-        reference = groups.get((block, tuple(layout.reference), key), [])
-        line.cells[key] = _cell(
-            members, reference if shown != tuple(layout.reference) and block else [], key[1], layout
-        )
+    lines: dict[Place, Line] = {}
+    for place, column, cell, _ in summaries(layout, measured):
+        lines.setdefault(place, Line(*place)).cells[column] = cell
     for row in paper:
-        labels = {
-            name: getattr(row, name) for name in ("system", "first_stage", "collection", *layout.lines, layout.block)
-        }
+        names = ("system", "first_stage", "collection", *layout.lines, layout.block)
+        labels = {name: getattr(row, name) for name in names}
         place = layout.blocked(labels), layout.line(labels)
-        line = lines.setdefault(place, Line(*place))
-        line.paper[layout.name(row.collection), row.metric] = row.value
+        lines.setdefault(place, Line(*place)).paper[layout.name(row.collection), row.metric] = row.value
     columns = _columns(layout, lines.values())
-    ordered = sorted(lines.values(), key=lambda line: _place(layout, line, list(lines.values())))
-    _average(layout, columns, ordered)
-    _mark(columns, ordered)
+    ordered = sorted(lines.values(), key=lambda line: _order(layout, line, list(lines)))
+    if layout.average:
+        columns += [("Avg.", metric) for metric in layout.metrics if _average(metric, columns, ordered)]
+    for column in columns:
+        if column[1].partition("@")[0] in _HIGHER_IS_BETTER:
+            _mark_best(column, ordered)
     return Grid(layout, columns, ordered)
 
 
-def grouped(layout: Layout, measured: Sequence[Measured]) -> dict[tuple[str, tuple[str, ...], Key], list[Measured]]:
-    """(block, line, column) -> the measurements of all seeds."""
-    groups: dict[tuple[str, tuple[str, ...], Key], list[Measured]] = {}
+def summaries(layout: Layout, measured: Sequence[Measured]) -> Iterator[tuple[Place, Column, Cell, Measured]]:
+    """Every cell with its line and column, and the first of the measurements (of all seeds) behind it."""
+    groups: dict[tuple[Place, Column], list[Measured]] = {}
     for one in measured:
+        place = layout.blocked(one.labels), layout.line(one.labels)
         for metric in one.values:
-            key = layout.name(one.labels.get("collection")), metric
             if metric in layout.metrics:
-                groups.setdefault((layout.blocked(one.labels), layout.line(one.labels), key), []).append(one)
-    return groups
+                groups.setdefault((place, (layout.name(one.labels.get("collection")), metric)), []).append(one)
+    for (place, column), members in groups.items():
+        reference = place[0], tuple(layout.reference)
+        others = groups.get((reference, column), []) if place[0] and place != reference else []
+        yield place, column, _cell(members, others, column[1], layout), members[0]
 
 
 def tidy_rows(layout: Layout, measured: Sequence[Measured]) -> list[ResultRow]:
     """Every measurement as it is, then what seeds give together, with p-values against the block's reference."""
     rows = [_row(one.labels, metric, value, one) for one in measured for metric, value in one.values.items()]
-    groups = grouped(layout, measured)
-    for (block, shown, key), members in groups.items():
-        is_reference = shown == tuple(layout.reference) or not block
-        reference = [] if is_reference else groups.get((block, tuple(layout.reference), key), [])
-        cell = _cell(members, reference, key[1], layout)
+    for _, (_, metric), cell, first in summaries(layout, measured):
         if cell.seeds > 1 or cell.p is not None:
-            labels = {k: v for k, v in members[0].labels.items() if k != "seed" or cell.seeds == 1}
-            row = _row(labels, key[1], cell.value, members[0])
+            labels = {k: v for k, v in first.labels.items() if k != "seed" or cell.seeds == 1}
             baseline = " ".join(layout.reference) if cell.p is not None else ""
+            row = _row(labels, metric, cell.value, first)
             rows.append(replace(row, spread=cell.spread, baseline=baseline, p_value=cell.p))
     return list(dict.fromkeys(rows))
 
@@ -140,49 +140,39 @@ def _means(members: Sequence[Measured], metric: str) -> dict[str, float]:
     return {id: math.fsum(found[id] for found in scores) / len(scores) for id in scores[0]}
 
 
-def _columns(layout: Layout, lines: Iterable[Line]) -> list[Key]:
+def _columns(layout: Layout, lines: Iterable[Line]) -> list[Column]:
     """Collections in the layout's order, then as they come; metrics within."""
     found = list(dict.fromkeys(key for line in lines for key in [*line.cells, *line.paper]))
     collections = list(dict.fromkeys([*layout.columns, *(collection for collection, _ in found)]))
     return [(c, metric) for c in collections for metric in layout.metrics if (c, metric) in found]
 
 
-def _place(layout: Layout, line: Line, lines: Sequence[Line]) -> tuple[int, int, int]:
-    blocks = list(dict.fromkeys(other.block for other in lines))
+def _order(layout: Layout, line: Line, places: Sequence[Place]) -> tuple[int, int, int]:
+    """Lines outside all blocks first, then by block; within, as the layout says, then as they come."""
+    blocks = list(dict.fromkeys(block for block, _ in places))
     named = next((i for i, name in enumerate(layout.order) if name in (line.shown[0], " ".join(line.shown))), None)
     known = len(layout.order) if named is None else named
-    return (-1 if not line.block else blocks.index(line.block), known, lines.index(line))
+    return (-1 if not line.block else blocks.index(line.block), known, places.index((line.block, line.shown)))
 
 
-def _average(layout: Layout, columns: list[Key], lines: Sequence[Line]) -> None:
-    if not layout.average:
-        return
-    for metric in layout.metrics:
-        over, key = [column for column in columns if column[1] == metric], ("Avg.", metric)
-        for line in lines:
-            if over and all(column in line.cells for column in over):
-                line.cells[key] = Cell(math.fsum(line.cells[column].value for column in over) / len(over))
-            if (published := [line.paper[c] for c in over if c in line.paper]) and len(published) == len(over):
-                line.paper.setdefault(key, math.fsum(published) / len(published))
-        if any(key in line.cells or key in line.paper for line in lines):
-            columns.append(key)
+def _average(metric: str, columns: Sequence[Column], lines: Sequence[Line]) -> bool:
+    """Add the mean over the metric's collections to lines that have them all; whether there is any."""
+    over, column = [column for column in columns if column[1] == metric], ("Avg.", metric)
+    for line in lines:
+        if over and all(other in line.cells for other in over):
+            line.cells[column] = Cell(math.fsum(line.cells[other].value for other in over) / len(over))
+        if over and all(other in line.paper for other in over):
+            line.paper.setdefault(column, math.fsum(line.paper[other] for other in over) / len(over))
+    return any(column in line.cells or column in line.paper for line in lines)
 
 
-def _mark(columns: Sequence[Key], lines: Sequence[Line]) -> None:
-    for key in columns:
-        if not _higher_is_better(key[1]):
-            continue
-        best = max((line.cells[key].value for line in lines if key in line.cells), default=None)
-        for line in lines:
-            if key in line.cells:
-                cell, peers = (
-                    line.cells[key],
-                    [o.cells[key].value for o in lines if o.block == line.block and key in o.cells],
-                )
-                line.cells[key] = replace(
-                    cell, best=cell.value == best, best_of_block=bool(line.block) and cell.value == max(peers)
-                )
-
-
-def _higher_is_better(metric: str) -> bool:
-    return metric.partition("@")[0] in ("ndcg", "mrr", "map", "recall", "precision", "success")
+def _mark_best(column: Column, lines: Sequence[Line]) -> None:
+    filled = [line for line in lines if column in line.cells]
+    best: dict[str | None, float] = {}  # by block; None: of all
+    for line in filled:
+        for block in (None, line.block):
+            best[block] = max(best.get(block, -math.inf), line.cells[column].value)
+    for line in filled:
+        value = line.cells[column].value
+        of_block = bool(line.block) and value == best[line.block]
+        line.cells[column] = replace(line.cells[column], best=value == best[None], best_of_block=of_block)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from perank.reporting.grid import Cell, Grid, Key, Line
+from perank.reporting.grid import Cell, Column, Grid, Line
 
 _EMPTY = "-"
 
@@ -73,9 +73,9 @@ def _text(grid: Grid, marks: Marks) -> tuple[list[str], list[list[str]]]:
     return header, [_line(line, shown, marks) for line in grid.lines]
 
 
-def _shown_columns(grid: Grid) -> list[tuple[Key, bool]]:
+def _shown_columns(grid: Grid) -> list[tuple[Column, bool]]:
     """Every column of ours, and beside it the paper's where there is one."""
-    shown: list[tuple[Key, bool]] = []
+    shown: list[tuple[Column, bool]] = []
     for key in grid.columns:
         if any(key in line.cells for line in grid.lines):
             shown.append((key, False))
@@ -84,12 +84,12 @@ def _shown_columns(grid: Grid) -> list[tuple[Key, bool]]:
     return shown
 
 
-def _header(grid: Grid, key: Key, paper: bool) -> str:
+def _header(grid: Grid, key: Column, paper: bool) -> str:
     several = len(grid.layout.metrics) > 1
     return " ".join([key[0], *([key[1]] if several else [])]) + (", paper" if paper else "")
 
 
-def _line(line: Line, shown: Sequence[tuple[Key, bool]], marks: Marks) -> list[str]:
+def _line(line: Line, shown: Sequence[tuple[Column, bool]], marks: Marks) -> list[str]:
     cells = [marks.text(" ".join(filter(None, line.shown))), marks.text(line.block) or "-"]
     for key, paper in shown:
         if paper:

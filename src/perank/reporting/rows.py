@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
-from perank.evaluation.device import device_name, perank_version
-from perank.evaluation.result import Evaluation
+from perank.evaluation.result import Evaluation, device_name, perank_version
 from perank.files import atomic_write, lines
 
 
@@ -97,6 +96,15 @@ def read_results_csv(path: str | Path) -> list[ResultRow]:
         problem = f"expected the header {','.join(COLUMNS)}"
         raise BadInput(problem, remedy="write the file with write_results_csv", path=path, line=1)
     return [_row(cells, path, number) for number, cells in table[1:]]
+
+
+def frame_of(rows: Iterable[ResultRow], texts: Sequence[str] = ()) -> Any:
+    """The rows as a pandas DataFrame; the columns `texts` as texts, "" where they don't apply."""
+    import pandas
+
+    frame = pandas.DataFrame(map(asdict, rows), columns=list(COLUMNS), dtype=object)
+    frame[list(texts)] = frame[list(texts)].map(lambda cell: "" if cell is None else str(cell))
+    return frame
 
 
 def _check_writable(cells: dict[str, Any], path: str | Path) -> None:

@@ -1,16 +1,16 @@
 """Tables for people, made of result rows: systems as lines, and as columns the metrics, p against each baseline, costs.
 
-Nothing is averaged or picked on the way: two values that would share a cell are refused.
+Nothing is averaged or picked on the way: two values that would share a cell are refused. `latency_table` holds what
+rankings cost: tokens, generated tokens per rank (section 5.2), seconds, and their ratio to text listwise reranking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from perank.errors import BadInput
-from perank.reporting.rows import ResultRow
+from perank.reporting.rows import ResultRow, frame_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,12 +23,19 @@ _COSTS = {
     "texts_shortened": ("shortened/query", "{:.1f}"),
     "dollars": ("$/query", "{:.4f}"),
 }
-
-
-@dataclass(slots=True)
-class _Line:
-    values: dict[str, float] = field(default_factory=dict)
-    p_values: dict[tuple[str, str], float] = field(default_factory=dict)
+TEXTS = "text listwise"
+_PHASES = {
+    "ndcg@10": ("ndcg@10", "{:.4f}"),
+    "tokens_prefill": ("# Proc.", "{:.1f}"),
+    "tokens_processed": ("tokens read", "{:.1f}"),
+    "tokens_generated": ("# Gen.", "{:.1f}"),
+    "tokens_generated_per_rank": ("# Gen. a rank", "{:.2f}"),
+    "forwards_per_query": ("forwards", "{:.1f}"),
+    "seconds_encode": ("encode", "{:.3f}"),
+    "seconds_prefill": ("prefill", "{:.3f}"),
+    "seconds_decode": ("decode", "{:.3f}"),
+    "seconds_per_query": ("seconds", "{:.3f}"),
+}
 
 
 def table_cells(
@@ -38,18 +45,20 @@ def table_cells(
 
     Columns that nothing fills are left out. Raises `BadInput` where a cell would have two values.
     """
-    grouped = _grouped(rows, by)
-    tests = list(dict.fromkeys(test for line in grouped.values() for test in line.p_values if test[0] in metrics))
-    columns: list[tuple[str, list[str]]] = [(name, [key[i] for key in grouped]) for i, name in enumerate(by)]
+    frame = frame_of(rows, by)
+    _check_cells(frame, by)
+    keys, values = _pivot(frame, by, "value", ["metric"])
+    tested = frame[frame.p_value.notna()].sort_values("line", kind="stable")
+    _, tests = _pivot(tested, by, "p_value", ["metric", "baseline"])
+    columns = {name: list(keys[name]) for name in by}
     for metric in metrics:
-        columns.append((metric, [_formatted(line.values.get(metric), "{:.4f}") for line in grouped.values()]))
-        for test in (test for test in tests if test[0] == metric):
+        columns[metric] = _formatted(values, metric, "{:.4f}".format)
+        for test in dict.fromkeys((metric, name) for name in tested.baseline[tested.metric == metric]):
             name = f"p vs {test[1]}" if len(metrics) == 1 else f"{metric} p vs {test[1]}"
-            columns.append((name, [_p(line.p_values.get(test)) for line in grouped.values()]))
-    for cost, (name, form) in _COSTS.items():
-        columns.append((name, [_formatted(line.values.get(cost), form) for line in grouped.values()]))
-    filled = [(name, cells) for name, cells in columns if any(cells)]
-    return [name for name, _ in filled], [list(line) for line in zip(*(cells for _, cells in filled), strict=True)]
+            columns[name] = _formatted(tests.reindex(values.index), test, _p)
+    columns |= {name: _formatted(values, cost, form.format) for cost, (name, form) in _COSTS.items()}
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    return list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
 
 def render_table(
@@ -90,28 +99,59 @@ def markdown_table(
         return ""
     rule = ["---" if name in by else "---:" for name in header]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in (header, rule, *lines)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+    return _markdown(escaped)
 
 
-def _grouped(rows: Iterable[ResultRow], by: Sequence[str]) -> dict[tuple[str, ...], _Line]:
-    grouped: dict[tuple[str, ...], _Line] = {}
-    seen: set[tuple[tuple[str, ...], str, str]] = set()
-    for row in rows:
-        key = tuple("" if (cell := getattr(row, column)) is None else str(cell) for column in by)
-        line = grouped.setdefault(key, _Line())
-        if (key, row.metric, row.baseline) in seen or line.values.get(row.metric, row.value) != row.value:
-            problem = f"two values of {row.metric} for {' '.join(filter(None, key))}"
-            raise BadInput(problem, remedy=f"add a column that tells them apart to {', '.join(by)}, or select rows")
-        seen.add((key, row.metric, row.baseline))
-        line.values[row.metric] = row.value
-        if row.p_value is not None:
-            line.p_values[row.metric, row.baseline] = row.p_value
-    return grouped
+def latency_table(rows: Iterable[ResultRow]) -> str:
+    """Markdown, a line for every collection, number of candidates, window, system and variant.
+
+    `of texts` is the wall time over that of the full answers of text listwise reranking in the same place.
+    """
+    frame = frame_of(rows, ("candidates", "window", "step")).rename(columns={"candidates": "n"})
+    frame["w/s"] = [f"{window}/{step}".strip("/") for window, step in zip(frame.window, frame.step, strict=True)]
+    place, names = ["collection", "n", "w/s", "device"], ["collection", "n", "w/s", "system", "variant"]
+    keys, values = _pivot(frame, [*names, "device"], "value", ["metric"])
+    lines = keys.join(values.reindex(columns=list(_PHASES)).dropna(how="all"), how="inner")
+    texts = lines[(lines.system == TEXTS) & lines.seconds_per_query.notna()].drop_duplicates(place)
+    lines = lines.merge(texts[[*place, "seconds_per_query"]], "left", on=place, suffixes=("", " of texts"))
+    lines["ratio"] = lines.seconds_per_query / lines["seconds_per_query of texts"]
+    columns = {name: list(lines[name]) for name in names}
+    phases = {title: _formatted(lines, metric, form.format) for metric, (title, form) in _PHASES.items()}
+    columns |= {title: cells for title, cells in phases.items() if any(cells)}
+    columns["of texts"] = _formatted(lines, "ratio", "{:.3f}".format)
+    rule = ["---" if name in names else "---:" for name in columns]
+    return _markdown([list(columns), rule, *zip(*columns.values(), strict=True)])
 
 
-def _formatted(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+def _markdown(lines: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _p(p: float | None) -> str:
-    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+def _pivot(frame: Any, by: Sequence[str], values: str, columns: Sequence[str]) -> tuple[Any, Any]:
+    """The lines' keys and their cells, both by line number, in the order in which lines first occur.
+
+    Numbers are those that `frame` has already; of several values for a cell the last counts.
+    """
+    if "line" not in frame:
+        frame["line"] = frame.groupby(list(by), sort=False).ngroup()
+    cells = frame.pivot_table(index="line", columns=list(columns), values=values, aggfunc="last")
+    return frame.drop_duplicates("line").set_index("line")[list(by)], cells
+
+
+def _check_cells(frame: Any, by: Sequence[str]) -> None:
+    cell = [*by, "metric"]
+    first = frame.groupby(cell, sort=False).value.transform("first")
+    wrong = frame[frame.duplicated([*cell, "baseline"]) | (frame.value != first)]
+    if len(wrong):
+        problem = f"two values of {wrong.metric.iloc[0]} for {' '.join(filter(None, wrong[list(by)].iloc[0]))}"
+        raise BadInput(problem, remedy=f"add a column that tells them apart to {', '.join(by)}, or select rows")
+
+
+def _formatted(values: Any, column: Any, form: Callable[[float], str]) -> list[str]:
+    if column not in values:
+        return [""] * len(values)
+    return ["" if value != value else form(value) for value in values[column]]  # NaN differs from itself
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
