@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from perank.errors import BadInput
 
 
@@ -63,23 +65,19 @@ def counted(entries: Iterable[Mapping[str, Any]], statistics: RankingStatistics)
 
 
 def kendall_tau(order: Sequence[int]) -> float:
-    """Of a permutation against 0, 1, 2, ...: 1 for the same order, -1 for its reverse."""
-    n = len(order)
-    pairs = n * (n - 1) // 2
-    inverted = sum(order[i] > order[j] for i in range(n) for j in range(i + 1, n))
-    return 1.0 - 2.0 * inverted / pairs if pairs else 1.0
+    """Of a permutation against 0, 1, 2, ...: 1 for the same order (a single candidate's too), -1 for its reverse."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(range(len(order)), order).statistic) if len(order) > 1 else 1.0
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Mean, least, median, 95th percentile (nearest rank) and most; {} of nothing."""
     if not values:
         return {}
-    ranked = sorted(values)
-
-    def at(share: float) -> float:
-        return round(float(ranked[max(0, -(-int(share * 1000) * len(ranked) // 1000) - 1)]), 6)
-
-    return {"mean": round(_mean(values), 6), "min": at(0), "median": at(0.5), "p95": at(0.95), "max": at(1)}
+    least, median, p95, most = np.quantile(values, [0, 0.5, 0.95, 1], method="inverted_cdf").tolist()
+    found = {"mean": _mean(values), "min": least, "median": median, "p95": p95, "max": most}
+    return {name: round(float(value), 6) for name, value in found.items()}
 
 
 def _mean(values: Sequence[float]) -> float:
