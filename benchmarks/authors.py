@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -109,20 +110,13 @@ class _Allowed:
 
 def as_authors_encode(encoder: Encoder) -> Encoder:
     """The same encoder with plain linear layers, all texts of a call in one padded batch."""
-    settings = ("pooling", "query_prefix", "passage_prefix", "max_length", "revision", "trust_remote_code")
-    plain = Encoder(
-        encoder.name,
-        **{name: getattr(encoder, name) for name in settings},
-        batch_tokens=10**9,
-        dtype=str(encoder.dtype).removeprefix("torch."),
-        device=str(encoder.device),
-    )
+    plain = replace(encoder, batch_tokens=10**9)
     load: Callable[..., Any] = load_encoder_weights
     model = load(
         locate(encoder.name),
         revision=encoder.revision,
-        dtype=encoder.dtype,
+        dtype=encoder.torch_dtype,
         trust_remote_code=encoder.trust_remote_code,
     )
-    plain.model = model.eval().to(encoder.device)
+    plain.model = model.eval().to(encoder.torch_device)
     return plain

@@ -144,11 +144,11 @@ def test_the_command_prints_a_table_and_ends_with_0(
 
 def test_a_checkpoint_in_the_authors_layout_is_measured_by_its_folder(world: Path, tmp_path: Path) -> None:
     from perank.model.prompts import PromptBuilder
-    from perank.saving.authors_checkpoint import write_published
+    from perank.saving.authors_checkpoint import write_authors_checkpoint
 
     encoder = tiny.tiny_encoder(tmp_path / "encoder", positions=512)
     prompts = PromptBuilder(tiny.tiny_tokenizer(), "reference")
-    write_published(tmp_path / "checkpoint", tiny.tiny_model(dtype=torch.float32), prompts, encoder)
+    write_authors_checkpoint(tmp_path / "checkpoint", tiny.tiny_model(dtype=torch.float32), prompts, encoder)
     found = evaluated(world, tmp_path / "out", f"model={tmp_path}/checkpoint")
     assert found.keys() == {"Bm25", "encoder", "PE-Rank"}
     assert 0 < found["PE-Rank"]["ndcg@10"] <= 1

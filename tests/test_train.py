@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_ends_training_before_it_spoils_anything(world
 
 def _projector(world: Path, folder: Path) -> Path:
     from perank.model.projector import Projector
-    from perank.model.projector_init import save_projector
+    from perank.model.projector_io import save_projector
 
     path = folder / "projector.safetensors"
     save_projector(Projector(8, 16), path)

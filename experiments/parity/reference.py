@@ -28,7 +28,7 @@ from perank.preparation.authors_jsonl import (
 )
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
-from perank.saving.authors_checkpoint import read_published
+from perank.saving.authors_checkpoint import read_authors_checkpoint
 from perank.training.rank_data import RankExample, rank_batch
 
 
@@ -40,7 +40,7 @@ class Reference:
 
     @cached_property
     def _published(self) -> Any:
-        return read_published(self.folder / "checkpoint", encoder=str(self.folder / "encoder"))
+        return read_authors_checkpoint(self.folder / "checkpoint", encoder=str(self.folder / "encoder"))
 
     @property
     def model(self) -> PERank:

@@ -17,7 +17,7 @@ from perank.files import sha256
 from perank.model.encoders.encoder import Encoder
 from perank.model.llm import LLMSettings
 from perank.model.prompts import PromptBuilder
-from perank.saving.authors_checkpoint import read_published, write_published
+from perank.saving.authors_checkpoint import read_authors_checkpoint, write_authors_checkpoint
 from perank.saving.hub import from_pretrained, save_pretrained
 from support import tiny
 from support.spoiled import SPOILED_CONFIGS, SPOILED_TENSORS
@@ -142,9 +142,9 @@ def _published() -> Iterator[Case]:
     def reading(spoil: Callable[[Path], Any]) -> Callable[[Path], Any]:
         def run(folder: Path) -> Any:
             encoder = Encoder(str(save_bert(folder / "bert")), max_length=64)
-            write_published(folder / "checkpoint", tiny_perank(), prompts(), encoder)
+            write_authors_checkpoint(folder / "checkpoint", tiny_perank(), prompts(), encoder)
             spoil(folder / "checkpoint")
-            return read_published(folder / "checkpoint", encoder=encoder)
+            return read_authors_checkpoint(folder / "checkpoint", encoder=encoder)
 
         return run
 

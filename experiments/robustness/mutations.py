@@ -15,8 +15,7 @@ from weight_cases import write_checkpoint
 from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.projector import Projector
-from perank.model.projector_init import load_projector, save_projector
-from perank.model.projector_io import read_projector, write_projector
+from perank.model.projector_io import load_projector, read_authors_projector, save_projector, write_authors_projector
 from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
 from perank.saving.config import read_config
@@ -55,7 +54,7 @@ def formats(folder: Path) -> Iterator[tuple[str, Path, bytes, Read]]:
 
 def _weights() -> Iterator[tuple[str, str, Callable[[Path], Any], Read]]:
     projector = Projector(4, 6)
-    yield "projector.bin", "p.bin", lambda path: write_projector(path, projector), read_projector
+    yield "projector.bin", "p.bin", lambda path: write_authors_projector(path, projector), read_authors_projector
     yield (
         "projector.safetensors",
         "p.safetensors",

@@ -13,8 +13,7 @@ from cases import Case
 from safetensors.torch import save_file
 
 from perank.model.projector import Projector
-from perank.model.projector_init import load_projector, save_projector
-from perank.model.projector_io import read_projector, write_projector
+from perank.model.projector_io import load_projector, read_authors_projector, save_projector, write_authors_projector
 from perank.training.checkpoints import newest_checkpoint, read_checkpoint
 
 Change = Callable[[dict[str, Any]], Any]
@@ -33,7 +32,7 @@ def cases() -> Iterator[Case]:
     yield from _checkpoints()
     yield from _torn("projector.safetensors", "p.safetensors", _safetensors, _load_projector)
     yield from _projectors("projector.safetensors", "p.safetensors", save_file, _load_projector)
-    yield from _torn("projector.bin", "p.bin", lambda path: write_projector(path, Projector(8, 16)), _read_bin)
+    yield from _torn("projector.bin", "p.bin", lambda path: write_authors_projector(path, Projector(8, 16)), _read_bin)
     yield from _projectors("projector.bin", "p.bin", torch.save, _read_bin)
 
 
@@ -102,7 +101,7 @@ def _load_projector(path: Path) -> None:
 
 
 def _read_bin(path: Path) -> None:
-    read_projector(path, width_in=8, width_out=16)
+    read_authors_projector(path, width_in=8, width_out=16)
 
 
 def _projectors(

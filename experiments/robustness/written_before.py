@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("write", "read")
 STAGES = {"align": [], "rank": [], "rankmistral": ["prompt=listwise_compact", "optimizer.projector_lr=null"]}
+AUTHORS = ("perank.saving.authors_checkpoint", "perank.model.published")
 LORA_LLM = {"r": 2, "alpha": 6, "dropout": 0.0, "targets": ("q_proj", "down_proj")}
 
 
@@ -70,14 +71,15 @@ def run(checkout: Path, role: str, folder: Path, scratch: Path) -> None:
     subprocess.run(command, env=environment, check=True)
 
 
-def named(name: str, *modules: str) -> Any:
-    """The object of that name in the first of these modules that has it: files have moved between versions."""
+def named(names: str | tuple[str, ...], *modules: str) -> Any:
+    """The first of these names in the first of these modules: both have changed between versions."""
     for module in modules:
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ModuleNotFoundError, AttributeError):
-            continue
-    raise SystemExit(f"none of {', '.join(modules)} has {name}")
+        for name in [names] if isinstance(names, str) else names:
+            try:
+                return getattr(importlib.import_module(module), name)
+            except (ModuleNotFoundError, AttributeError):
+                continue
+    raise SystemExit(f"none of {', '.join(modules)} has {names}")
 
 
 def helpers() -> tuple[Any, Any]:
@@ -139,7 +141,7 @@ def write_models(folder: Path, tiny: Any) -> None:
     named("save_projector", "perank.model.projector_io", "perank.model.projector_init", "perank.model.start")(
         model.projector, folder / "projector.safetensors"
     )
-    named("write_projector", "perank.model.projector_io", "perank.model.projector_file")(
+    named(("write_authors_projector", "write_projector"), "perank.model.projector_io", "perank.model.projector_file")(
         folder / "projector.bin", model.projector
     )
     write_authors(folder, tiny, encoder)
@@ -149,7 +151,7 @@ def write_authors(folder: Path, tiny: Any, encoder: Any) -> None:
     """A checkpoint in the authors' layout."""
     import torch
 
-    write_checkpoint = named("write_published", "perank.model.published", "perank.saving.authors_checkpoint")
+    write_checkpoint = named(("write_authors_checkpoint", "write_published"), *AUTHORS)
     model = tiny.tiny_model(5, dtype=torch.float32, layers=1)
     write_checkpoint(folder / "authors", model, tiny.tiny_prompts("reference"), encoder)
 
@@ -225,7 +227,7 @@ def rankings(folder: Path, scratch: Path, tiny: Any, toy: Any) -> Values:
 
 def authors(folder: Path, toy: Any) -> list[str]:
     """Digests of a model in the authors' layout; its encoder takes fewer tokens than their default."""
-    read_checkpoint = named("read_published", "perank.model.published", "perank.saving.authors_checkpoint")
+    read_checkpoint = named(("read_authors_checkpoint", "read_published"), *AUTHORS)
     encoder = named("Encoder", "perank.model.encoders.encoder", "perank.model.encoder")
     found = read_checkpoint(folder / "authors", encoder=encoder(str(folder / "world" / "encoder"), max_length=32))
     return [toy.digest(found.model.state_dict()), found.encoder.pooling, found.prompts.version]

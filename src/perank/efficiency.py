@@ -166,7 +166,8 @@ def pretrained(name: str, assembly: Assembly, device: str, dtype: str) -> Pretra
     tokenizer, encoder = LLMSettings().tokenizer(), assembly.make("encoder", device=device)
     prompts = PromptBuilder(tokenizer, **assembly.settings("prompt", PromptBuilder, "tokenizer"))
     model = random_mistral(tokenizer, width=encoder.width, device=device, dtype=dtype)
-    return Pretrained(model, prompts, encoder, LLMSettings(name="random, Mistral-7B's shape"), 20, 10, Path())
+    llm = LLMSettings(name="random, Mistral-7B's shape")
+    return Pretrained(model=model, prompts=prompts, encoder=encoder, llm=llm, folder=Path())
 
 
 def lengths(rows: list[ResultRow]) -> str:

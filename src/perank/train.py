@@ -92,8 +92,7 @@ def _fit(assembly: Any) -> None:
 
 def _save(assembly: Any) -> None:
     """Every device calls it, the first one writes: where the model is in shards they have to be put together."""
-    from perank.model.projector_init import save_projector
-    from perank.model.projector_io import projector_of
+    from perank.model.projector_io import projector_of, save_projector
     from perank.model.sharding import whole_state
 
     output = Path(assembly.config.paths.output)

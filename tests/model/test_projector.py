@@ -17,7 +17,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.projector import Projector
-from perank.model.projector_io import read_projector, write_projector
+from perank.model.projector_io import read_authors_projector, write_authors_projector
 
 
 def cosines(vectors_XD: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def test_a_start_fitted_to_targets_predicts_a_linear_map_of_the_vectors() -> Non
 def test_the_authors_file_holds_the_checkpoints_tensors(shared: Path) -> None:
     path = shared / "fixtures" / "pe_rank" / "stage1_out" / "projector.bin"
     config = read_json(path.with_name("config.json"))
-    projector = read_projector(path, width_in=config["embedding_size"], width_out=config["hidden_size"])
+    projector = read_authors_projector(path, width_in=config["embedding_size"], width_out=config["hidden_size"])
     expected = torch.load(path, weights_only=True)
     for key, value in projector.state_dict().items():
         assert torch.equal(value, expected[f"model.projector.{key}"])
@@ -81,10 +81,10 @@ def test_the_authors_file_holds_the_checkpoints_tensors(shared: Path) -> None:
 
 def test_a_written_file_has_the_authors_keys_and_reads_back_exactly(tmp_path: Path) -> None:
     projector, path = Projector(3, 5), tmp_path / "projector.bin"
-    write_projector(path, projector)
+    write_authors_projector(path, projector)
     keys = list(torch.load(path, weights_only=True))
     assert keys == [f"model.projector.{layer}.{part}" for layer in (0, 2) for part in ("weight", "bias")]
-    back = read_projector(path)
+    back = read_authors_projector(path)
     assert all(torch.equal(back.state_dict()[key], value) for key, value in projector.state_dict().items())
 
 
@@ -92,7 +92,7 @@ def test_a_written_file_has_the_authors_keys_and_reads_back_exactly(tmp_path: Pa
 def test_only_the_text_behind_projector_counts_in_a_key(tmp_path: Path, prefix: str) -> None:
     projector, path = Projector(3, 5), tmp_path / "projector.bin"
     torch.save({prefix + key: value for key, value in projector.state_dict().items()}, path)
-    assert torch.equal(read_projector(path)[2].bias, projector[2].bias)
+    assert torch.equal(read_authors_projector(path)[2].bias, projector[2].bias)
 
 
 def spoiled(change: Callable[[dict[str, Any]], Any]) -> Any:
@@ -121,7 +121,7 @@ def test_a_spoiled_file_is_refused_with_its_path_and_what_is_wrong(tmp_path: Pat
     change, problem = SPOILED[kind]
     torch.save(spoiled(change), tmp_path / "projector.bin")
     with pytest.raises(BadInput, match=problem) as caught:
-        read_projector(tmp_path / "projector.bin")
+        read_authors_projector(tmp_path / "projector.bin")
     assert caught.value.path == tmp_path / "projector.bin"
 
 
@@ -129,9 +129,9 @@ def test_a_spoiled_file_is_refused_with_its_path_and_what_is_wrong(tmp_path: Pat
     ("asked", "problem"), [({"width_in": 4}, "width in is 3"), ({"width_out": 9}, "width out is 5")]
 )
 def test_another_width_is_refused(tmp_path: Path, asked: dict[str, int], problem: str) -> None:
-    write_projector(tmp_path / "projector.bin", Projector(3, 5))
+    write_authors_projector(tmp_path / "projector.bin", Projector(3, 5))
     with pytest.raises(BadInput, match=problem):
-        read_projector(tmp_path / "projector.bin", **asked)
+        read_authors_projector(tmp_path / "projector.bin", **asked)
 
 
 class Malice:
@@ -144,7 +144,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path
     torch.save({"model.projector.0.weight": Malice()}, tmp_path / "zipped.bin")
     for name in ("plain.bin", "zipped.bin", "missing.bin", "."):
         with pytest.raises(BadInput):
-            read_projector(tmp_path / name)
+            read_authors_projector(tmp_path / name)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_broken_bytes_are_refused_or_give_finite_tensors_of_the_right_shape(
     path = tmp_path_factory.getbasetemp() / "broken.bin"
     path.write_bytes(bytes(broken)[: data.draw(st.integers(0, len(good)))] if data.draw(st.booleans()) else broken)
     try:
-        projector = read_projector(path)
+        projector = read_authors_projector(path)
     except BadInput as error:
         assert error.path == path
     else:

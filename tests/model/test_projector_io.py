@@ -14,11 +14,10 @@ from perank.errors import BadInput
 from perank.model.encoders.encoder import Encoder
 from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
-from perank.model.projector_init import load_projector, save_projector
-from perank.model.projector_io import write_projector
+from perank.model.projector_io import load_projector, save_projector, write_authors_projector
 from perank.model.prompts import PromptBuilder
 from perank.ranking.reranker import Reranker
-from perank.saving.authors_checkpoint import read_published, write_published
+from perank.saving.authors_checkpoint import read_authors_checkpoint, write_authors_checkpoint
 from perank.saving.hub import from_pretrained
 from support.tiny_families import chat_tokenizer, save_bert, tiny_perank
 
@@ -33,7 +32,7 @@ def checkpoint(model: PERank, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In the authors' layout."""
     folder = tmp_path_factory.mktemp("published")
     encoder = Encoder(str(save_bert(folder / "encoder", positions=512)))
-    write_published(folder / "checkpoint", model, PromptBuilder(chat_tokenizer(), "reference"), encoder)
+    write_authors_checkpoint(folder / "checkpoint", model, PromptBuilder(chat_tokenizer(), "reference"), encoder)
     return folder / "checkpoint"
 
 
@@ -63,7 +62,7 @@ def in_shards(checkpoint: Path, folder: Path) -> Path:
 def test_files_and_folders_give_the_same_projector(model: PERank, checkpoint: Path, tmp_path: Path) -> None:
     save_projector(model.projector, tmp_path / "projector.safetensors")
     (tmp_path / "other").mkdir()
-    write_projector(tmp_path / "other" / "projector.bin", model.projector)
+    write_authors_projector(tmp_path / "other" / "projector.bin", model.projector)
     shards = in_shards(checkpoint, tmp_path / "shards")
     sources = [tmp_path / "projector.safetensors", tmp_path, tmp_path / "other" / "projector.bin", tmp_path / "other"]
     for source in [*sources, checkpoint, checkpoint / "model.safetensors", shards]:
@@ -106,7 +105,7 @@ def test_what_holds_no_projector_is_refused_by_name(
 
 
 def test_the_authors_checkpoint_ranks_by_its_folder_as_it_does_when_read(checkpoint: Path) -> None:
-    found, read = from_pretrained(checkpoint, dtype="float32"), read_published(checkpoint)
+    found, read = from_pretrained(checkpoint, dtype="float32"), read_authors_checkpoint(checkpoint)
     assert not any(p.requires_grad for p in found.model.parameters())
     assert (found.window, found.step, found.prompts.version) == (20, 10, "reference")
     texts = ["a cat sleeps", "rain falls", "the sun", "bread and salt", "planets move"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perank.model.encoders.encoder import Encoder
-from perank.saving.authors_checkpoint import write_published
+from perank.saving.authors_checkpoint import write_authors_checkpoint
 from support.tiny_families import prompts, save_bert, tiny_perank
 
 
@@ -25,7 +25,7 @@ def encoder(bert: Path) -> Encoder:
 @pytest.fixture(scope="module")
 def good(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good") / "checkpoint"
-    write_published(folder, tiny_perank(), prompts(), encoder)
+    write_authors_checkpoint(folder, tiny_perank(), prompts(), encoder)
     return folder
 
 

@@ -15,7 +15,7 @@ from perank.errors import BadInput
 from perank.model.encoders.encoder import Encoder
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
-from perank.saving.authors_checkpoint import read_published, write_published
+from perank.saving.authors_checkpoint import read_authors_checkpoint, write_authors_checkpoint
 from support.tiny_families import chat_tokenizer, prompts, scores, tiny_llm, tiny_perank
 
 ADDED = 2  # <PLACEHOLDER> and <RANK>
@@ -26,8 +26,8 @@ ADDED = 2  # <PLACEHOLDER> and <RANK>
 
 def test_their_checkpoint_is_read_and_written_back_to_the_last_bit(shared: Path, tmp_path: Path) -> None:
     theirs = shared / "fixtures" / "pe_rank"
-    found = read_published(theirs / "checkpoint", encoder=str(theirs / "encoder"))
-    write_published(tmp_path / "back", found.model, found.prompts, found.encoder)
+    found = read_authors_checkpoint(theirs / "checkpoint", encoder=str(theirs / "encoder"))
+    write_authors_checkpoint(tmp_path / "back", found.model, found.prompts, found.encoder)
     before, after = (load_file(folder / "model.safetensors") for folder in (theirs / "checkpoint", tmp_path / "back"))
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
@@ -40,8 +40,8 @@ def test_their_tokenizer_gives_the_same_ids_from_a_folder_written_here(shared: P
     from transformers import AutoTokenizer, MistralConfig
 
     theirs = shared / "fixtures" / "pe_rank"
-    found = read_published(theirs / "checkpoint", encoder=str(theirs / "encoder"))
-    write_published(tmp_path / "back", found.model, found.prompts, found.encoder)
+    found = read_authors_checkpoint(theirs / "checkpoint", encoder=str(theirs / "encoder"))
+    write_authors_checkpoint(tmp_path / "back", found.model, found.prompts, found.encoder)
     user = [{"role": "user", "content": "Passage 1: [<PLACEHOLDER>]\n\nÄ cat <RANK>"}]
     ids = [
         AutoTokenizer.from_pretrained(folder, config=MistralConfig()).apply_chat_template(user).input_ids
@@ -54,7 +54,7 @@ def test_their_tokenizer_gives_the_same_ids_from_a_folder_written_here(shared: P
 def test_what_their_config_says_is_used(shared: Path) -> None:
     theirs = shared / "fixtures" / "pe_rank"
     config = json.loads((theirs / "checkpoint" / "config.json").read_text())
-    found = read_published(theirs / "checkpoint", encoder=str(theirs / "encoder"))
+    found = read_authors_checkpoint(theirs / "checkpoint", encoder=str(theirs / "encoder"))
     assert found.prompts.max_length == config["tokenizer_model_max_length"]
     assert found.prompts.version == "reference"
     assert found.encoder.pooling == config["encoder_pooling"]
@@ -67,7 +67,7 @@ def test_what_their_config_says_is_used(shared: Path) -> None:
 
 def test_a_model_of_ours_comes_back_with_the_same_scores(good: Path, encoder: Encoder) -> None:
     vectors = torch.nn.functional.normalize(torch.randn(5, 16), dim=-1)
-    found = read_published(good, encoder=encoder)
+    found = read_authors_checkpoint(good, encoder=encoder)
     assert torch.equal(scores(found.model, found.prompts, vectors), scores(tiny_perank(), prompts(), vectors))
 
 
@@ -100,8 +100,8 @@ def test_the_folder_speaks_the_language_of_transformers_4_37(good: Path) -> None
 
 def test_a_score_scale_is_folded_into_the_final_norm(encoder: Encoder, tmp_path: Path) -> None:
     scaled = tiny_perank(score_scale=0.25)
-    write_published(tmp_path / "scaled", scaled, prompts(), encoder)
-    found = read_published(tmp_path / "scaled", encoder=encoder)
+    write_authors_checkpoint(tmp_path / "scaled", scaled, prompts(), encoder)
+    found = read_authors_checkpoint(tmp_path / "scaled", encoder=encoder)
     vectors = torch.randn(4, 16)
     expected = scores(tiny_perank(), prompts(), vectors) * 0.25
     assert torch.allclose(scores(found.model, found.prompts, vectors), expected, rtol=1e-4, atol=1e-4)
@@ -111,19 +111,19 @@ def test_a_score_scale_is_folded_into_the_final_norm(encoder: Encoder, tmp_path:
 @pytest.mark.parametrize("tied", [False, True])
 def test_other_families_and_tied_embeddings_work_the_same(encoder: Encoder, tmp_path: Path, tied: bool) -> None:
     model = PERank(tiny_llm(family="Llama", tie_word_embeddings=tied), tiny_perank().projector).eval()
-    write_published(tmp_path / "llama", model, prompts(), encoder)
+    write_authors_checkpoint(tmp_path / "llama", model, prompts(), encoder)
     assert ("lm_head.weight" in load_file(tmp_path / "llama" / "model.safetensors")) != tied
-    found, vectors = read_published(tmp_path / "llama", encoder=encoder), torch.randn(3, 16)
+    found, vectors = read_authors_checkpoint(tmp_path / "llama", encoder=encoder), torch.randn(3, 16)
     assert type(found.model.llm).__name__ == "LlamaForCausalLM"
     assert torch.equal(scores(found.model, found.prompts, vectors), scores(model, prompts(), vectors))
 
 
 def test_half_precision_is_kept_on_disk_and_read_as_asked_for(encoder: Encoder, tmp_path: Path) -> None:
     model = PERank(tiny_llm().to(torch.bfloat16), tiny_perank().projector)
-    write_published(tmp_path / "half", model, prompts(), encoder)
+    write_authors_checkpoint(tmp_path / "half", model, prompts(), encoder)
     assert load_file(tmp_path / "half" / "model.safetensors")["model.norm.weight"].dtype == torch.bfloat16
     for dtype in ("bfloat16", "float32"):
-        found = read_published(tmp_path / "half", encoder=encoder, dtype=dtype).model
+        found = read_authors_checkpoint(tmp_path / "half", encoder=encoder, dtype=dtype).model
         assert str(found.llm.dtype) == f"torch.{dtype}"
         assert found.projector[0].weight.dtype == torch.float32
 
@@ -160,14 +160,14 @@ def test_what_the_layout_cannot_express_is_refused_and_nothing_written(
     model: Callable[[], PERank], builder: Callable[[], PromptBuilder], problem: str, encoder: Encoder, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match=problem):
-        write_published(tmp_path / "out", model(), builder(), encoder)
+        write_authors_checkpoint(tmp_path / "out", model(), builder(), encoder)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_holds_something_is_left_alone(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match="something already"):
-        write_published(tmp_path, tiny_perank(), prompts(), encoder)
+        write_authors_checkpoint(tmp_path, tiny_perank(), prompts(), encoder)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -182,7 +182,7 @@ def test_a_write_that_fails_leaves_nothing_behind(
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(BadInput, match="No space left"):
-        write_published(tmp_path / "out", tiny_perank(), prompts(), encoder)
+        write_authors_checkpoint(tmp_path / "out", tiny_perank(), prompts(), encoder)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,11 +199,11 @@ def test_shards_are_read_through_their_index(copied: Path, encoder: Encoder) -> 
     (copied / "model.safetensors").unlink()
     (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     vectors = torch.randn(3, 16)
-    found = read_published(copied, encoder=encoder)
+    found = read_authors_checkpoint(copied, encoder=encoder)
     assert torch.equal(scores(found.model, found.prompts, vectors), scores(tiny_perank(), prompts(), vectors))
     (copied / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(BadInput, match="safetensors"):
-        read_published(copied, encoder=encoder)
+        read_authors_checkpoint(copied, encoder=encoder)
 
 
 def test_a_repository_on_the_hub_is_fetched_without_code(
@@ -218,7 +218,7 @@ def test_a_repository_on_the_hub_is_fetched_without_code(
         return str(good)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert read_published("someone/some-model", encoder=encoder, revision="abc").model is not None
+    assert read_authors_checkpoint("someone/some-model", encoder=encoder, revision="abc").model is not None
     assert asked["name"] == "someone/some-model"
     assert asked["revision"] == "abc"
     assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in asked["allow_patterns"])
@@ -232,4 +232,4 @@ def test_a_repository_that_cannot_be_fetched_is_a_bad_input(encoder: Encoder, mo
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(BadInput, match="no connection"):
-        read_published("someone/some-model", encoder=encoder)
+        read_authors_checkpoint("someone/some-model", encoder=encoder)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from perank.errors import BadInput
 from perank.model.encoders.encoder import Encoder
-from perank.saving.authors_checkpoint import read_published
+from perank.saving.authors_checkpoint import read_authors_checkpoint
 from support.spoiled import SPOILED_CONFIGS, SPOILED_TENSORS
 from support.tiny_families import save_bert, scores
 
@@ -27,7 +27,7 @@ def test_spoiled_tensors_are_refused_by_name(copied: Path, encoder: Encoder, kin
     change(tensors)
     save_file(tensors, copied / "model.safetensors")
     with pytest.raises(BadInput, match=problem) as caught:
-        read_published(copied, encoder=encoder)
+        read_authors_checkpoint(copied, encoder=encoder)
     assert str(caught.value.path).startswith(str(copied))
 
 
@@ -37,13 +37,13 @@ def test_spoiled_configs_are_refused(copied: Path, encoder: Encoder, kind: str) 
     config = json.loads((copied / "config.json").read_text()) | change
     (copied / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match=problem):
-        read_published(copied, encoder=encoder)
+        read_authors_checkpoint(copied, encoder=encoder)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "last"])
 def test_an_encoder_with_another_pooling_is_refused(good: Path, bert: Path, pooling: str) -> None:
     with pytest.raises(BadInput, match=f"its pooling is {pooling}"):
-        read_published(good, encoder=Encoder(str(bert), pooling=pooling, max_length=64))
+        read_authors_checkpoint(good, encoder=Encoder(str(bert), pooling=pooling, max_length=64))
 
 
 def test_another_encoder_is_refused_by_its_weights_or_width(good: Path, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_another_encoder_is_refused_by_its_weights_or_width(good: Path, tmp_path
     ):
         folder = save_bert(tmp_path / name, **options)
         with pytest.raises(BadInput, match=problem):
-            read_published(good, encoder=Encoder(str(folder), max_length=64))
+            read_authors_checkpoint(good, encoder=Encoder(str(folder), max_length=64))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -65,7 +65,7 @@ def test_a_missing_empty_or_torn_file_is_refused(good: Path, encoder: Encoder, t
         if content is not None:
             (folder / name).write_bytes(content)
         with pytest.raises(BadInput):
-            read_published(folder, encoder=encoder)
+            read_authors_checkpoint(folder, encoder=encoder)
 
 
 def test_a_tokenizer_without_chat_template_or_with_more_tokens_than_rows_is_refused(
@@ -77,7 +77,7 @@ def test_a_tokenizer_without_chat_template_or_with_more_tokens_than_rows_is_refu
     tokenizer.add_tokens(["<more>"])
     tokenizer.save_pretrained(copied)
     with pytest.raises(BadInput, match=r"has \d+ tokens, the model"):
-        read_published(copied, encoder=encoder)
+        read_authors_checkpoint(copied, encoder=encoder)
 
 
 VALUES = st.recursive(
@@ -101,7 +101,7 @@ def test_any_change_of_the_config_is_refused_or_harmless(
     (folder / "config.json").write_text(json.dumps(config))
     vectors = torch.zeros(2, 16)
     try:
-        found = read_published(folder, encoder=encoder)
+        found = read_authors_checkpoint(folder, encoder=encoder)
         scores(found.model, found.prompts, vectors)
     except BadInput as error:
         assert re.search(r"config|safetensors|fuzzed", str(error)) or error.id
@@ -122,7 +122,7 @@ def test_broken_bytes_in_the_weights_are_refused_or_give_finite_scores(
         broken[place] = data.draw(st.integers(0, 255))
     (folder / "model.safetensors").write_bytes(broken)
     try:
-        found = read_published(folder, encoder=encoder)
+        found = read_authors_checkpoint(folder, encoder=encoder)
     except BadInput as error:
         assert str(folder) in str(error)
     else:
@@ -133,4 +133,4 @@ def test_broken_bytes_in_the_weights_are_refused_or_give_finite_scores(
 def test_a_broken_index_is_refused(copied: Path, encoder: Encoder, index: str) -> None:
     (copied / "model.safetensors.index.json").write_text(index)
     with pytest.raises(BadInput):
-        read_published(copied, encoder=encoder)
+        read_authors_checkpoint(copied, encoder=encoder)

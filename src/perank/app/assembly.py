@@ -6,6 +6,7 @@ Parts are made when first asked for and kept, so an entry point pays for what it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,6 @@ from omegaconf import DictConfig
 from perank.app.settings import as_dict, check_arguments, check_type, import_target, instantiate
 from perank.app.wandb_tables import finish, wandb_mode
 from perank.baselines.encoder_ranker import EncoderRanker
-from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
@@ -89,27 +89,21 @@ class Assembly:
     @cached_property
     def model(self) -> PERank:
         """The LLM with a projector started as the config says, as `projector.path` left it, or all as `start` says."""
-        from perank.model.projector_init import started_model
+        from perank.model.projector_init import ProjectorSettings, started_model
         from perank.training.checkpoints import model_weights
 
         check_type(self.config.residual, float, "residual")
-        given = ("llm", "prompts", "width", "residual", "sample")
-        settings = as_dict(self.config.projector)
-        size = settings.pop("sample", 2048)
-        check_type(size, int, "projector.sample")
-        if size < 1:
-            raise BadInput(f"a sample of {size} texts", remedy="use 1 or more", id="projector.sample")
-        check_arguments(started_model, settings, "projector", given)
+        settings = ProjectorSettings(**self.settings("projector", ProjectorSettings))
         check_type(start := self.config.get("start"), str | None, "start")
         if start is not None:
-            settings |= {"init": "default", "path": None, "score_deviation": None}
+            settings = replace(settings, init="default", path=None, score_deviation=None)
         model = started_model(
             self.llm.load(),
             self.prompts,
+            settings,
             width=self.encoder.width,
             residual=self.config.residual,
-            sample=cache(lambda: self._sample(size)),
-            **settings,
+            sample=cache(lambda: self._sample(settings.sample)),
         )
         if start is not None:
             load_trained_state(model, model_weights(start))

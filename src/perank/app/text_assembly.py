@@ -51,7 +51,6 @@ class TextAssembly(Assembly):
             llm=self.llm,
             prompts=self.prompts,
             text=self.config.data.text,
-            window=window["window"],
-            step=window["step"],
+            windows=(window["window"], window["step"]),
             state=state,
         )

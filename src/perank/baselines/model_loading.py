@@ -10,7 +10,7 @@ from perank.errors import Absent, BadInput
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.llm import LLMSettings
 from perank.model.locate import locate, reading
-from perank.model.precision import dtype_of, known_device
+from perank.model.precision import dtype_name, dtype_of, known_device
 from perank.sources.views import TextView, text_view
 
 
@@ -45,7 +45,7 @@ def causal(
 ) -> tuple[Any, ListwisePrompts]:
     """A causal LM in eval mode, and prompts of that version for its tokenizer."""
     place = device_of(device)
-    settings = LLMSettings(name=name, revision=revision, dtype=str(dtype_of(dtype, place)).removeprefix("torch."))
+    settings = LLMSettings(name=name, revision=revision, dtype=dtype_name(dtype, place))
     with fetching():
         tokenizer, llm = settings.tokenizer(), settings.load()
     prompts = ListwisePrompts(tokenizer, prompt, max_length=max_length, text_tokens=text_tokens)

@@ -20,6 +20,11 @@ def dtype_of(name: str, device: str | torch.device = "cpu") -> torch.dtype:
     return found
 
 
+def dtype_name(name: str, device: str | torch.device = "cpu") -> str:
+    """The name of `dtype_of`: `auto` becomes what it means on the device."""
+    return str(dtype_of(name, device)).removeprefix("torch.")
+
+
 def known_device(name: str) -> torch.device:
     """The torch device called `name`. Raises `BadInput` for what is no device, and for a GPU where there is none."""
     try:

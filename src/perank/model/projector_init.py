@@ -12,19 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.files import atomic_write
 from perank.model.batches import PromptBatch, RankBatch
 from perank.model.pe_rank import PERank
 from perank.model.precision import autocast_for
 from perank.model.projector import Projector, ridge
-from perank.model.projector_io import projector_of, projector_state
+from perank.model.projector_io import load_projector
 from perank.model.prompts import PromptBuilder
 
 
@@ -38,51 +36,48 @@ class Sample:
     vectors_QE: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorSettings:
+    """The config group `projector`: `init` counts where no `path` names a file, `sample` how many texts are looked at.
+
+    A `score_deviation` of None leaves `score_scale` at 1. Raises `BadInput` for values out of range.
+    """
+
+    init: str
+    path: str | None
+    score_deviation: float | None
+    sample: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.init not in ("tokens", "isometry", "queries", "default"):
+            remedy = "choose tokens, isometry, queries or default"
+            raise BadInput(f"unknown projector.init {self.init!r}", remedy=remedy)
+        if self.score_deviation is not None and self.score_deviation <= 0:
+            remedy = "use a number above 0, or null for no scaling"
+            raise BadInput(f"a deviation of {self.score_deviation}", remedy=remedy, id="projector.score_deviation")
+        if self.sample < 1:
+            raise BadInput(f"a sample of {self.sample} texts", remedy="use 1 or more", id="projector.sample")
+
+
 def started_model(
     llm: Any,
     prompts: PromptBuilder,
+    settings: ProjectorSettings,
     *,
     width: int,
-    init: str,
-    score_deviation: float | None,
-    path: str | None,
     residual: float,
     sample: Callable[[], Sample],
 ) -> PERank:
-    """PE-Rank for this LLM and encoder width E. `score_deviation` of null leaves `score_scale` at 1.
-
-    Raises `BadInput` for an unknown `init`, a deviation that isn't above 0 and a projector file of other widths.
-    """
-    if init not in ("tokens", "isometry", "queries", "default"):
-        raise BadInput(f"unknown projector.init {init!r}", remedy="choose tokens, isometry, queries or default")
-    if score_deviation is not None and score_deviation <= 0:
-        remedy = "use a number above 0, or null for no scaling"
-        raise BadInput(f"a deviation of {score_deviation}", remedy=remedy, id="projector.score_deviation")
+    """PE-Rank for this LLM and encoder width E. Raises `BadInput` for a projector file of other widths."""
     projector = Projector(width, llm.get_input_embeddings().embedding_dim)
     model = PERank(llm, projector, residual=residual)
-    if path is not None:
-        load_projector(projector, path)
-    elif init != "default":
-        _fit(model, prompts, init, sample())
-    if score_deviation is not None:
-        _calibrate(model, prompts, sample(), score_deviation)
+    if settings.path is not None:
+        load_projector(projector, settings.path)
+    elif settings.init != "default":
+        _fit(model, prompts, settings.init, sample())
+    if settings.score_deviation is not None:
+        _calibrate(model, prompts, sample(), settings.score_deviation)
     return model
-
-
-def load_projector(projector: Projector, source: str | Path) -> None:
-    """Load what `projector_state` reads. Raises `BadInput` for that, other keys or widths, and values not finite."""
-    state, path = projector_state(source)
-    found = projector_of(state, path=path, width_in=projector.width_in, width_out=projector.width_out)
-    projector.load_state_dict(found.state_dict())
-
-
-def save_projector(projector: Projector, path: str | Path) -> None:
-    """Write what stage 1 hands to stage 2: four fp32 tensors, atomically."""
-    from safetensors.torch import save
-
-    state = {name: value.detach().float().cpu().contiguous() for name, value in projector.state_dict().items()}
-    with atomic_write(path, "wb") as file:
-        file.write(save(state))
 
 
 def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> None:

@@ -1,7 +1,8 @@
-"""projector.bin: what the authors' first stage leaves behind, a torch file of the projector's four tensors.
+"""A projector's four tensors in files: projector.safetensors of the align stage, projector.bin of the authors' first
+stage (a torch file), and both kinds of whole models.
 
-Keys are `model.projector.{0,2}.{weight,bias}`; on loading only the text after `projector.` counts. Tensors alone are
-unpickled (`weights_only`), so a file from elsewhere can't run code.
+Keys are `[model.projector.]{0,2}.{weight,bias}`; on loading only the text after `projector.` counts. Of torch files
+tensors alone are unpickled (`weights_only`), so a file from elsewhere can't run code.
 """
 
 from __future__ import annotations
@@ -17,11 +18,31 @@ from perank.errors import BadInput
 from perank.files import atomic_write, read_json
 from perank.model.projector import Projector
 
-PREFIX = "model.projector."
+AUTHORS_PREFIX = "model.projector."
 _REMEDY = "name a projector of type mlp2x_gelu"
 
 
-def read_projector(path: str | Path, *, width_in: int | None = None, width_out: int | None = None) -> Projector:
+_FILES = ("projector.safetensors", "projector.bin", "model.safetensors.index.json", "model.safetensors")
+_NO_PROJECTOR = "name the projector of an align run"
+
+
+def load_projector(projector: Projector, source: str | Path) -> None:
+    """Load what `projector_state` reads. Raises `BadInput` for that, other keys or widths, and values not finite."""
+    state, path = projector_state(source)
+    found = projector_of(state, path=path, width_in=projector.width_in, width_out=projector.width_out)
+    projector.load_state_dict(found.state_dict())
+
+
+def save_projector(projector: Projector, path: str | Path) -> None:
+    """Write what stage 1 hands to stage 2: four fp32 tensors, atomically."""
+    from safetensors.torch import save
+
+    state = {name: value.detach().float().cpu().contiguous() for name, value in projector.state_dict().items()}
+    with atomic_write(path, "wb") as file:
+        file.write(save(state))
+
+
+def read_authors_projector(path: str | Path, *, width_in: int | None = None, width_out: int | None = None) -> Projector:
     """The projector in a `projector.bin`, in fp32. Raises `BadInput` for other keys, widths than asked for, or
     values that aren't finite."""
     try:
@@ -39,9 +60,9 @@ def read_projector(path: str | Path, *, width_in: int | None = None, width_out: 
     return projector_of(state, path=path, width_in=width_in, width_out=width_out)
 
 
-def write_projector(path: str | Path, projector: Projector) -> None:
+def write_authors_projector(path: str | Path, projector: Projector) -> None:
     """Write a projector as the authors' first stage does, atomically."""
-    state = {PREFIX + key: value.detach().cpu().contiguous() for key, value in projector.state_dict().items()}
+    state = {AUTHORS_PREFIX + key: value.detach().cpu().contiguous() for key, value in projector.state_dict().items()}
     with atomic_write(path, "wb") as file:
         torch.save(state, file)
 
@@ -49,7 +70,7 @@ def write_projector(path: str | Path, projector: Projector) -> None:
 def projector_of(
     state: Mapping[str, Any], *, path: str | Path, width_in: int | None = None, width_out: int | None = None
 ) -> Projector:
-    """A projector with these tensors (keys from `0.weight` on), in fp32. Raises `BadInput` as `read_projector`."""
+    """A projector with these tensors (keys from `0.weight` on), in fp32. Raises `BadInput` as the readers of files."""
     _check_keys(state, path)
     rows, columns = state["0.weight"].shape
     for name, found, wanted in (("in", columns, width_in), ("out", rows, width_out)):
@@ -88,10 +109,6 @@ def _check_keys(state: Mapping[str, Any], path: str | Path) -> None:
         raise BadInput(problem, remedy=_REMEDY, path=path)
 
 
-_FILES = ("projector.safetensors", "projector.bin", "model.safetensors.index.json", "model.safetensors")
-_NO_PROJECTOR = "name the projector of an align run"
-
-
 def projector_state(source: str | Path) -> tuple[dict[str, Tensor], Path]:
     """The projector's tensors (keys from `0.weight` on) and the file they lie in.
 
@@ -99,7 +116,7 @@ def projector_state(source: str | Path) -> tuple[dict[str, Tensor], Path]:
     """
     for path in _files(source):
         if path.suffix == ".bin":
-            return dict(read_projector(path).state_dict()), path
+            return dict(read_authors_projector(path).state_dict()), path
         if state := {key.rpartition("projector.")[2]: value for key, value in _tensors(path).items()}:
             return state, path
     raise BadInput("no tensors of a projector in there", remedy=_NO_PROJECTOR, path=source)

@@ -52,8 +52,8 @@ def encoder_on_meta(encoder: Encoder) -> Any:
     with torch.device("meta"):
         if getattr(config, "position_embedding_type", None) == "alibi":
             sizes = JinaBertConfig.__dataclass_fields__.keys()
-            return JinaBert(JinaBertConfig(**{name: getattr(config, name) for name in sizes})).to(encoder.dtype)
-        return AutoModel.from_config(config, dtype=encoder.dtype)
+            return JinaBert(JinaBertConfig(**{name: getattr(config, name) for name in sizes})).to(encoder.torch_dtype)
+        return AutoModel.from_config(config, dtype=encoder.torch_dtype)
 
 
 def model_on_meta(llm: Any, width: int) -> PERank:

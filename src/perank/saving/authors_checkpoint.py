@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +22,37 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.files import atomic_folder, write_json
+from perank.files import atomic_folder, read_json, write_json
 from perank.model.encoders.encoder import Encoder
+from perank.model.llm import LLMSettings
 from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_of
-from perank.model.projector_io import PREFIX, projector_of
+from perank.model.precision import dtype_name, dtype_of
+from perank.model.projector_io import AUTHORS_PREFIX, projector_of
 from perank.model.prompts import PromptBuilder
-from perank.saving.authors_config import PublishedConfig, config_for, read_config, write_tokenizer
-from perank.saving.authors_weights import ENCODER, build_llm, llm_state, parts_of, read_tensors
+from perank.saving.authors_config import AuthorsConfig, config_for, read_config, write_tokenizer
+from perank.saving.authors_weights import ENCODER_PREFIX, build_llm, llm_state, parts_of, read_tensors
+from perank.saving.pretrained import Pretrained
 
-ADDED = ("<PLACEHOLDER>", "<RANK>")
+ADDED_TOKENS = ("<PLACEHOLDER>", "<RANK>")
 _REMEDY = "name a folder the authors' code wrote"
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What such a folder holds: the model, the builder of its prompts, the encoder of its passages."""
-
-    model: PERank
-    prompts: PromptBuilder
-    encoder: Encoder
+def is_authors_checkpoint(folder: Path) -> bool:
+    """Whether a folder is laid out as the authors' code writes it."""
+    path = folder / "config.json"
+    found = read_json(path) if path.is_file() else None
+    return isinstance(found, dict) and str(found.get("model_type")).startswith("embed_")
 
 
-def read_published(
+def read_authors_checkpoint(
     source: str | Path,
     *,
     encoder: Encoder | str | None = None,
     dtype: str = "float32",
-    attention: str = "sdpa",
+    device: str = "cpu",
     revision: str | None = None,
-) -> Published:
-    """Read a folder or a Hub repository, in eval mode; the projector stays in fp32.
+) -> Pretrained:
+    """Read a folder or a Hub repository; in eval mode, trainable. The projector stays in fp32.
 
     `encoder` names the encoder where the config's `encoder_name` isn't found here. Raises `BadInput` for missing,
     unknown or misshapen tensors, values that aren't finite, and an encoder that isn't the one trained with.
@@ -61,18 +61,22 @@ def read_published(
     tensors = read_tensors(folder)
     config = read_config(folder / "config.json", tensors)
     llm_state, projector_state, encoder_state = parts_of(tensors)
-    llm = build_llm(config.llm, llm_state, folder, dtype_of(dtype), attention)
+    llm = build_llm(config.llm, llm_state, folder, dtype_of(dtype, device))
     projector = projector_of(
         projector_state, path=folder, width_in=config.embedding_size, width_out=config.llm.hidden_size
     )
-    if not isinstance(encoder, Encoder):
-        encoder = Encoder(encoder or config.encoder_name, pooling=config.pooling)
-    _check_encoder(encoder, config, encoder_state, folder)
-    prompts = PromptBuilder(_tokenizer(folder, config.llm), "reference", max_length=config.max_length)
-    return Published(PERank(llm, projector).eval(), prompts, encoder)
+    named = encoder if isinstance(encoder, Encoder) else Encoder(encoder or config.encoder_name, pooling=config.pooling)
+    _check_encoder(named, config, encoder_state, folder)
+    return Pretrained(
+        model=PERank(llm, projector).to(device).eval(),
+        prompts=PromptBuilder(_tokenizer(folder, config.llm), "reference", max_length=config.max_length),
+        encoder=named if named is encoder else replace(named, dtype=dtype, device=device),
+        llm=LLMSettings(name=str(folder), dtype=dtype_name(dtype, device)),
+        folder=folder,
+    )
 
 
-def write_published(folder: str | Path, model: PERank, prompts: PromptBuilder, encoder: Encoder) -> None:
+def write_authors_checkpoint(folder: str | Path, model: PERank, prompts: PromptBuilder, encoder: Encoder) -> None:
     """Write a folder the authors' code can load, whole or not at all; a `score_scale` goes into the final norm.
 
     Adapters must be merged before. Raises `BadInput` for what that layout can't express (the residual score, other
@@ -91,7 +95,7 @@ def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder
     from safetensors.torch import save_file
 
     tokenizer = copy.deepcopy(prompts.tokenizer)
-    tokenizer.add_tokens(list(ADDED), special_tokens=True)
+    tokenizer.add_tokens(list(ADDED_TOKENS), special_tokens=True)
     write_tokenizer(folder, tokenizer, prompts.max_length)
     fields = config_for(
         model.llm,
@@ -103,8 +107,8 @@ def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder
     )
     tensors = {
         **llm_state(model, len(tokenizer)),
-        **{PREFIX + key: value for key, value in model.projector.state_dict().items()},
-        **{ENCODER + key: value for key, value in encoder.model.state_dict().items()},
+        **{AUTHORS_PREFIX + key: value for key, value in model.projector.state_dict().items()},
+        **{ENCODER_PREFIX + key: value for key, value in encoder.model.state_dict().items()},
     }
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
@@ -145,7 +149,7 @@ def _folder(source: str | Path, revision: str | None) -> Path:
         raise BadInput(problem, remedy="check the name and the connection", id=str(source)) from error
 
 
-def _check_encoder(encoder: Encoder, config: PublishedConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
+def _check_encoder(encoder: Encoder, config: AuthorsConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
     problem = None
     if encoder.pooling != config.pooling:
         problem = f"its pooling is {encoder.pooling}, the model was trained with {config.pooling}"

@@ -27,7 +27,7 @@ _REMEDY = "name a folder the authors' code wrote"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedConfig:
+class AuthorsConfig:
     """The LLM's transformers config, and what the authors add to it; `pooling` in perank's names."""
 
     llm: Any
@@ -37,14 +37,7 @@ class PublishedConfig:
     max_length: int
 
 
-def is_published(folder: Path) -> bool:
-    """Whether a folder is laid out as the authors' code writes it."""
-    path = folder / "config.json"
-    found = read_json(path) if path.is_file() else None
-    return isinstance(found, dict) and str(found.get("model_type")).startswith("embed_")
-
-
-def read_config(path: Path, keys: Iterable[str]) -> PublishedConfig:
+def read_config(path: Path, keys: Iterable[str]) -> AuthorsConfig:
     """Parse a config.json for a checkpoint with these tensors. Raises `BadInput` for whatever isn't this layout."""
     found = read_json(path)
     if not isinstance(found, dict):
@@ -62,7 +55,7 @@ def read_config(path: Path, keys: Iterable[str]) -> PublishedConfig:
     max_length = found.get("tokenizer_model_max_length", 4096)
     if type(max_length) is not int or max_length < 1:
         raise BadInput(f"tokenizer_model_max_length is {max_length!r}, not a length", remedy=_REMEDY, path=path)
-    return PublishedConfig(
+    return AuthorsConfig(
         llm=_llm_config(found, path, keys),
         encoder_name=found["encoder_name"],
         pooling=_POOLINGS[pooling],

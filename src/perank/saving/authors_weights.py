@@ -12,9 +12,9 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.pe_rank import PERank
-from perank.model.projector_io import PREFIX
+from perank.model.projector_io import AUTHORS_PREFIX
 
-ENCODER = "model.encoder.encoder."
+ENCODER_PREFIX = "model.encoder.encoder."
 _REMEDY = "name a folder the authors' code wrote"
 _REFETCH = "fetch the file again"
 
@@ -51,13 +51,13 @@ def parts_of(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     """(the LLM's, the projector's, the encoder's), the latter two without their prefixes."""
     of = {
         prefix: {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        for prefix in (PREFIX, ENCODER)
+        for prefix in (AUTHORS_PREFIX, ENCODER_PREFIX)
     }
-    llm = {key: value for key, value in tensors.items() if not key.startswith((PREFIX, ENCODER))}
-    return llm, of[PREFIX], of[ENCODER]
+    llm = {key: value for key, value in tensors.items() if not key.startswith((AUTHORS_PREFIX, ENCODER_PREFIX))}
+    return llm, of[AUTHORS_PREFIX], of[ENCODER_PREFIX]
 
 
-def build_llm(config: Any, state: dict[str, Tensor], folder: Path, dtype: torch.dtype, attention: str) -> Any:
+def build_llm(config: Any, state: dict[str, Tensor], folder: Path, dtype: torch.dtype) -> Any:
     """The causal LM of this config with these tensors. Raises `BadInput` where names or shapes disagree."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -71,7 +71,7 @@ def build_llm(config: Any, state: dict[str, Tensor], folder: Path, dtype: torch.
         expected.pop("lm_head.weight", None)
         state.pop("lm_head.weight", None)
     _check_tensors(state, expected, folder)
-    options = {"dtype": dtype, "attn_implementation": attention}
+    options = {"dtype": dtype, "attn_implementation": "sdpa"}
     llm = family.from_pretrained(None, config=config, state_dict=state, **options).eval()
     try:
         with torch.inference_mode():

@@ -1,6 +1,6 @@
-"""The files of a saved PE-Rank model: its config.json, which refuses unknown keys, and its tensors, checked by digest.
+"""The files of a saved model: config.json, model.safetensors, and `llm/` where the whole LLM was trained.
 
-The config holds everything that rankings depend on besides weights.
+A config holds everything that rankings depend on besides weights, and the digest of these; unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -8,18 +8,25 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.files import atomic_write, read_json, sha256
+from perank.files import atomic_folder, atomic_write, read_json, sha256
+from perank.model.llm import LLMSettings
 from perank.model.lora import Lora
 from perank.model.precision import dtype_of
 
-FORMAT = 1
+CONFIG, WEIGHTS, OWN_LLM = "config.json", "model.safetensors", "./llm"
+
+
+def saved(kind: type[Any], source: Any, **more: Any) -> Any:
+    """The dataclass `kind` with the attributes of `source` that it names, and `more`."""
+    names = [field.name for field in fields(kind) if field.name not in more]
+    return kind(**{name: getattr(source, name) for name in names}, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +36,31 @@ class SavedLora:
     dropout: float
     targets: list[str]
 
-    @classmethod
-    def of(cls, lora: Lora) -> SavedLora:
-        """From training's settings."""
-        return cls(r=lora.r, alpha=lora.alpha, dropout=lora.dropout, targets=list(lora.targets))
-
     def settings(self) -> Lora:
         """Back to training's settings."""
-        return Lora(r=self.r, alpha=self.alpha, dropout=self.dropout, targets=tuple(self.targets))
+        return Lora(**{**asdict(self), "targets": tuple(self.targets)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedLLM:
-    """`name` is `./llm` where the whole LLM was trained and lies in the folder."""
+    """`name` is `./llm` where the whole LLM was trained and is in the folder."""
 
     name: str
     revision: str | None
     num_layers: int | None
     lora: SavedLora | None
+
+    @classmethod
+    def of(cls, llm: LLMSettings, *, whole: bool) -> SavedLLM:
+        """From training's settings."""
+        named = replace(llm, name=OWN_LLM, revision=None, num_layers=None) if whole else llm
+        lora = None if llm.lora is None else saved(SavedLora, llm.lora, targets=list(llm.lora.targets))
+        return cls(name=named.name, revision=named.revision, num_layers=named.num_layers, lora=lora)
+
+    def settings(self, folder: Path, **options: Any) -> LLMSettings:
+        """What loads the LLM without adapters, unless `options` name some."""
+        name = str(folder / OWN_LLM) if self.name == OWN_LLM else self.name
+        return LLMSettings(name=name, revision=self.revision, num_layers=self.num_layers, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +103,22 @@ class SavedConfig:
     step: int
     sha256: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """What is written as JSON."""
-        return asdict(self)
 
+def read_config(folder: Path, kind: type[Any], *, format: int | str, what: str) -> Any:
+    """A folder's config.json as the dataclass `kind`.
 
-def read_config(path: Path) -> SavedConfig:
-    """Parse a config.json. Raises `BadInput` for a missing file, another format, and keys or values it can't use."""
+    Raises `BadInput` for a missing file, another format, and keys or values it can't use.
+    """
+    path = folder / CONFIG
     raw = read_json(path)
     found = raw.get("format") if isinstance(raw, dict) else None
-    if found != FORMAT:
-        problem = f"not a PE-Rank model of format {FORMAT}, but {found!r}"
-        raise BadInput(problem, remedy="name a folder written by save_pretrained, or update perank", path=path)
-    return parsed(SavedConfig, raw, path, "")
+    if found != format:
+        problem = f"not a {what} of format {format!r}, but {found!r}"
+        raise BadInput(problem, remedy="name a folder that perank.train or save_pretrained wrote", path=path)
+    return _parsed(kind, raw, path)
 
 
-def parsed(kind: type[Any], raw: Any, path: Path, place: str = "") -> Any:
-    """`raw` as the dataclass `kind`. Raises `BadInput` for missing or unknown keys and values of another type."""
+def _parsed(kind: type[Any], raw: Any, path: Path, place: str = "") -> Any:
     if not isinstance(raw, dict):
         raise BadInput(f"expected an object, found {raw!r}", remedy="restore the file", path=path, id=place)
     names = {f.name for f in fields(kind)}
@@ -121,7 +134,7 @@ def _value(hint: Any, value: Any, path: Path, place: str) -> Any:
     options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
         if is_dataclass(option) and isinstance(option, type) and value is not None:
-            return parsed(option, value, path, f"{place}.")
+            return _parsed(option, value, path, f"{place}.")
     if list[str] in options and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     plain = tuple(option for option in options if isinstance(option, type) and not get_args(option))
@@ -138,21 +151,31 @@ def _usable(value: Any) -> bool:
     return math.isfinite(value) if isinstance(value, float) else value >= 1
 
 
-def write_weights(path: Path, state: Mapping[str, Tensor], dtype: str | None = None) -> None:
-    """Safetensors, as `dtype` or as they are, atomically."""
+def write_llm(folder: Path, llm: Any, weights: Mapping[str, Tensor], tokenizer: Any) -> None:
+    """Write the LLM's part of a model's weights, whole, in Hugging Face's own layout."""
+    own = {key.removeprefix("llm."): value for key, value in weights.items() if key.startswith("llm.")}
+    with atomic_folder(folder / OWN_LLM) as draft:
+        llm.save_pretrained(draft, state_dict=own)
+        tokenizer.save_pretrained(draft)
+
+
+def write_weights(folder: Path, state: Mapping[str, Tensor], dtype: str | None = None) -> str:
+    """Write safetensors, as `dtype` or as they are, atomically; the file's SHA-256."""
     from safetensors.torch import save
 
     kind = None if dtype is None else dtype_of(dtype)
     kept = {key: value.detach().to("cpu", kind).contiguous() for key, value in state.items()}
-    with atomic_write(path, "wb") as file:
+    with atomic_write(folder / WEIGHTS, "wb") as file:
         file.write(save(kept, metadata={"format": "pt"}))
+    return sha256(folder / WEIGHTS)
 
 
-def read_weights(path: Path, digest: str) -> dict[str, Tensor]:
-    """The tensors of a file. Raises `BadInput` where it is missing, torn, not the one of that sha256, or not finite."""
+def read_weights(folder: Path, digest: str) -> dict[str, Tensor]:
+    """A folder's tensors. Raises `BadInput` where it is missing, torn, not the one of that sha256, or not finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = folder / WEIGHTS
     if not path.is_file():
         raise BadInput("there is no such file", remedy="save the model again", path=path)
     if sha256(path) != digest:

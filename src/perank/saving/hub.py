@@ -1,49 +1,81 @@
 """A whole PE-Rank model in one folder: config.json, model.safetensors (projector and adapters), README.md.
 
-The LLM and the encoder are named, not copied; where the whole LLM was trained it lies beside them in `llm/`, in
-Hugging Face's own layout. Adapters are merged while loading, so using a model needs no peft.
+The LLM and the encoder are named, not copied; where the whole LLM was trained it is in `llm/`, in Hugging Face's own
+layout. Adapters are merged while loading, so using a model needs no peft.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import perank
 from perank.errors import BadInput
-from perank.files import atomic_folder, atomic_write, sha256, write_json
+from perank.files import atomic_write, write_json
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.packed_linear import pack_linears
 from perank.model.llm import LLMSettings
 from perank.model.lora import adapter_state, merge_saved
 from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_of, known_device
-from perank.model.projector import Projector
+from perank.model.precision import dtype_name, known_device
+from perank.model.projector_io import projector_of
 from perank.model.prompts import PromptBuilder
-from perank.paths import PACKAGE_DIR
-from perank.saving.authors_config import is_published
+from perank.saving.authors_checkpoint import is_authors_checkpoint, read_authors_checkpoint
 from perank.saving.config import (
-    FORMAT,
-    SavedConfig,
+    CONFIG,
+    WEIGHTS,
     SavedEncoder,
     SavedLLM,
-    SavedLora,
     SavedProjector,
     SavedPrompt,
     read_config,
     read_weights,
+    saved,
+    write_llm,
     write_weights,
 )
-from perank.saving.pretrained import Pretrained, of_the_authors
+from perank.saving.pretrained import Pretrained
 
-WEIGHTS, CONFIG, OWN_LLM = "model.safetensors", "config.json", "./llm"
-BOX = PACKAGE_DIR / "box"
-_PACKED_BYTES = 2**30  # of an LLM that may lie in memory twice
+FORMAT = 1
+BOX = Path(perank.__file__).parent / "box"
+_PACKED_BYTES = 2**30  # an LLM below this size may be in memory twice
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedConfig:
+    """`sha256` is that of model.safetensors: a half-written folder is noticed. Window and step are defaults."""
+
+    format: int
+    perank: str
+    llm: SavedLLM
+    encoder: SavedEncoder
+    projector: SavedProjector
+    prompt: SavedPrompt
+    score_scale: float
+    residual: float
+    window: int
+    step: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveOptions:
+    """How weights are written: as `dtype` (None: as they are), under a model `card` (None: a short one).
+
+    `whole_llm` None means: if any of the LLM's own weights requires a gradient. `state` holds the model's weights where
+    it can't give them itself (it is in shards).
+    """
+
+    dtype: str | None = None
+    whole_llm: bool | None = None
+    card: str | None = None
+    state: Mapping[str, Tensor] | None = None
 
 
 def save_pretrained(
@@ -55,38 +87,42 @@ def save_pretrained(
     encoder: Encoder,
     window: int = 20,
     step: int = 10,
-    dtype: str | None = None,
-    whole_llm: bool | None = None,
-    card: str = "",
-    state: Mapping[str, Tensor] | None = None,
+    **options: Any,
 ) -> Path:
-    """Write projector and adapters (as `dtype`; None: as they are), and the LLM itself if its weights were trained.
+    """Write projector and adapters, and the LLM itself if its weights were trained; `options` are `SaveOptions`'.
 
-    `llm` are the settings the model was made with; `whole_llm` None means: if any of its own weights requires a
-    gradient. `state` holds the model's weights where it can't give them itself (it is in shards). Files appear whole,
-    config.json last. Raises `BadInput` where settings and model disagree.
+    `llm` are the settings the model was made with. Files appear whole, config.json last. Raises `BadInput` where
+    settings and model disagree.
     """
-    folder = Path(folder)
-    weights = model.state_dict() if state is None else state
-    projector = {key: value for key, value in weights.items() if key.startswith("projector.")}
+    how, folder = SaveOptions(**options), Path(folder)
+    weights = model.state_dict() if how.state is None else how.state
     adapters = adapter_state(weights)
     if bool(adapters) != (llm.lora is not None):
         problem = f"the model has {len(adapters)} adapter weights, its settings say lora: {llm.lora}"
         raise BadInput(problem, remedy="pass the settings the model was made with")
-    if whole_llm is None:
-        whole_llm = any(p.requires_grad and "lora_" not in name for name, p in model.llm.named_parameters())
+    whole = how.whole_llm
+    if whole is None:
+        whole = any(p.requires_grad and "lora_" not in name for name, p in model.llm.named_parameters())
     folder.mkdir(parents=True, exist_ok=True)
-    if whole_llm:
-        llm_state = {key.removeprefix("llm."): value for key, value in weights.items() if key.startswith("llm.")}
-        with atomic_folder(folder / OWN_LLM) as draft:
-            model.llm.save_pretrained(draft, state_dict=llm_state)
-            prompts.tokenizer.save_pretrained(draft)
-    write_weights(folder / WEIGHTS, {**projector, **adapters}, dtype)
-    named = replace(llm, name=OWN_LLM, revision=None, num_layers=None) if whole_llm else llm
-    config = _config(model, named, prompts, encoder, window, step, sha256(folder / WEIGHTS))
+    if whole:
+        write_llm(folder, model.llm, weights, prompts.tokenizer)
+    projector = {key: value for key, value in weights.items() if key.startswith("projector.")}
+    config = SavedConfig(
+        format=FORMAT,
+        perank=perank.__version__,
+        llm=SavedLLM.of(llm, whole=whole),
+        encoder=saved(SavedEncoder, encoder),
+        projector=saved(SavedProjector, model.projector),
+        prompt=saved(SavedPrompt, prompts),
+        score_scale=float(model.score_scale),
+        residual=float(model.residual),
+        window=window,
+        step=step,
+        sha256=write_weights(folder, {**projector, **adapters}, how.dtype),
+    )
     with atomic_write(folder / "README.md") as file:
-        file.write(card or _card(config))
-    write_json(folder / CONFIG, config.as_dict())
+        file.write(how.card or _card(config))
+    write_json(folder / CONFIG, asdict(config))
     return folder
 
 
@@ -109,36 +145,32 @@ def from_pretrained(
     """
     known_device(device)  # before anything is read
     folder = _located(name_or_path, revision)
-    if is_published(folder):
-        return of_the_authors(folder, device=device, dtype=dtype)
-    config = read_config(folder / CONFIG)
-    state = read_weights(folder / WEIGHTS, config.sha256)
-    kind = dtype_of(dtype, device)
+    if is_authors_checkpoint(folder):
+        found = read_authors_checkpoint(folder, device=device, dtype=dtype)
+        found.model.requires_grad_(False)
+        return found
+    config: SavedConfig = read_config(folder, SavedConfig, format=FORMAT, what="PE-Rank model")
+    state = read_weights(folder, config.sha256)
     lora = None if config.llm.lora is None else config.llm.lora.settings()
-    settings = LLMSettings(
-        name=str(folder / OWN_LLM) if config.llm.name == OWN_LLM else config.llm.name,
-        revision=config.llm.revision,
-        num_layers=config.llm.num_layers,
-        dtype=str(kind).removeprefix("torch."),
+    settings = config.llm.settings(
+        folder,
+        dtype=dtype_name(dtype, device),
         lora=None if merge else lora,
         trust_remote_code=trust_remote_code,
     )
     llm, tokenizer = settings.load(), settings.tokenizer()
-    adapters = adapter_state(state)
-    if lora is not None and merge:
-        merge_saved(llm, adapters, lora, path=folder / WEIGHTS)
-    elif lora is None and adapters:
-        raise BadInput("adapters without lora settings", remedy="restore config.json", path=folder / WEIGHTS)
-    projector = _projector(config.projector, state, folder / WEIGHTS)
-    model = PERank(llm, projector, score_scale=config.score_scale, residual=config.residual)
-    _load(model, state if not merge else {k: v for k, v in state.items() if k not in adapters}, folder / WEIGHTS)
-    projector.to(torch.promote_types(kind, torch.float32))
-    model.to(device).eval().requires_grad_(False)
+    model = _model(llm, config, state, merge=merge, path=folder / WEIGHTS).to(device).eval().requires_grad_(False)
     if merge and sum(weight.nbytes for weight in model.decoder.parameters()) < _PACKED_BYTES:
         pack_linears(model.decoder)
-    encoder = Encoder(**vars(config.encoder), dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    prompts = PromptBuilder(tokenizer, **vars(config.prompt))
-    return Pretrained(model, prompts, encoder, settings, config.window, config.step, folder)
+    return Pretrained(
+        model=model,
+        prompts=PromptBuilder(tokenizer, **vars(config.prompt)),
+        encoder=Encoder(**vars(config.encoder), dtype=dtype, device=device, trust_remote_code=trust_remote_code),
+        llm=settings,
+        window=config.window,
+        step=config.step,
+        folder=folder,
+    )
 
 
 def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
@@ -146,62 +178,31 @@ def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool =
     from huggingface_hub import HfApi
 
     folder = Path(folder)
-    read_weights(folder / WEIGHTS, read_config(folder / CONFIG).sha256)
+    read_weights(folder, read_config(folder, SavedConfig, format=FORMAT, what="PE-Rank model").sha256)
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
     return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a PE-Rank model"))
 
 
-def _config(
-    model: PERank, llm: LLMSettings, prompts: PromptBuilder, encoder: Encoder, window: int, step: int, digest: str
-) -> SavedConfig:
-    lora = None if llm.lora is None else SavedLora.of(llm.lora)
-    return SavedConfig(
-        format=FORMAT,
-        perank=perank.__version__,
-        llm=SavedLLM(name=llm.name, revision=llm.revision, num_layers=llm.num_layers, lora=lora),
-        encoder=SavedEncoder(
-            name=encoder.name,
-            revision=encoder.revision,
-            pooling=encoder.pooling,
-            query_prefix=encoder.query_prefix,
-            passage_prefix=encoder.passage_prefix,
-            max_length=encoder.max_length,
-        ),
-        projector=SavedProjector(width_in=model.projector.width_in, width_out=model.projector.width_out),
-        prompt=SavedPrompt(
-            version=prompts.version,
-            query_slot=prompts.query_slot,
-            max_length=prompts.max_length,
-            text_tokens=prompts.text_tokens,
-        ),
-        score_scale=float(model.score_scale),
-        residual=float(model.residual),
-        window=window,
-        step=step,
-        sha256=digest,
-    )
-
-
-def _projector(said: SavedProjector, state: dict[str, Tensor], path: Path) -> Projector:
-    """Of the config's widths if the weights have them: it may claim any, and memory is asked for here."""
-    weight = state.get("projector.0.weight")
-    found = [] if weight is None else list(weight.shape)
-    if found != [said.width_out, said.width_in]:
-        problem = f"a projector of {found}, expected {[said.width_out, said.width_in]}"
-        raise BadInput(problem, remedy="restore config.json, or save the model again", path=path)
-    return Projector(said.width_in, said.width_out)
-
-
-def _load(model: PERank, state: dict[str, Tensor], path: Path) -> None:
-    """Strict: what isn't the LLM's own or merged has to be there, in its shape, and nothing else."""
-    expected = {k: v for k, v in model.state_dict().items() if k.startswith("projector.") or "lora_" in k}
-    wrong = sorted(expected.keys() ^ state.keys())
-    wrong += sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape)
-    if wrong:
+def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge: bool, path: Path) -> PERank:
+    """The LLM with its projector and adapters, merged or apart: all of them have to be there, and nothing else."""
+    own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}
+    projector = projector_of(own, path=path, **vars(config.projector))
+    adapters, lora = adapter_state(state), config.llm.lora
+    if lora is None and adapters:
+        raise BadInput("adapters without lora settings", remedy="restore config.json", path=path)
+    if lora is not None and merge:
+        merge_saved(llm, adapters, lora.settings(), path=path)
+    model = PERank(llm, projector, score_scale=config.score_scale, residual=config.residual)
+    projector.to(torch.promote_types(llm.dtype, torch.float32))
+    apart = {} if merge else adapters
+    expected = {key: value.shape for key, value in model.state_dict().items() if "lora_" in key}
+    if {key: value.shape for key, value in apart.items()} != expected or len(own) + len(adapters) != len(state):
+        wrong = sorted(expected.keys() ^ apart.keys() | (state.keys() - adapters.keys())) or sorted(apart)
         problem = f"missing, unknown or of another shape: {', '.join(wrong[:3])}"
         raise BadInput(problem, remedy="save or fetch the model again", path=path)
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(apart, strict=False)
+    return model
 
 
 def _located(name_or_path: str | os.PathLike[str] | None, revision: str | None) -> Path:

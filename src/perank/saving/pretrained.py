@@ -1,4 +1,4 @@
-"""A loaded PE-Rank model with everything it needs, also from a checkpoint in the authors' layout."""
+"""A loaded PE-Rank model with everything it needs."""
 
 from __future__ import annotations
 
@@ -8,29 +8,20 @@ from pathlib import Path
 from perank.model.encoders.encoder import Encoder
 from perank.model.llm import LLMSettings
 from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_of
 from perank.model.prompts import PromptBuilder
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pretrained:
-    """A loaded model with everything it needs. `llm` are the settings it was loaded with."""
+    """The model, the builder of its prompts and the encoder of its passages, in eval mode, nothing trainable.
+
+    `llm` are the settings that its LLM was loaded with; the defaults of `window` and `step` are the paper's.
+    """
 
     model: PERank
     prompts: PromptBuilder
     encoder: Encoder
     llm: LLMSettings
-    window: int
-    step: int
+    window: int = 20
+    step: int = 10
     folder: Path
-
-
-def of_the_authors(folder: Path, *, device: str, dtype: str) -> Pretrained:
-    """The paper's windows are the defaults, its encoder is the one that the checkpoint names."""
-    from perank.saving.authors_checkpoint import read_published
-
-    kind = str(dtype_of(dtype, device)).removeprefix("torch.")
-    found = read_published(folder, dtype=kind)
-    encoder = Encoder(found.encoder.name, pooling=found.encoder.pooling, dtype=dtype, device=device)
-    found.model.to(device).requires_grad_(False)
-    return Pretrained(found.model, found.prompts, encoder, LLMSettings(name=str(folder), dtype=kind), 20, 10, folder)

