@@ -96,20 +96,29 @@ def write_json(path: str | Path, content: object) -> None:
 def read_json(path: str | Path) -> Any:
     """Parse a JSON file. Raises `BadInput` naming file and line; a key given twice is an error too."""
     path = Path(path)
+    with _readable(path):
+        content = path.read_bytes()
     try:
-        return _DECODER.decode(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInput("there is no such file", remedy="check the path", path=path) from error
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise BadInput(f"can't be read: {error.strerror}", remedy="check the path and its rights", path=path) from error
+        return _DECODER.decode(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path) from error
-    except json.JSONDecodeError as error:
-        raise BadInput(
-            f"not JSON: {error.msg}", remedy="mend or remove the file", path=path, line=error.lineno
-        ) from error
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, brackets of thousands of levels
-        raise BadInput(f"not usable JSON: {error}", remedy="mend or remove the file", path=path) from error
+    except (ValueError, RecursionError) as error:  # not JSON, or an integer of thousands of digits, or deep brackets
+        line = getattr(error, "lineno", None)
+        said = getattr(error, "msg", error)
+        raise BadInput(f"not JSON: {said}", remedy="mend or remove the file", path=path, line=line) from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What the system says of a path that can't be read becomes `BadInput`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BadInput("there is no such file", remedy="check the path", path=path) from error
+    except IsADirectoryError as error:
+        raise BadInput("this is a folder, not a file", remedy="name the file inside it", path=path) from error
+    except (NotADirectoryError, PermissionError) as error:
+        raise BadInput(f"can't be read: {error.strerror}", remedy="check the path and its rights", path=path) from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -130,6 +139,11 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_text(text: str) -> str:
+    """Hex digest of a text's UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
 def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, text without newline) of each non-blank line of a UTF-8 file, gzipped or not.
 
@@ -142,39 +156,30 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8-sig", newline="\n") as file:
+        with _readable(path), opener(path, "rt", encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, start=1):
                 if (text := line.strip("\r\n")) and not text.isspace():
                     yield number, text
-    except FileNotFoundError as error:
-        raise BadInput("there is no such file", remedy="check the path", path=path) from error
-    except IsADirectoryError as error:
-        raise BadInput("this is a folder, not a file", remedy="name the file inside it", path=path) from error
-    except (NotADirectoryError, PermissionError) as error:
-        raise BadInput(f"can't be read: {error.strerror}", remedy="check the path and its rights", path=path) from error
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path, line=number + 1) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput(
-            "the gzip stream is broken", remedy="fetch the file again", path=path, line=number + 1
-        ) from error
+        problem = "the gzip stream is broken"
+        raise BadInput(problem, remedy="fetch the file again", path=path, line=number + 1) from error
 
 
 def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line of a JSONL file.
-
-    Raises `BadInput` where a line isn't a JSON object or gives a key twice.
-    """
+    """(line number, object) of every line of a JSONL file. Raises `BadInput` as `lines` and `json_object` do."""
     for number, text in lines(path):
-        try:
-            row = _DECODER.decode(text)
-        except (ValueError, RecursionError) as error:  # not JSON, a key twice, an integer of thousands of digits
-            raise BadInput(f"not JSON: {error}", remedy="mend or remove the line", path=path, line=number) from error
-        if not isinstance(row, dict):
-            raise BadInput(
-                f"expected a JSON object, found {type(row).__name__}",
-                remedy="write one object a line",
-                path=path,
-                line=number,
-            )
-        yield number, row
+        yield number, json_object(text, path, number)
+
+
+def json_object(text: str, path: str | Path, line: int) -> dict[str, Any]:
+    """A line of a file as a JSON object. Raises `BadInput` where it isn't one, or gives a key twice."""
+    try:
+        row = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:  # not JSON, a key twice, an integer of thousands of digits
+        raise BadInput(f"not JSON: {error}", remedy="mend or remove the line", path=path, line=line) from error
+    if not isinstance(row, dict):
+        problem = f"expected a JSON object, found {type(row).__name__}"
+        raise BadInput(problem, remedy="write one object per line", path=path, line=line)
+    return row

@@ -6,7 +6,6 @@ somebody's unfinished work and isn't read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from perank.errors import BadInput
-from perank.files import read_json, write_json
+from perank.files import read_json, sha256_of_text, write_json
 from perank.records import Identity
 
 FORMAT = 1
@@ -100,7 +99,7 @@ class Manifest:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_of_text(json.dumps(content, sort_keys=True))
 
 
 def _parse(content: dict[str, Any]) -> Manifest:

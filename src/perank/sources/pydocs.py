@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
-from perank.files import read_json, sha256
+from perank.files import read_json, sha256, sha256_of_text
 from perank.paths import cache_dir
 from perank.records import Passage, Qrels, Query, Run
 from perank.sources.beir import BeirCollection
-from perank.sources.pydocs_build import FILES, SPLITS, build, digest, fingerprint, package_versions
+from perank.sources.pydocs_build import FILES, SPLITS, build, fingerprint, package_versions
 
 
 class PyDocs:
@@ -60,7 +60,7 @@ class PyDocs:
         passages = self._source.passages
         if self._limit is None:
             return passages
-        kept = set(sorted(passages, key=lambda id: digest(f"sample {id}"))[: self._limit])
+        kept = set(sorted(passages, key=lambda id: sha256_of_text(f"sample {id}"))[: self._limit])
         return {id: passage for id, passage in passages.items() if id in kept}
 
     @cached_property

@@ -13,10 +13,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from hashlib import sha256 as hash_sha256
 from pathlib import Path
 
-from perank.files import atomic_write, sha256, write_json
+from perank.files import atomic_write, sha256, sha256_of_text, write_json
 from perank.sources.docstrings import Pair, pairs_in, source_files, source_folder
 
 FORMAT = 1
@@ -47,7 +46,7 @@ def package_versions() -> dict[str, str]:
 
 def fingerprint(versions: Mapping[str, str]) -> str:
     """A name for what `build` makes of these versions."""
-    return digest(json.dumps([FORMAT, sorted(SKIPPED_FOLDERS), sorted(versions.items())]))[:16]
+    return sha256_of_text(json.dumps([FORMAT, sorted(SKIPPED_FOLDERS), sorted(versions.items())]))[:16]
 
 
 def build(folder: Path, versions: Mapping[str, str]) -> None:
@@ -140,14 +139,9 @@ def _write_texts(path: Path, texts: Mapping[str, str]) -> None:
 
 
 def _split(name: str) -> str:
-    percent = int(digest(f"split {name}"), 16) % 100
+    percent = int(sha256_of_text(f"split {name}"), 16) % 100
     return "train" if percent < 80 else "dev" if percent < 90 else "test"
 
 
 def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def digest(text: str) -> str:
-    """SHA-256 of a text, in hex."""
-    return hash_sha256(text.encode("utf-8")).hexdigest()

@@ -8,13 +8,12 @@ carries its file's name, as Atlas numbers texts and infoboxes apart.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from perank.errors import BadInput
-from perank.files import lines
+from perank.files import json_object, lines
 from perank.records import Passage
 from perank.sources.fields import check_new, text_in
 
@@ -47,14 +46,7 @@ class WikipediaLine:
         return cells[0], cells[2], cells[1]
 
     def _json(self) -> tuple[str, str, str]:
-        try:
-            row = json.loads(self.text)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(
-                f"not JSON: {error}", remedy="mend or remove the line", path=self.path, line=self.number
-            ) from error
-        if not isinstance(row, dict):
-            raise BadInput("expected a JSON object", remedy="mend the line", path=self.path, line=self.number)
+        row = json_object(self.text, self.path, self.number)
         if isinstance(row.get("id"), int):
             row["id"] = str(row["id"])
         id = text_in(row, "id", self.path, self.number)
