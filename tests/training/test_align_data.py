@@ -11,7 +11,7 @@ from perank.errors import BadInput
 from perank.model.templates import ALIGN_INSTRUCTIONS
 from perank.records import Passage
 from perank.training.align_data import AlignData
-from perank.training.order import row_at
+from perank.training.stream import row_at
 from support import tiny
 from training.test_rank_data import IDS, Numbered
 

@@ -14,8 +14,8 @@ from perank.model.text_ranker import TextRanker
 from perank.records import Query
 from perank.sources.views import Field
 from perank.training.listwise_data import ListwiseData
-from perank.training.order import row_at, shuffled
 from perank.training.rows import RankRow
+from perank.training.stream import row_at, shuffled
 from support import small_llms
 
 FOUND = small_llms.candidates(20)

@@ -12,9 +12,9 @@ import torch
 
 from perank.errors import BadInput
 from perank.records import Passage, Query
-from perank.training.order import row_at
 from perank.training.rank_data import RankData, rank_batch
 from perank.training.rows import RankRow
+from perank.training.stream import row_at
 from support import tiny
 
 IDS = ("otter", "rain", "bread", "planets", "cats")

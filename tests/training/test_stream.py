@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from perank.errors import BadInput
-from perank.training.order import row_at
-from perank.training.stream import StreamModule
+from perank.training.stream import StreamModule, row_at
 
 
 class Numbers(StreamModule):

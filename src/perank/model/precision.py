@@ -1,4 +1,4 @@
-"""Number types and devices by name. The type `auto` is bf16 where the hardware multiplies it natively, else fp32."""
+"""Number types and devices by name, and what keeps its type. `auto` is bf16 where hardware multiplies it, else fp32."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from perank.errors import BadInput
 
@@ -52,3 +53,20 @@ def autocast_for(module: Any, device: torch.device) -> AbstractContextManager[An
     narrow = {p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)}
     wide = any(p.dtype == torch.float32 for p in module.parameters())
     return torch.autocast(device.type, narrow.pop()) if narrow and wide else nullcontext()
+
+
+def buffers_in_fp32(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of a module's fp32 buffers, by name: rotary frequencies, the score scale.
+
+    They have to stay fp32 whatever casts the module (DeepSpeed casts it whole). Frequencies rounded to bf16 would turn
+    positions behind the first few hundred tokens into noise: 1/256 of a position of 2,000 is several radians.
+    """
+    return {name: buffer.clone() for name, buffer in module.named_buffers() if buffer.dtype == torch.float32}
+
+
+def restore_buffers(module: nn.Module, kept: dict[str, Tensor]) -> None:
+    """Put back those that were cast since; others, loaded ones among them, stay as they are."""
+    for name, buffer in list(module.named_buffers()):
+        if name in kept and buffer.dtype != torch.float32:
+            parent, _, own = name.rpartition(".")
+            setattr(module.get_submodule(parent), own, kept[name].to(buffer.device))

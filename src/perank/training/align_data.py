@@ -15,8 +15,7 @@ from perank.model.losses import IGNORE
 from perank.model.prompts import SLOT, Prompt, PromptBuilder
 from perank.model.templates import ALIGN_INSTRUCTIONS
 from perank.records import Passage, Vectors
-from perank.training.order import row_at
-from perank.training.stream import StreamModule
+from perank.training.stream import StreamModule, row_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.losses import IGNORE
 from perank.records import Passage
 from perank.sources.views import TextView
-from perank.training.order import row_at, shuffled
 from perank.training.rows import RankRow
-from perank.training.stream import StreamModule
+from perank.training.stream import StreamModule, row_at, shuffled
 
 
 @dataclass(frozen=True, slots=True)

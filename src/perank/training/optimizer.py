@@ -57,7 +57,10 @@ class AdamW:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def factor(self, step: int, total: int) -> float:
-        """What the rate is multiplied by before step `step` (from 0) of `total`."""
+        """What the rate is multiplied by before step `step` (from 0) of `total`.
+
+        None of transformers' cosine schedules has these values: they begin at 0, or run a step ahead after the warm-up.
+        """
         warmup = max(1, math.ceil(self.warmup_ratio * total))
         if step < warmup:
             return (step + 1) / warmup

@@ -13,9 +13,8 @@ from perank.model.batches import PromptBatch, RankBatch, padded
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Passage, Vectors
 from perank.training.curriculum import schedule_of, shortened, stage_at
-from perank.training.order import LengthGroups, shuffled
 from perank.training.rows import RankRow
-from perank.training.stream import StreamModule
+from perank.training.stream import LengthGroups, StreamModule, shuffled
 
 
 @dataclass(frozen=True, slots=True)

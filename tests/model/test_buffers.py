@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from perank.training.buffers import buffers_in_fp32, restore_buffers
+from perank.model.precision import buffers_in_fp32, restore_buffers
 from support import tiny
 
 
