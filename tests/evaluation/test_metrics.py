@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.errors import BadInput
-from perank.evaluation.metrics import deepest_cutoff, means, measure, parse_metric
+from perank.evaluation.metrics import means, measure, parse_metric
 from perank.records import Qrels, Run
 from perank.sources.trec import read_qrels, read_run
 from support.trec_eval_output import OUTPUTS, best_100, our_name, shortened, trec_eval_output
@@ -167,12 +167,6 @@ def test_a_binary_cutoff_below_1_is_refused():
 def test_metric_names_split_into_family_and_cutoff():
     assert parse_metric("recall@100") == ("recall", 100)
     assert parse_metric("map") == ("map", None)
-
-
-def test_the_deepest_cutoff_is_the_whole_ranking_once_a_metric_has_none():
-    assert deepest_cutoff(["ndcg@10", "recall@100"]) == 100
-    assert deepest_cutoff(["ndcg@10", "map"]) is None
-    assert deepest_cutoff([]) is None
 
 
 @pytest.mark.parametrize(("output_name", "complete"), OUTPUTS.items())

@@ -17,16 +17,13 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from perank.errors import TERMINATED, BadInput
-from perank.evaluation.evaluator import evaluate_run, rank_candidates
+from perank.evaluation.evaluator import RankedQueries, evaluate_run, rank_suite
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.model.sharding import gathered, is_sharded
-from perank.records import Bill, Candidates, Ranker, Ranking, Run
-from perank.sources.candidates import candidates_run
+from perank.records import Candidates, Ranker, Ranking
 
 _SHOWN = ("forwards_per_query", "seconds_per_query")  # costs beside the metrics in the logs
-
-Share = tuple[Run, dict[str, Bill], float]
 
 
 class RankingEvaluation(lightning.Callback):
@@ -86,19 +83,12 @@ class RankingEvaluation(lightning.Callback):
             return [self._measured(trainer, suite) for suite in self.suites]
 
     def _measured(self, trainer: Any, suite: Suite) -> Evaluation:
-        import time
-
         together = is_sharded(trainer.lightning_module.model)  # no device can rank alone with a share of the model
         first, of = (0, 1) if together else (trainer.global_rank, trainer.world_size)
-        mine = suite.candidates(suite.query_ids[first::of])
-        start = time.perf_counter()
         ranker = _UntilTerminated(self.ranker_for(suite), trainer)
-        rankings = rank_candidates(
-            ranker, mine, batch_size=self.batch_size, progress=trainer.is_global_zero, label=suite.name
-        )
-        bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
-        run, bills, seconds = _gathered((candidates_run(rankings), bills, time.perf_counter() - start))
-        evaluation = evaluate_run(run, suite, system=self.system, bills=bills, seconds=seconds)
+        mine, progress = suite.query_ids[first::of], trainer.is_global_zero
+        ranked = _gathered(rank_suite(ranker, suite, mine, batch_size=self.batch_size, progress=progress))
+        evaluation = evaluate_run(ranked.run, suite, system=self.system, bills=ranked.bills, seconds=ranked.seconds)
         shown = evaluation.means | {name: evaluation.costs[name] for name in _SHOWN if name in evaluation.costs}
         for logger in trainer.loggers:
             logger.log_metrics(
@@ -119,15 +109,12 @@ class _UntilTerminated:
         return self.ranker.rank_batch(batch)
 
 
-def _gathered(share: Share) -> Share:
-    """All devices' shares as one; every device gets it. Seconds are the slowest device's."""
+def _gathered(mine: RankedQueries) -> RankedQueries:
+    """What all devices ranked, on every device. Seconds are the slowest device's."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return share
-    shares: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(shares, share)
-    run: Run = {}
-    bills: dict[str, Bill] = {}
-    for part_run, part_bills, _ in shares:
-        run |= part_run
-        bills |= part_bills
-    return run, bills, max(seconds for _, _, seconds in shares)
+        return mine
+    everyone: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, mine)
+    run = {id: scores for ranked in everyone for id, scores in ranked.run.items()}
+    bills = {id: bill for ranked in everyone for id, bill in ranked.bills.items()}
+    return RankedQueries(run, bills, max(ranked.seconds for ranked in everyone))

@@ -1,6 +1,6 @@
 """Ranks a suite's candidates and measures the run.
 
-Unusual: it is split where devices meet. `rank_candidates` is what each device does with its share of the queries,
+Unusual: it is split where devices meet. `rank_suite` is what each device does with its share of the queries,
 `evaluate_run` what is done once with the gathered run and bills; `evaluate_ranker` is both in one process.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from perank.errors import BadInput
-from perank.evaluation.metrics import measure
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
@@ -31,18 +31,35 @@ def evaluate_ranker(
     The run holds the candidates alone, so metrics see nothing of the first stage below `depth`. `query_ids` restricts
     what is ranked and measured to a part of the suite's queries.
     """
+    ranked = rank_suite(ranker, suite, query_ids, batch_size=batch_size, progress=progress)
+    name = system or type(ranker).__name__
+    return evaluate_run(ranked.run, suite, system=name, bills=ranked.bills, seconds=ranked.seconds, query_ids=query_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedQueries:
+    """The rankings of some queries as a run, the bill of each, and the wall time of all."""
+
+    run: Run
+    bills: dict[str, Bill]
+    seconds: float
+
+
+def rank_suite(
+    ranker: Ranker,
+    suite: Suite,
+    query_ids: Sequence[str] | None = None,
+    *,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> RankedQueries:
+    """Rank the candidates of these queries of a suite (all by default)."""
     candidates = suite.candidates(query_ids)
     start = time.perf_counter()
     rankings = rank_candidates(ranker, candidates, batch_size=batch_size, progress=progress, label=suite.name)
     seconds = time.perf_counter() - start
-    return evaluate_run(
-        candidates_run(rankings),
-        suite,
-        system=system or type(ranker).__name__,
-        bills={ranking.candidates.query.id: ranking.bill for ranking in rankings},
-        seconds=seconds,
-        query_ids=query_ids,
-    )
+    bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
+    return RankedQueries(candidates_run(rankings), bills, seconds)
 
 
 def evaluate_run(
@@ -68,7 +85,7 @@ def evaluate_run(
         suite=suite.name,
         system=system,
         run=counted,
-        per_query=measure(qrels, counted, suite.metrics, binary_cutoff=suite.binary_cutoff),
+        per_query=suite.measure(counted, query_ids),
         bills=dict(bills or {}),
         seconds=seconds,
         labels=suite.labels,

@@ -48,12 +48,6 @@ def parse_metric(name: str) -> tuple[str, int | None]:
     return family, int(cutoff) if at else None
 
 
-def deepest_cutoff(metrics: Sequence[str]) -> int | None:
-    """How many top ranks `metrics` look at; None where one of them looks at the whole ranking."""
-    cutoffs = [parse_metric(name)[1] for name in metrics]
-    return None if not cutoffs or None in cutoffs else max(cutoff for cutoff in cutoffs if cutoff)
-
-
 def measure(
     qrels: Qrels, run: Run, metrics: Sequence[str], *, binary_cutoff: int = 1, complete: bool = True
 ) -> dict[str, dict[str, float]]:

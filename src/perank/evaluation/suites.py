@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from perank.errors import BadInput
-from perank.evaluation.metrics import parse_metric
+from perank.evaluation.metrics import measure, parse_metric
 from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
 from perank.sources.candidates import make_candidates
 from perank.sources.trec import read_run
@@ -97,6 +97,10 @@ class Suite:
         """The judgements of `query_ids` (all by default)."""
         wanted = self.query_ids if query_ids is None else self._known(query_ids)
         return {id: self.collection.qrels[id] for id in wanted}
+
+    def measure(self, run: Run, query_ids: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+        """Metric -> query id -> score of a run; queries without results score 0."""
+        return measure(self.qrels(query_ids), run, self.metrics, binary_cutoff=self.binary_cutoff)
 
     @cached_property
     def _candidates(self) -> dict[str, Candidates]:
