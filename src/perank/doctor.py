@@ -21,18 +21,24 @@ from perank.errors import BadInput, exits_cleanly
 from perank.files import write_json
 from perank.model.llm import LLMSettings
 from perank.model.prompts import PromptBuilder
+from perank.planning.composition import (
+    Parallelism,
+    ParameterGroup,
+    StepShape,
+    frozen_group,
+    parallelism_of,
+    parameter_groups,
+)
 from perank.planning.compute import work
-from perank.planning.gpu_memory import GIB, Item, Shape, memory
-from perank.planning.parallelism import Parallelism, parallelism_of
-from perank.planning.parameter_groups import ParameterGroup, parameter_groups, whole
-from perank.planning.report import Gpu, Plan, plan_tables
+from perank.planning.gpu_memory import GIB, MemoryItem, memory
+from perank.planning.report import Gpu, RunPlan, plan_tables
 from perank.planning.sequence_lengths import StandInTokenizer, align_length, rank_lengths
 from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
 
 log = logging.getLogger(__name__)
 
 
-def doctor(config: DictConfig) -> Plan:
+def doctor(config: DictConfig) -> RunPlan:
     """The plan of a training run. Raises `BadInput` for a config that can't be planned, not for one that won't fit."""
     for key in ("query_tokens", "passage_tokens"):
         check_type(config[key], int, key)
@@ -51,8 +57,8 @@ def doctor(config: DictConfig) -> Plan:
     counted = parameter_groups(model, quantised=assembly.llm.quantise)
     shape = _shape(assembly, llm, _prompts(assembly))
     rows, epochs = config.data.rows, config.data.epochs
-    return Plan(
-        parts=[*counted, whole("encoder (not on the GPUs)", encoder)],
+    return RunPlan(
+        parts=[*counted, frozen_group("encoder (not on the GPUs)", encoder)],
         setup=setup,
         shape=shape,
         memory=memory(counted, shape, setup),
@@ -70,7 +76,7 @@ def _prompts(assembly: Assembly) -> PromptBuilder:
     return PromptBuilder(tokenizer, **assembly.settings("prompt", PromptBuilder, "tokenizer"))
 
 
-def _shape(assembly: Assembly, llm: Any, prompts: PromptBuilder) -> Shape:
+def _shape(assembly: Assembly, llm: Any, prompts: PromptBuilder) -> StepShape:
     config, sizes, settings = assembly.config, llm.config, assembly.llm
     if config.stage.name == "align":
         lengths = [align_length(prompts, text_tokens=config.data.text_tokens, passage_tokens=config.passage_tokens)]
@@ -84,7 +90,7 @@ def _shape(assembly: Assembly, llm: Any, prompts: PromptBuilder) -> Shape:
             passage_tokens=config.passage_tokens,
         )
     head_width = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
-    return Shape(
+    return StepShape(
         layers=sizes.num_hidden_layers,
         width=sizes.hidden_size,
         inner=sizes.intermediate_size,
@@ -127,7 +133,7 @@ def _report(config: DictConfig) -> None:
         raise BadInput(problem, remedy=_remedy(plan.setup, plan.shape, plan.memory, plan.parts), id="doctor")
 
 
-def _remedy(setup: Parallelism, shape: Shape, items: list[Item], assembly: list[ParameterGroup]) -> str:
+def _remedy(setup: Parallelism, shape: StepShape, items: list[MemoryItem], assembly: list[ParameterGroup]) -> str:
     """What would save most."""
     largest = max((item for item in items if item.counts), key=lambda item: item.bytes).name
     if largest == "activations" and not shape.checkpointing:

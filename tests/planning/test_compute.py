@@ -7,10 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from perank.model.llm import LLMSettings
+from perank.planning.composition import Parallelism, StepShape, parameter_groups
 from perank.planning.compute import Work, micro_batch_flops, work
-from perank.planning.gpu_memory import Shape
-from perank.planning.parallelism import Parallelism
-from perank.planning.parameter_groups import parameter_groups
 from support import tiny
 
 
@@ -24,7 +22,7 @@ def test_flops_are_those_that_torch_counts_with_half_of_the_attention_which_is_c
     inputs = torch.randn(rows, length, width, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         model.decoder(inputs_embeds=inputs, use_cache=False).last_hidden_state.sum().backward()
-    shape = Shape(
+    shape = StepShape(
         layers=layers, width=width, inner=64, heads=4, queries=32, keys_values=32, rows=rows, lengths=[length],
         checkpointing=checkpointing,
     )  # fmt: skip
@@ -35,7 +33,7 @@ def test_flops_are_those_that_torch_counts_with_half_of_the_attention_which_is_c
 
 def test_a_frozen_llm_has_no_gradients_of_weights() -> None:
     model = tiny.tiny_model(dtype=torch.float32)
-    shape = Shape(
+    shape = StepShape(
         layers=2, width=32, inner=64, heads=4, queries=32, keys_values=32, rows=1, lengths=[10], checkpointing=False
     )
     frozen = micro_batch_flops(parameter_groups(model), shape)
@@ -46,7 +44,7 @@ def test_a_frozen_llm_has_no_gradients_of_weights() -> None:
 
 def test_steps_and_hours_by_hand() -> None:
     setup = Parallelism(kind="ddp", gpus=4, nodes=1, element=2, wide=False, accumulate=2)
-    shape = Shape(
+    shape = StepShape(
         layers=1, width=8, inner=8, heads=1, queries=8, keys_values=8, rows=4, lengths=[10, 20], checkpointing=False
     )
     found = work([], shape, setup, rows=232_419, epochs=1)

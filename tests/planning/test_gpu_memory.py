@@ -10,10 +10,10 @@ import torch
 
 from perank.model.llm import LLMSettings
 from perank.model.lora import Lora
+from perank.planning.composition import Parallelism, ParameterGroup, StepShape, parameter_groups
 from perank.planning.gpu_memory import (
     GIB,
     RESERVED,
-    Shape,
     activations,
     gradients,
     layer_bytes,
@@ -22,8 +22,6 @@ from perank.planning.gpu_memory import (
     optimizer,
     weights,
 )
-from perank.planning.parallelism import Parallelism
-from perank.planning.parameter_groups import ParameterGroup, parameter_groups
 from support import tiny
 
 ONE = Parallelism(kind="one", gpus=1, nodes=1, element=4, wide=False, accumulate=1)
@@ -32,8 +30,8 @@ AUTOCAST = Parallelism(kind="one", gpus=1, nodes=1, element=2, wide=True, accumu
 WIDTH, HEADS, KV, LENGTH, ROWS = 64, 4, 2, 37, 3
 
 
-def shape(layers: int, *, checkpointing: bool = False, adapted: Sequence[int] = ()) -> Shape:
-    return Shape(
+def shape(layers: int, *, checkpointing: bool = False, adapted: Sequence[int] = ()) -> StepShape:
+    return StepShape(
         layers=layers,
         width=WIDTH,
         inner=2 * WIDTH,
@@ -121,7 +119,7 @@ def test_mistral_under_zero_2_on_four_gpus_as_counted_by_hand() -> None:
     ]
     assert layers + 2 * tokens + 4096 == 7_241_732_096  # as its model card counts
     setup = Parallelism(kind="zero2", gpus=4, nodes=1, element=2, wide=False, accumulate=2, bucket=200_000_000)
-    mistral = Shape(
+    mistral = StepShape(
         layers=32,
         width=4096,
         inner=14336,

@@ -10,7 +10,7 @@ from perank.errors import BadInput
 from perank.model.encoders.encoder import Encoder
 from perank.model.llm import LLMSettings
 from perank.model.lora import Lora
-from perank.planning.parameter_groups import FOUR_BITS, parameter_groups, total, whole
+from perank.planning.composition import FOUR_BITS, frozen_group, parameter_groups, total
 from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
 from support import tiny
 
@@ -38,7 +38,7 @@ def test_mistral_has_the_published_number_of_parameters_without_the_hub() -> Non
 def test_encoders_have_the_published_numbers(name: str, parameters: int) -> None:
     """Jina's without the pooling layer that its checkpoint carries and no vector passes."""
     encoder = encoder_on_meta(Encoder(name))
-    assert whole("encoder", encoder).parameters == parameters
+    assert frozen_group("encoder", encoder).parameters == parameters
     assert encoder.config.hidden_size == 768
 
 

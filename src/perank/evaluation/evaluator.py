@@ -46,12 +46,7 @@ class RankedQueries:
 
 
 def rank_suite(
-    ranker: Ranker,
-    suite: Suite,
-    query_ids: Sequence[str] | None = None,
-    *,
-    batch_size: int = 16,
-    progress: bool = True,
+    ranker: Ranker, suite: Suite, query_ids: Sequence[str] | None = None, *, batch_size: int = 16, progress: bool = True
 ) -> RankedQueries:
     """Rank the candidates of these queries of a suite (all by default)."""
     candidates = suite.candidates(query_ids)

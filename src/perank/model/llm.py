@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from perank.errors import BadInput
 from perank.model.locate import locate, reading
@@ -32,6 +34,11 @@ class LLMSettings:
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The weights' type."""
+        return dtype_of(self.dtype)
+
     def load(self) -> Any:
         """The causal LM in train-ready form (eval mode, adapters in place, base frozen if there are adapters)."""
         from transformers import AutoModelForCausalLM
@@ -39,13 +46,13 @@ class LLMSettings:
         options: dict[str, Any] = dict(self.options)
         if self.quantise:
             options["quantization_config"] = _four_bits(self.dtype)
-        config, path, dtype = self.config(), locate(self.name), dtype_of(self.dtype)
+        config, path = self.config(), locate(self.name)
         with _unreported(self.num_layers is not None), reading(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
                 config=config,
                 revision=self.revision or "main",
-                dtype=dtype,
+                dtype=self.torch_dtype,
                 attn_implementation=self.attention,
                 trust_remote_code=self.trust_remote_code,
                 output_loading_info=True,
@@ -97,10 +104,6 @@ class LLMSettings:
             return AutoTokenizer.from_pretrained(
                 path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a saved model's config."""
-        return asdict(self)
 
 
 @contextmanager

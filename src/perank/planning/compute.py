@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perank.planning.gpu_memory import Shape
-from perank.planning.parallelism import Parallelism
-from perank.planning.parameter_groups import ADAPTERS, LAYERS, ParameterGroup, total
+from perank.planning.composition import ADAPTERS, LAYERS, Parallelism, ParameterGroup, StepShape, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +29,9 @@ class Work:
         return self.steps * self.flops / (setup.gpus * tflops * 1e12 * utilisation) / 3600
 
 
-def work(parts: Sequence[ParameterGroup], shape: Shape, setup: Parallelism, *, rows: int | None, epochs: int) -> Work:
+def work(
+    parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism, *, rows: int | None, epochs: int
+) -> Work:
     """What a step is made of. Rows that don't fill a last micro-batch on every GPU are left out, as in training."""
     micro = shape.rows * setup.gpus
     batches = None if rows is None else epochs * rows // micro
@@ -43,7 +43,7 @@ def work(parts: Sequence[ParameterGroup], shape: Shape, setup: Parallelism, *, r
     )
 
 
-def micro_batch_flops(parts: Sequence[ParameterGroup], shape: Shape) -> float:
+def micro_batch_flops(parts: Sequence[ParameterGroup], shape: StepShape) -> float:
     """One GPU's forward and backward pass. The projector's few vectors a row count for nothing."""
     used = [part for part in parts if part.name in (LAYERS, ADAPTERS)]
     head = shape.logits * shape.width

@@ -14,44 +14,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from perank.planning.parallelism import Parallelism
-from perank.planning.parameter_groups import EMBEDDINGS, HEAD, LAYERS, NORM, PROJECTOR, ParameterGroup, total
+from perank.planning.composition import (
+    EMBEDDINGS,
+    HEAD,
+    LAYERS,
+    NORM,
+    PROJECTOR,
+    Parallelism,
+    ParameterGroup,
+    StepShape,
+    total,
+)
 
 GIB = 2**30
 RESERVED = 1.0 * GIB  # CUDA's own context and the libraries' workspaces
 FRAGMENTATION = 0.05  # what the allocator can't use, of everything else
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """Of the LLM: D width, I its layers' inner width, H heads, Q the queries' width, K the keys' and values' together.
-
-    Of a micro-batch:
-
-    `rows` a GPU, and `lengths` of the sequences that run before one backward pass (with texts, without).
-    `adapted` are the input widths of a layer's adapted matrices; `logits` is V where the vocabulary head runs.
-    """
-
-    layers: int
-    width: int
-    inner: int
-    heads: int
-    queries: int
-    keys_values: int
-    rows: int
-    lengths: Sequence[int]
-    checkpointing: bool
-    adapted: Sequence[int] = ()
-    logits: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """In a micro-batch, of all sequences."""
-        return self.rows * sum(self.lengths)
-
-
 @dataclass(frozen=True, slots=True)
-class Item:
+class MemoryItem:
     """A line of the report: `sum` is the arithmetic as text. Without `counts` it is there at another moment."""
 
     name: str
@@ -60,78 +41,82 @@ class Item:
     counts: bool = True
 
 
-def memory(parts: Sequence[ParameterGroup], shape: Shape, setup: Parallelism) -> list[Item]:
+def memory(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism) -> list[MemoryItem]:
     """The items of one GPU; the sum of those that count, `RESERVED` and `FRAGMENTATION` included, is what it needs."""
     fixed = [*weights(parts, shape, setup), *gradients(parts, shape, setup), *optimizer(parts, setup)]
     kept, stepped = activations(shape, setup), stepping(parts, setup)
     moments = [replace(item, counts=item is max(kept, stepped, key=lambda i: i.bytes)) for item in (kept, stepped)]
     lost = FRAGMENTATION * needed([*fixed, *moments])
-    rest = Item("CUDA and fragments", RESERVED + lost, f"1 GiB + {FRAGMENTATION:.0%} of the above")
+    rest = MemoryItem("CUDA and fragments", RESERVED + lost, f"1 GiB + {FRAGMENTATION:.0%} of the above")
     return [*fixed, *moments, rest]
 
 
-def needed(items: Sequence[Item]) -> float:
+def needed(items: Sequence[MemoryItem]) -> float:
     """Bytes, of what is there at the same time."""
     return sum(item.bytes for item in items if item.counts)
 
 
-def weights(parts: Sequence[ParameterGroup], shape: Shape, setup: Parallelism) -> list[Item]:
+def weights(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism) -> list[MemoryItem]:
     """What multiplies."""
     numbers, held = total(parts, "parameters"), total(parts, "bytes")
     if setup.kind == "zero2":
-        return [Item("weights", 2 * numbers, f"{numbers:,.0f} x 2 bytes (bf16)")]
+        return [MemoryItem("weights", 2 * numbers, f"{numbers:,.0f} x 2 bytes (bf16)")]
     if setup.kind == "fsdp":
         layer = _of(parts, LAYERS) / shape.layers
         root = sum(_of(parts, name) for name in (EMBEDDINGS, NORM, HEAD, PROJECTOR))
         text = f"{setup.element} bytes x (2 layers of {layer:,.0f} + {root:,.0f} outside layers)"
         return [
-            Item("weights, a share", held / setup.gpus, f"{held:,.0f} bytes / {setup.gpus} GPUs"),
-            Item("weights, gathered", setup.element * (2 * layer + root), text),
+            MemoryItem("weights, a share", held / setup.gpus, f"{held:,.0f} bytes / {setup.gpus} GPUs"),
+            MemoryItem("weights, gathered", setup.element * (2 * layer + root), text),
         ]
-    items = [Item("weights", held, f"{numbers:,.0f} numbers, {held / numbers:.2f} bytes each")]
+    items = [MemoryItem("weights", held, f"{numbers:,.0f} numbers, {held / numbers:.2f} bytes each")]
     if setup.wide:  # autocast keeps its copies of what trains until the forward pass ends
         trained = total(parts, "trained_matrices")
-        items.append(Item("bf16 copies (autocast)", 2 * trained, f"{trained:,.0f} x 2 bytes"))
+        items.append(MemoryItem("bf16 copies (autocast)", 2 * trained, f"{trained:,.0f} x 2 bytes"))
     return items
 
 
-def gradients(parts: Sequence[ParameterGroup], shape: Shape, setup: Parallelism) -> list[Item]:
+def gradients(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism) -> list[MemoryItem]:
     """In the type of what they belong to."""
     numbers, own = total(parts, "trained"), total(parts, "trained_bytes")
     if setup.kind == "zero2":
         return [
-            Item("gradients, a share", 2 * numbers / setup.gpus, f"{numbers:,.0f} x 2 bytes / {setup.gpus} GPUs"),
-            Item("buckets", 3 * 2 * setup.bucket, f"3 x {setup.bucket:,} x 2 bytes (two to reduce, one to gather)"),
+            MemoryItem("gradients, a share", 2 * numbers / setup.gpus, f"{numbers:,.0f} x 2 bytes / {setup.gpus} GPUs"),
+            MemoryItem(
+                "buckets", 3 * 2 * setup.bucket, f"3 x {setup.bucket:,} x 2 bytes (two to reduce, one to gather)"
+            ),
         ]
     if setup.kind == "fsdp":
         layer = total([part for part in parts if part.name == LAYERS], "trained") / shape.layers
         return [
-            Item("gradients, a share", own / setup.gpus, f"{own:,.0f} bytes / {setup.gpus} GPUs"),
-            Item("gradients, a layer's", (setup.element + 4) * layer, f"{layer:,.0f} x ({setup.element} + 4) bytes"),
+            MemoryItem("gradients, a share", own / setup.gpus, f"{own:,.0f} bytes / {setup.gpus} GPUs"),
+            MemoryItem(
+                "gradients, a layer's", (setup.element + 4) * layer, f"{layer:,.0f} x ({setup.element} + 4) bytes"
+            ),
         ]
-    items = [Item("gradients", own, f"{numbers:,.0f} numbers, {own / max(1, numbers):.0f} bytes each")]
-    return items if setup.kind == "one" else [*items, Item("DDP's buckets", own, "the gradients once more")]
+    items = [MemoryItem("gradients", own, f"{numbers:,.0f} numbers, {own / max(1, numbers):.0f} bytes each")]
+    return items if setup.kind == "one" else [*items, MemoryItem("DDP's buckets", own, "the gradients once more")]
 
 
-def optimizer(parts: Sequence[ParameterGroup], setup: Parallelism) -> list[Item]:
+def optimizer(parts: Sequence[ParameterGroup], setup: Parallelism) -> list[MemoryItem]:
     """AdamW's two moments; under ZeRO also the fp32 weights that they move."""
     numbers, own = total(parts, "trained"), total(parts, "trained_bytes")
     if setup.kind == "zero2":
         text = f"{numbers:,.0f} x (4 fp32 weights + 8 moments) bytes / {setup.gpus} GPUs"
-        return [Item("optimizer, a share", 12 * numbers / setup.gpus, text)]
+        return [MemoryItem("optimizer, a share", 12 * numbers / setup.gpus, text)]
     shared = "" if setup.shares == 1 else f" / {setup.shares} GPUs"
-    return [Item("optimizer", 2 * own / setup.shares, f"2 moments x {own:,.0f} bytes{shared}")]
+    return [MemoryItem("optimizer", 2 * own / setup.shares, f"2 moments x {own:,.0f} bytes{shared}")]
 
 
-def stepping(parts: Sequence[ParameterGroup], setup: Parallelism) -> Item:
+def stepping(parts: Sequence[ParameterGroup], setup: Parallelism) -> MemoryItem:
     """AdamW works on all tensors at once: one more value a number while it does, under ZeRO the fp32 gradients too."""
     numbers = total(parts, "trained")
     each = 8 if setup.kind == "zero2" else 4
     text = f"{numbers:,.0f} x {each} bytes{'' if setup.shares == 1 else f' / {setup.shares} GPUs'}"
-    return Item("AdamW's step", each * numbers / setup.shares, text)
+    return MemoryItem("AdamW's step", each * numbers / setup.shares, text)
 
 
-def activations(shape: Shape, setup: Parallelism) -> Item:
+def activations(shape: StepShape, setup: Parallelism) -> MemoryItem:
     """What stays of the forward passes until their backward pass; attention's L x L scores never do (SDPA, flash)."""
     layer = layer_bytes(shape, setup)
     logits = shape.tokens * shape.logits * (2 * setup.element + 8)  # as they are, fp32, and the gradients of both
@@ -147,11 +132,11 @@ def activations(shape: Shape, setup: Parallelism) -> Item:
         found = shape.tokens * shape.layers * inputs + longest * layer
     if logits:
         text += f" + {shape.tokens:,} x {shape.logits:,} logits"
-    return Item("activations", found + logits, text)
+    return MemoryItem("activations", found + logits, text)
 
 
-def layer_bytes(shape: Shape, setup: Parallelism) -> int:
-    """What one layer keeps of one token, in bf16 16 D + 4 Q + 2 K + 8 I + 4 H + 8 (letters as in `Shape`).
+def layer_bytes(shape: StepShape, setup: Parallelism) -> int:
+    """What one layer keeps of one token, in bf16 16 D + 4 Q + 2 K + 8 I + 4 H + 8 (letters as in `StepShape`).
 
     Measured on transformers' Llama and Mistral layers with SDPA, which compute their norms in fp32. Adapters keep
     their input in fp32 and its dropout mask. An upper bound where weights are frozen: their inputs aren't kept.

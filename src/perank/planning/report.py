@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perank.planning.composition import Parallelism, ParameterGroup, StepShape
 from perank.planning.compute import Work
-from perank.planning.gpu_memory import GIB, Item, Shape, needed
-from perank.planning.parallelism import Parallelism
-from perank.planning.parameter_groups import ParameterGroup
+from perank.planning.gpu_memory import GIB, MemoryItem, needed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,13 +25,13 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RunPlan:
     """What a run is made of and what it takes."""
 
     parts: list[ParameterGroup]
     setup: Parallelism
-    shape: Shape
-    memory: list[Item]
+    shape: StepShape
+    memory: list[MemoryItem]
     work: Work
     gpu: Gpu
 
@@ -42,7 +41,7 @@ class Plan:
         return needed(self.memory)
 
 
-def plan_tables(plan: Plan) -> Iterator[Table]:
+def plan_tables(plan: RunPlan) -> Iterator[Table]:
     """Parameters, memory a GPU with its sums, and work."""
     from rich.table import Table
 
@@ -67,7 +66,7 @@ def plan_tables(plan: Plan) -> Iterator[Table]:
     yield _work(plan)
 
 
-def _work(plan: Plan) -> Table:
+def _work(plan: RunPlan) -> Table:
     from rich.table import Table
 
     done, shape, gpu = plan.work, plan.shape, plan.gpu
@@ -78,7 +77,7 @@ def _work(plan: Plan) -> Table:
     times = f"{shape.rows} rows x {plan.setup.gpus} GPUs x {plan.setup.accumulate} micro-batches"
     table.add_row("rows a step", f"{done.rows:,}", times)
     table.add_row("tokens a step", f"{done.tokens:,}", f"x ({sequences}) tokens a row")
-    table.add_row("FLOPs a step", f"{done.flops:.3g}", "see perank/planning/work.py")
+    table.add_row("FLOPs a step", f"{done.flops:.3g}", "see perank/planning/compute.py")
     hours = done.hours(plan.setup, gpu.bf16_tflops, gpu.utilisation)
     table.add_row("steps", "?" if done.steps is None else f"{done.steps:,}", "data.rows says" if done.steps else "")
     assumed = f"at {gpu.utilisation:.0%} (assumed) of {plan.setup.gpus} x {gpu.bf16_tflops:g} TFLOP/s"

@@ -16,9 +16,7 @@ from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.encoders.encoder import Encoder
 from perank.model.llm import LLMSettings
-from perank.model.locate import locate, reading
 from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_of
 from perank.model.projector import Projector
 
 log = logging.getLogger(__name__)
@@ -31,24 +29,18 @@ def llm_on_meta(settings: LLMSettings) -> Any:
     config = _config(settings.name, settings.config, settings.num_layers)
     with torch.device("meta"):
         llm = AutoModelForCausalLM.from_config(
-            config, dtype=dtype_of(settings.dtype), attn_implementation="sdpa", trust_remote_code=False
+            config, dtype=settings.torch_dtype, attn_implementation="sdpa", trust_remote_code=False
         )
         return settings.prepare(llm.eval())
 
 
 def encoder_on_meta(encoder: Encoder) -> Any:
     """The module that `encoder.model` would be."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
     from perank.model.encoders.jina_bert import JinaBert, JinaBertConfig
 
-    path = locate(encoder.name)
-
-    def own() -> Any:
-        with reading(path):
-            return AutoConfig.from_pretrained(path, revision=encoder.revision or "main")
-
-    config = _config(encoder.name, own, None)
+    config = _config(encoder.name, LLMSettings(name=encoder.name, revision=encoder.revision).config, None)
     with torch.device("meta"):
         if getattr(config, "position_embedding_type", None) == "alibi":
             sizes = JinaBertConfig.__dataclass_fields__.keys()

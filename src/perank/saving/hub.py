@@ -153,10 +153,7 @@ def from_pretrained(
     state = read_weights(folder, config.sha256)
     lora = None if config.llm.lora is None else config.llm.lora.settings()
     settings = config.llm.settings(
-        folder,
-        dtype=dtype_name(dtype, device),
-        lora=None if merge else lora,
-        trust_remote_code=trust_remote_code,
+        folder, dtype=dtype_name(dtype, device), lora=None if merge else lora, trust_remote_code=trust_remote_code
     )
     llm, tokenizer = settings.load(), settings.tokenizer()
     model = _model(llm, config, state, merge=merge, path=folder / WEIGHTS).to(device).eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perank.errors import BadInput
-from perank.planning.parallelism import parallelism_of
+from perank.planning.composition import parallelism_of
 
 GPU = {"devices": 1, "precision": "bf16-mixed"}
 SHARDED = {"_target_": "perank.training.fsdp.ShardedStrategy", "dtype": "bfloat16"}
