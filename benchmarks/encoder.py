@@ -21,8 +21,7 @@ import torch
 from interleaved import seconds_by_turns, speedup
 from torch import Tensor
 
-from perank.model.encoders.encoder import Encoder
-from perank.model.encoders.weights import load_encoder_weights
+from perank.model.encoders.encoder import Encoder, load_encoder_weights
 from perank.model.locate import locate
 from perank.paths import shared_dir
 from perank.sources.texts import read_passages

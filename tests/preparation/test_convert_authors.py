@@ -12,7 +12,7 @@ from perank.errors import BadInput
 from perank.preparation import convert_authors as authors
 from perank.preparation.authors_jsonl import read_alignment, read_ranking
 from perank.records import Passage, Query
-from perank.sources.folder import TextFolder
+from perank.sources.beir import TextFolder
 from perank.training.rows import RankRow, read_rows, write_rows
 from support.fake_encoders import collection
 

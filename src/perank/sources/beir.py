@@ -1,7 +1,8 @@
 """BEIR folders: corpus.jsonl, queries.jsonl and qrels/<split>.tsv with a header line, as the BEIR benchmark ships them.
 
 A BEIR queries file holds all splits; the collection shows the queries that its own split judges. Runs that lie
-beside the corpus (`run.<name>.trec`) come along.
+beside the corpus (`run.<name>.trec`) come along. `TextFolder` is such a folder without judgements: what
+`perank.prepare` leaves for alignment, or of the authors' rows.
 """
 
 from __future__ import annotations
@@ -54,6 +55,33 @@ class BeirCollection:
     @cached_property
     def runs(self) -> Mapping[str, Run]:
         return runs_in(self.folder)
+
+
+class TextFolder:
+    """Texts, and questions where there is a queries.jsonl. Raises `BadInput` for a folder without a corpus.jsonl."""
+
+    def __init__(self, folder: str | Path, name: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.name = name or self.folder.name
+        if not (self.folder / "corpus.jsonl").is_file():
+            raise BadInput("there is no corpus.jsonl", remedy="make it with perank.prepare", path=self.folder)
+
+    @cached_property
+    def passages(self) -> Mapping[str, Passage]:
+        return read_passages(self.folder / "corpus.jsonl")
+
+    @cached_property
+    def queries(self) -> Mapping[str, Query]:
+        path = self.folder / "queries.jsonl"
+        return read_queries(path) if path.is_file() else {}
+
+    @property
+    def qrels(self) -> Qrels:
+        return {}
+
+    @property
+    def runs(self) -> Mapping[str, Run]:
+        return {}
 
 
 def read_beir_qrels(path: str | Path) -> Qrels:

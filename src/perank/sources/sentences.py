@@ -15,6 +15,7 @@ from functools import cached_property
 from perank.errors import BadInput
 from perank.records import Collection, Passage, Qrels, Query, Run
 
+SHORTEST, LONGEST = 4, 20  # words of a query
 _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(])")
 
 
@@ -58,45 +59,41 @@ class WithSentences:
 
 
 def sentence_queries(
-    passages: Mapping[str, Passage], qrels: Qrels, *, each: int, seed: int = 0, shortest: int = 4, longest: int = 20
+    passages: Mapping[str, Passage], qrels: Qrels, *, each: int, seed: int = 0
 ) -> tuple[dict[str, Query], Qrels]:
     """At most `each` sentences of every judged passage as queries, and the judgements that go with them (grade 1).
 
-    A sentence has `shortest` to `longest` words, most of its characters letters. Ids are
-    `s:<passage id>#<number of the sentence>`. Deterministic.
+    Ids are `s:<passage id>#<number of the sentence>`. Deterministic.
     """
     queries: dict[str, Query] = {}
     found: Qrels = {}
     for passage_id in _judged(qrels):
         sentences = [" ".join(text.split()) for text in _END.split(passages[passage_id].text)]
-        usable = [(i, text) for i, text in enumerate(sentences) if _reads_well(text, shortest, longest)]
+        usable = [(i, text) for i, text in enumerate(sentences) if _reads_well(text)]
         chosen = random.Random(f"{seed}:{passage_id}").sample(usable, min(each, len(usable)))
         for number, text in sorted(chosen):
             id = f"s:{passage_id}#{number}"
-            queries[id] = Query(id, text)
-            found[id] = {passage_id: 1}
+            queries[id], found[id] = Query(id, text), {passage_id: 1}
     return queries, found
 
 
 def span_queries(
-    passages: Mapping[str, Passage], qrels: Qrels, *, each: int, seed: int = 0, shortest: int = 4, longest: int = 20
+    passages: Mapping[str, Passage], qrels: Qrels, *, each: int, seed: int = 0
 ) -> tuple[dict[str, Query], Qrels]:
     """At most `each` runs of words from every judged passage as queries, and the judgements that go with them.
 
-    A run begins anywhere and has `shortest` to `longest` words, as many of one length as of another, and most of its
-    characters are letters. Ids are `w:<passage id>#<first word>+<words>`. Deterministic.
+    A run begins anywhere; its length is drawn evenly. Ids are `w:<passage id>#<first word>+<words>`. Deterministic.
     """
     queries: dict[str, Query] = {}
     found: Qrels = {}
     for passage_id in _judged(qrels):
         dice, words = random.Random(f"{seed}:{passage_id}:spans"), passages[passage_id].text.split()
-        for _ in range(each if len(words) >= shortest else 0):
-            length = dice.randint(shortest, min(longest, len(words)))
+        for _ in range(each if len(words) >= SHORTEST else 0):
+            length = dice.randint(SHORTEST, min(LONGEST, len(words)))
             first = dice.randint(0, len(words) - length)
             text, id = " ".join(words[first : first + length]), f"w:{passage_id}#{first}+{length}"
-            if _reads_well(text, shortest, longest):
-                queries[id] = Query(id, text)
-                found[id] = {passage_id: 1}
+            if _reads_well(text):
+                queries[id], found[id] = Query(id, text), {passage_id: 1}
     return queries, found
 
 
@@ -105,7 +102,8 @@ def _judged(qrels: Qrels) -> dict[str, None]:
     return dict.fromkeys(id for grades in qrels.values() for id, grade in grades.items() if grade > 0)
 
 
-def _reads_well(text: str, shortest: int, longest: int) -> bool:
+def _reads_well(text: str) -> bool:
+    """Whether it has a query's number of words, and most of its characters are letters."""
     words = text.split()
     letters = sum(character.isalpha() for character in text)
-    return shortest <= len(words) <= longest and letters > 0.7 * sum(map(len, words))
+    return SHORTEST <= len(words) <= LONGEST and letters > 0.7 * sum(map(len, words))

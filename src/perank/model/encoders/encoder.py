@@ -17,10 +17,13 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.model.encoders.packed_linear import pack_linears
-from perank.model.encoders.weights import load_encoder_weights
+from perank.model.encoders.static_vectors import StaticVectors, is_static
 from perank.model.locate import locate, reading
 from perank.model.precision import dtype_of, known_device
 from perank.records import Identity
+
+# A pooling head that sentence embeddings never use, and buffers older libraries saved.
+_UNUSED_WEIGHTS = ("pooler.", "position_ids", "cls.predictions", "cls.seq_relationship", "lm_head.", "qa_outputs.")
 
 POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # fp32 hidden_BLE, integer mask_BL -> [B, E]; right padding is assumed
@@ -154,3 +157,39 @@ def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             batches.append([i])
     return batches
+
+
+def load_encoder_weights(
+    path: str, *, revision: str | None, dtype: torch.dtype, trust_remote_code: bool = False
+) -> Any:
+    """A `PreTrainedModel`-like module with `.config` and `last_hidden_state` output, in `dtype`, on the CPU.
+
+    Nothing may be silently random. `jinaai/jina-embeddings-v2-base-en` calls itself `model_type: bert`: loaded as plain
+    BERT it gives wrong vectors without an error. Raises `BadInput` where the checkpoint can't be read or its keys are
+    not exactly the architecture's.
+    """
+    if is_static(path):
+        return StaticVectors.from_folder(path, dtype)
+    from transformers import AutoConfig, AutoModel
+
+    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+    with reading(path):
+        config = AutoConfig.from_pretrained(path, **options)
+    if getattr(config, "position_embedding_type", None) == "alibi" and not trust_remote_code:
+        from perank.model.encoders.jina_bert import JinaBert
+
+        return JinaBert.from_pretrained(path, revision=revision, dtype=dtype)
+    with reading(path):
+        model, info = AutoModel.from_pretrained(path, **options, dtype=dtype, output_loading_info=True)
+    wrong = {
+        kind: [key for key in info[f"{kind}_keys"] if not any(part in key for part in _UNUSED_WEIGHTS)]
+        for kind in ("missing", "unexpected", "mismatched")
+    }
+    if any(wrong.values()):
+        listed = "; ".join(f"{kind}: {', '.join(map(str, keys[:3]))}" for kind, keys in wrong.items() if keys)
+        raise BadInput(
+            f"these weights are not a whole {type(model).__name__} ({listed})",
+            remedy="use the architecture the weights were made for",
+            id=path,
+        )
+    return model

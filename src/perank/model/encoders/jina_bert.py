@@ -9,7 +9,7 @@ shapes. Those checkpoints are fp16 and call themselves `model_type: bert`, which
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,14 +21,6 @@ from perank.errors import BadInput
 from perank.files import read_json
 
 _REQUIRED = {"position_embedding_type": "alibi", "feed_forward_type": "geglu"}
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "type_vocab_size",
-)
 _REMEDY = "name a JinaBERT v2 checkpoint (ALiBi and GEGLU)"
 
 
@@ -53,7 +45,8 @@ class JinaBertConfig:
         for key, value in _REQUIRED.items():
             if found.get(key) != value:
                 raise BadInput(f"{key} must be {value!r}, found {found.get(key)!r}", remedy=_REMEDY, path=path)
-        sizes: dict[str, Any] = {name: found.get(name) for name in _SIZES}
+        names = (field.name for field in fields(cls) if field.name != "layer_norm_eps")
+        sizes: dict[str, Any] = {name: found.get(name) for name in names}
         for name, size in sizes.items():
             if type(size) is not int or size < 1:
                 raise BadInput(f"{name} must be a positive integer, found {size!r}", remedy=_REMEDY, path=path)

@@ -8,7 +8,7 @@ import pytest
 
 from perank.errors import BadInput
 from perank.records import Passage, Query
-from perank.sources.folder import TextFolder
+from perank.sources.beir import TextFolder
 
 
 def test_texts_are_read_and_questions_where_there_are_some(tmp_path: Path) -> None:
