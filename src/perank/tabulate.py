@@ -20,7 +20,7 @@ from perank.reporting.grid import Grid, make_grid, tidy_rows
 from perank.reporting.layout import Layout
 from perank.reporting.render import latex, markdown
 from perank.reporting.rows import read_results_csv, write_results_csv
-from perank.reporting.run_results import Found, collect
+from perank.reporting.run_results import Results, collect
 
 
 def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Path | None = None) -> Grid:
@@ -56,7 +56,7 @@ def read_layout(folder: Path) -> Layout:
     return Layout(**settings)
 
 
-def _notes(found: Found) -> list[str]:
+def _notes(found: Results) -> list[str]:
     if not found.open_jobs:
         return []
     jobs = ", ".join(f"{job.name} ({' '.join(why.split())[:80]})" for job, why in found.open_jobs.items())

@@ -93,10 +93,10 @@ def _fit(assembly: Any) -> None:
 def _save(assembly: Any) -> None:
     """Every device calls it, the first one writes: where the model is in shards they have to be put together."""
     from perank.model.projector_io import projector_of, save_projector
-    from perank.model.sharding import whole_state
+    from perank.model.sharding import full_state
 
     output = Path(assembly.config.paths.output)
-    state = whole_state(assembly.model)
+    state = full_state(assembly.model)
     if not assembly.trainer.is_global_zero:
         return
     own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}

@@ -11,7 +11,7 @@ from perank.reporting.grid import Grid, make_grid, tidy_rows
 from perank.reporting.layout import Layout
 from perank.reporting.render import latex, markdown
 from perank.reporting.rows import ResultRow
-from perank.reporting.run_results import Measured
+from perank.reporting.run_results import Measurement
 
 QUERIES = [f"q{i}" for i in range(6)]
 MODEL = [0.5, 0.6, 0.7, 0.8, 0.4, 0.6]
@@ -19,10 +19,10 @@ CLOSE = [0.6, 0.5, 0.7, 0.7, 0.5, 0.6]
 FAR = [0.1, 0.1, 0.3, 0.2, 0.0, 0.1]
 
 
-def measured(scores: list[float], system: str = "PE-Rank", stage: str = "Bm25", **labels: Any) -> Measured:
+def measured(scores: list[float], system: str = "PE-Rank", stage: str = "Bm25", **labels: Any) -> Measurement:
     per_query = dict(zip(QUERIES, scores, strict=True))
     labels = {"system": system, "first_stage": stage, "collection": "dl19", "candidates": 100, **labels}
-    return Measured(labels, {"ndcg@10": sum(scores) / 6, "forwards_per_query": 9.0}, 6, {"ndcg@10": per_query})
+    return Measurement(labels, {"ndcg@10": sum(scores) / 6, "forwards_per_query": 9.0}, 6, {"ndcg@10": per_query})
 
 
 def cells(grid: Grid, collection: str = "dl19") -> dict[tuple[str, ...], Any]:
@@ -103,9 +103,9 @@ _SYSTEMS = {"RankMistral_p": MODEL, "RankMistral_t": FAR, "PE-Rank": CLOSE}
 
 
 def test_rows_of_a_csv_bring_their_own_p_values_and_none_is_made_up() -> None:
-    row = Measured({"system": "x", "first_stage": "Bm25"}, {"ndcg@10": 0.5}, p_values={("ndcg@10", "PE-Rank"): 0.3})
-    bare = Measured({"system": "y", "first_stage": "Bm25"}, {"ndcg@10": 0.5})
-    reference = Measured({"system": "PE-Rank", "first_stage": "Bm25"}, {"ndcg@10": 0.6})
+    row = Measurement({"system": "x", "first_stage": "Bm25"}, {"ndcg@10": 0.5}, p_values={("ndcg@10", "PE-Rank"): 0.3})
+    bare = Measurement({"system": "y", "first_stage": "Bm25"}, {"ndcg@10": 0.5})
+    reference = Measurement({"system": "PE-Rank", "first_stage": "Bm25"}, {"ndcg@10": 0.6})
     found = cells(make_grid(Layout(), [row, bare, reference]), "")
     assert (found["BM25", "x"].p, found["BM25", "y"].p) == (0.3, None)
 

@@ -16,7 +16,7 @@ from perank.model.llm import LLMSettings
 from perank.model.lora import Lora, load_trained_state, trained_state
 from perank.model.losses import RankLoss
 from perank.model.pe_rank import PERank
-from perank.model.sharding import gathered, is_sharded, shard, whole_state
+from perank.model.sharding import full_state, gathered, is_sharded, shard_model
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from support import tiny
@@ -66,11 +66,11 @@ def losses(model: PERank, steps: int = 4) -> list[float]:
 @pytest.mark.parametrize(("lora", "tied"), [(False, False), (False, True), (True, False)])
 def test_steps_in_shards_have_the_losses_and_weights_of_the_whole_model(mesh: Any, lora: bool, tied: bool) -> None:
     one, sharded = made(lora, tied=tied), made(lora, tied=tied)
-    shard(sharded, mesh, None)
+    shard_model(sharded, mesh, None)
     assert is_sharded(sharded)
     assert not is_sharded(one)
     assert losses(sharded) == pytest.approx(losses(one), rel=1e-4 if lora else 1e-6)
-    states = whole_state(one), whole_state(sharded)
+    states = full_state(one), full_state(sharded)
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-4)
@@ -78,7 +78,7 @@ def test_steps_in_shards_have_the_losses_and_weights_of_the_whole_model(mesh: An
 
 def test_layers_are_multiplied_in_the_type_asked_for_and_kept_in_their_own(mesh: Any) -> None:
     model = made(lora=False)
-    shard(model, mesh, torch.bfloat16)
+    shard_model(model, mesh, torch.bfloat16)
     seen: list[torch.dtype] = []
     model.decoder.layers[0].mlp.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     assert losses(model)[0] == pytest.approx(losses(made(lora=False))[0], rel=0.1)
@@ -89,17 +89,17 @@ def test_layers_are_multiplied_in_the_type_asked_for_and_kept_in_their_own(mesh:
 def test_a_checkpoint_of_the_whole_model_loads_into_shards_and_back(mesh: Any) -> None:
     one, sharded = made(lora=False), made(lora=False)
     losses(one)
-    shard(sharded, mesh, None)
+    shard_model(sharded, mesh, None)
     load_trained_state(sharded, trained_state(one))
     back = made(lora=False)
-    load_trained_state(back, {name: whole_state(sharded)[name] for name in trained_state(back)})
+    load_trained_state(back, {name: full_state(sharded)[name] for name in trained_state(back)})
     for name, value in one.state_dict().items():
         assert torch.equal(back.state_dict()[name], value)
 
 
 def test_it_ranks_in_shards_between_two_steps(mesh: Any) -> None:
     one, sharded = made(lora=False), made(lora=False)
-    shard(sharded, mesh, None)
+    shard_model(sharded, mesh, None)
     losses(one)
     losses(sharded)
     vectors = tiny.unit_vectors(7, 8)
@@ -116,4 +116,4 @@ def test_an_llm_without_layers_of_the_usual_kind_is_refused(mesh: Any, tmp_path:
     model = made(lora=False)
     model.llm.model.layers = torch.nn.ModuleList()
     with pytest.raises(BadInput, match="no layers to shard"):
-        shard(model, mesh, None)
+        shard_model(model, mesh, None)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from perank.errors import BadInput
-from perank.model.sharding import shared_out
+from perank.model.sharding import shard_state_like
 
 _KEY = re.compile(r"llm\.(.+)\.lora_([AB])\.default\.weight")  # peft's names inside a PERank
 
@@ -82,7 +82,7 @@ def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
             f"the checkpoint's weights are not this model's (missing: {missing[:3]}, unknown: {unknown[:3]})",
             remedy="use the backbone and LoRA settings the checkpoint was trained with",
         )
-    module.load_state_dict(shared_out(state, module.state_dict()), strict=False)
+    module.load_state_dict(shard_state_like(state, module.state_dict()), strict=False)
 
 
 def adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

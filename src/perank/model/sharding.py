@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from perank.errors import BadInput
 
 
-def shard(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
+def shard_model(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
     """Leave every device of `mesh` its share of the weights of a PERank or TextRanker, in place.
 
     Shards keep the weights' type; groups are gathered as `dtype` (None: as they are), gradients summed in fp32.
@@ -58,7 +58,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
             sharded.reshard()
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
+def full_state(module: nn.Module) -> dict[str, Tensor]:
     """The state dict with whole tensors: of a sharded module on the CPU of the first device, elsewhere empty.
 
     All devices have to ask for it together. A tensor that has two names is one tensor.
@@ -73,7 +73,7 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
     for name, value in module.state_dict().items():
         key = id(names.get(name, value))
         if key not in made:
-            made[key] = whole(value)
+            made[key] = full_tensor(value)
         if dist.get_rank() == 0:
             state[name] = made[key]
         else:
@@ -81,19 +81,19 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def whole(value: Any) -> Any:
+def full_tensor(value: Any) -> Any:
     """A tensor in shards as one on the CPU (all devices have to ask); anything else as it is."""
     return value.full_tensor().cpu() if _in_shards(value) else value
 
 
-def shared_out(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def shard_state_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """This device's shares of whole tensors, where the tensor of that name in `like` is in shards."""
-    return {name: share(value, like[name]) if name in like else value for name, value in state.items()}
+    return {name: shard_like(value, like[name]) if name in like else value for name, value in state.items()}
 
 
-def share(value: Tensor, like: Any) -> Tensor:
-    """`value` in the shards of `like`, if that is in shards and of its shape."""
-    if not _in_shards(like) or value.shape != like.shape:
+def shard_like(value: Any, like: Any) -> Any:
+    """A tensor in the shards of `like`, if that is in shards and of its shape; anything else as it is."""
+    if not isinstance(value, Tensor) or not _in_shards(like) or value.shape != like.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
 

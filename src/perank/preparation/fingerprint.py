@@ -12,7 +12,7 @@ from perank.errors import BadInput
 from perank.files import sha256
 from perank.records import Collection
 from perank.retrieval.store import EmbeddingStore
-from perank.retrieval.store_writer import digest_of
+from perank.retrieval.store_writer import digest_of_texts
 
 _PASSAGES = 1_000_000  # of a larger corpus the first million, and the size, tell it from others
 
@@ -45,7 +45,7 @@ def questions_digest(collection: Collection) -> str:
 def passages_digest(collection: Collection) -> list[Any]:
     """Of a collection's passages: how many, and the texts of the first million."""
     texts = ((id, passage.contents) for id, passage in collection.passages.items())
-    return [len(collection.passages), digest_of(islice(texts, _PASSAGES))]
+    return [len(collection.passages), digest_of_texts(islice(texts, _PASSAGES))]
 
 
 def store_digest(store: EmbeddingStore) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from perank.evaluation.significance import paired_t_test
 from perank.reporting.layout import Layout
 from perank.reporting.rows import ResultRow
-from perank.reporting.run_results import Measured
+from perank.reporting.run_results import Measurement
 
 ALPHA = 0.05
 _HIGHER_IS_BETTER = ("ndcg", "mrr", "map", "recall", "precision", "success")
@@ -64,7 +64,7 @@ class Grid:
     lines: list[Line]
 
 
-def make_grid(layout: Layout, measured: Sequence[Measured], paper: Iterable[ResultRow] = ()) -> Grid:
+def make_grid(layout: Layout, measured: Sequence[Measurement], paper: Iterable[ResultRow] = ()) -> Grid:
     """The cells of a table. `paper` are the published figures, in the same columns as ours."""
     lines: dict[Place, Line] = {}
     for place, column, cell, _ in summaries(layout, measured):
@@ -84,9 +84,9 @@ def make_grid(layout: Layout, measured: Sequence[Measured], paper: Iterable[Resu
     return Grid(layout, columns, ordered)
 
 
-def summaries(layout: Layout, measured: Sequence[Measured]) -> Iterator[tuple[Place, Column, Cell, Measured]]:
+def summaries(layout: Layout, measured: Sequence[Measurement]) -> Iterator[tuple[Place, Column, Cell, Measurement]]:
     """Every cell with its line and column, and the first of the measurements (of all seeds) behind it."""
-    groups: dict[tuple[Place, Column], list[Measured]] = {}
+    groups: dict[tuple[Place, Column], list[Measurement]] = {}
     for one in measured:
         place = layout.blocked(one.labels), layout.line(one.labels)
         for metric in one.values:
@@ -98,7 +98,7 @@ def summaries(layout: Layout, measured: Sequence[Measured]) -> Iterator[tuple[Pl
         yield place, column, _cell(members, others, column[1], layout), members[0]
 
 
-def tidy_rows(layout: Layout, measured: Sequence[Measured]) -> list[ResultRow]:
+def tidy_rows(layout: Layout, measured: Sequence[Measurement]) -> list[ResultRow]:
     """Every measurement as it is, then what seeds give together, with p-values against the block's reference."""
     rows = [_row(one.labels, metric, value, one) for one in measured for metric, value in one.values.items()]
     for _, (_, metric), cell, first in summaries(layout, measured):
@@ -110,18 +110,18 @@ def tidy_rows(layout: Layout, measured: Sequence[Measured]) -> list[ResultRow]:
     return list(dict.fromkeys(rows))
 
 
-def _row(labels: Mapping[str, Any], metric: str, value: float, one: Measured) -> ResultRow:
+def _row(labels: Mapping[str, Any], metric: str, value: float, one: Measurement) -> ResultRow:
     return ResultRow(**labels, metric=metric, value=value, n_queries=one.n_queries)
 
 
-def _cell(members: Sequence[Measured], reference: Sequence[Measured], metric: str, layout: Layout) -> Cell:
+def _cell(members: Sequence[Measurement], reference: Sequence[Measurement], metric: str, layout: Layout) -> Cell:
     values = [one.values[metric] for one in members]
     seeds = len({one.labels.get("seed") for one in members})
     spread = statistics.stdev(values) if seeds > 1 else None
     return Cell(math.fsum(values) / len(values), spread, seeds, _p(members, reference, metric, layout))
 
 
-def _p(members: Sequence[Measured], reference: Sequence[Measured], metric: str, layout: Layout) -> float | None:
+def _p(members: Sequence[Measurement], reference: Sequence[Measurement], metric: str, layout: Layout) -> float | None:
     """Of the paired test over queries; for rows without per-query scores the p-value that came with them."""
     if not reference:
         return None
@@ -132,7 +132,7 @@ def _p(members: Sequence[Measured], reference: Sequence[Measured], metric: str, 
     return named.get(layout.reference[0])
 
 
-def _means(members: Sequence[Measured], metric: str) -> dict[str, float]:
+def _means(members: Sequence[Measurement], metric: str) -> dict[str, float]:
     """Query id -> mean over seeds; {} where one of them has no per-query scores or other queries."""
     scores = [one.per_query.get(metric, {}) for one in members]
     if any(found.keys() != scores[0].keys() for found in scores):

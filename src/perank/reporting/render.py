@@ -12,7 +12,7 @@ _EMPTY = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Markup:
     """How a format writes what a cell says."""
 
     bold: Callable[[str], str]
@@ -28,8 +28,8 @@ def _escaped(text: str) -> str:
     return text.replace("≥", r"$\geq$").replace("±", r"$\pm$")
 
 
-MARKDOWN = Marks(lambda t: f"**{t}**", lambda t: f"<u>{t}</u>", r"\*", "±", lambda t: t.replace("|", "\\|"))
-LATEX = Marks(lambda t: rf"\textbf{{{t}}}", lambda t: rf"\underline{{{t}}}", "$^{*}$", r"$\pm$", _escaped)
+MARKDOWN = Markup(lambda t: f"**{t}**", lambda t: f"<u>{t}</u>", r"\*", "±", lambda t: t.replace("|", "\\|"))
+LATEX = Markup(lambda t: rf"\textbf{{{t}}}", lambda t: rf"\underline{{{t}}}", "$^{*}$", r"$\pm$", _escaped)
 
 
 def markdown(grid: Grid, notes: Sequence[str] = ()) -> str:
@@ -67,7 +67,7 @@ def latex(grid: Grid, notes: Sequence[str] = ()) -> str:
     )
 
 
-def _text(grid: Grid, marks: Marks) -> tuple[list[str], list[list[str]]]:
+def _text(grid: Grid, marks: Markup) -> tuple[list[str], list[list[str]]]:
     shown = _shown_columns(grid)
     header = ["Model", grid.layout.block_title, *(marks.text(_header(grid, key, paper)) for key, paper in shown)]
     return header, [_line(line, shown, marks) for line in grid.lines]
@@ -89,7 +89,7 @@ def _header(grid: Grid, key: Column, paper: bool) -> str:
     return " ".join([key[0], *([key[1]] if several else [])]) + (", paper" if paper else "")
 
 
-def _line(line: Line, shown: Sequence[tuple[Column, bool]], marks: Marks) -> list[str]:
+def _line(line: Line, shown: Sequence[tuple[Column, bool]], marks: Markup) -> list[str]:
     cells = [marks.text(" ".join(filter(None, line.shown))), marks.text(line.block) or "-"]
     for key, paper in shown:
         if paper:
@@ -99,7 +99,7 @@ def _line(line: Line, shown: Sequence[tuple[Column, bool]], marks: Marks) -> lis
     return cells
 
 
-def _cell(cell: Cell, metric: str, marks: Marks) -> str:
+def _cell(cell: Cell, metric: str, marks: Markup) -> str:
     text = _number(cell.value, metric)
     if cell.best:
         text = marks.bold(text)

@@ -22,7 +22,7 @@ _MODELS = ("variant", "backbone", "prompt", "window", "step", "seed")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """One system on one suite: `labels` are the columns of a results table that say what was measured.
 
     `values`: metric or cost -> mean. `per_query`: metric -> query id -> score; empty for rows of a CSV file, which
@@ -37,16 +37,16 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Results:
     """Everything under the given paths; `open_jobs` are folders of jobs without results, with the reason if known."""
 
-    measured: list[Measured]
+    measured: list[Measurement]
     open_jobs: dict[Path, str]
 
 
-def collect(paths: Iterable[str | Path]) -> Found:
+def collect(paths: Iterable[str | Path]) -> Results:
     """Read sweeps, runs and CSV files. Raises `BadInput` for a path that holds none of them."""
-    measured: list[Measured] = []
+    measured: list[Measurement] = []
     open_jobs: dict[Path, str] = {}
     for path in map(Path, paths):
         if path.is_file():
@@ -61,10 +61,10 @@ def collect(paths: Iterable[str | Path]) -> Found:
             elif (run / ".hydra").is_dir():
                 failed = run / "failed.json"
                 open_jobs[run] = read_json(failed)["message"] if failed.is_file() else "not finished"
-    return Found(measured, open_jobs)
+    return Results(measured, open_jobs)
 
 
-def _of_run(folder: Path) -> Iterator[Measured]:
+def _of_run(folder: Path) -> Iterator[Measurement]:
     settings = _settings(folder / ".hydra" / "config.yaml")
     entries = read_json(folder / "metrics.json")
     if not isinstance(entries, dict):
@@ -76,7 +76,7 @@ def _of_run(folder: Path) -> Iterator[Measured]:
         labels = {k: v for k, v in settings.items() if is_model or k not in _MODELS}
         if not is_model and entry["system"] != "encoder":
             labels.pop("encoder", None)
-        yield Measured(
+        yield Measurement(
             {**labels, **mine, "system": entry["system"]},
             {**entry["means"], **entry["costs"]},
             entry["n_queries"],
@@ -110,13 +110,13 @@ def _settings(path: Path) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _of_csv(path: Path) -> list[Measured]:
+def _of_csv(path: Path) -> list[Measurement]:
     grouped: dict[tuple[Any, ...], list[ResultRow]] = {}
     for row in read_results_csv(path):
         blank = replace(row, metric="", value=0.0, spread=None, n_queries=None, baseline="", p_value=None)
         grouped.setdefault(tuple(asdict(blank).items()), []).append(row)
     return [
-        Measured(
+        Measurement(
             {k: v for k, v in key if k not in _VALUES and v not in ("", None)},
             {row.metric: row.value for row in rows},
             rows[0].n_queries,

@@ -18,7 +18,7 @@ from perank.records import Collection, Passage, Query, Run, TextEncoder, check_r
 from perank.retrieval.encoding import StoreOptions, cached_store
 from perank.retrieval.store import EmbeddingStore
 
-_ROWS = 16_384  # with 512 queries, scores held at once: [512, 16,384] fp32 = 32 MiB
+_ROWS_PER_CHUNK = 16_384  # with 512 queries, scores held at once: [512, 16,384] fp32 = 32 MiB
 
 
 class Dense:
@@ -107,8 +107,8 @@ def nearest(store: EmbeddingStore, queries_QE: Tensor, depth: int, device: str =
 
 def _chunks(store: EmbeddingStore) -> Iterator[tuple[int, Tensor]]:
     for first, vectors_NE in store.shards():
-        for start in range(0, len(vectors_NE), _ROWS):
-            yield first + start, torch.from_numpy(vectors_NE[start : start + _ROWS].astype(np.float32))
+        for start in range(0, len(vectors_NE), _ROWS_PER_CHUNK):
+            yield first + start, torch.from_numpy(vectors_NE[start : start + _ROWS_PER_CHUNK].astype(np.float32))
 
 
 def _best(store: EmbeddingStore, query_E: np.ndarray, rows: np.ndarray, depth: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ from perank.errors import BadInput
 from perank.paths import cache_dir
 from perank.records import Passage, Query, TextEncoder
 from perank.retrieval.store import EmbeddingStore
-from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of
+from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of_texts
 
 _HASHED_PASSAGES = 1_000_000  # of a larger corpus the first million, and the size, tell it from others
 
@@ -149,7 +149,7 @@ def _vectors(chunk: Chunk, encoder: TextEncoder, batch_size: int, bar: Any) -> n
 
 def _cached(collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder) -> Path:
     known = [json.dumps(dict(encoder.identity), sort_keys=True), str(len(passages))]
-    known.append(digest_of(islice(_contents(passages), _HASHED_PASSAGES)))
+    known.append(digest_of_texts(islice(_contents(passages), _HASHED_PASSAGES)))
     fingerprint = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
     folder = cache_dir() / "embeddings"
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", collection_name)

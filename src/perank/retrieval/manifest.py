@@ -20,8 +20,8 @@ from perank.files import read_json, sha256_of_text, write_json
 from perank.records import Identity
 
 FORMAT = 1
-NAME = "manifest.json"
-_ANEW = "remove the folder and encode again"
+MANIFEST = "manifest.json"
+_ENCODE_AGAIN = "remove the folder and encode again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +68,24 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Replace the folder's manifest, atomically."""
         content = {"format": FORMAT, **asdict(self), "identity": dict(self.identity)}
-        write_json(folder / NAME, {**content, "digest": _digest(content)})
+        write_json(folder / MANIFEST, {**content, "digest": _digest(content)})
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of `folder`. Raises `BadInput` if there is none, or if it isn't what was written."""
-        path = folder / NAME
+        path = folder / MANIFEST
         if not path.is_file():
             raise BadInput("there is no embedding store", remedy="check the path, or encode into it", path=folder)
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise BadInput(f"expected a manifest of format {FORMAT}", remedy=_ANEW, path=path)
+            raise BadInput(f"expected a manifest of format {FORMAT}", remedy=_ENCODE_AGAIN, path=path)
         digest = content.pop("digest", None)
         try:
             manifest = _parse({key: value for key, value in content.items() if key != "format"})
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"not a manifest: {error}", remedy=_ANEW, path=path) from error
+            raise BadInput(f"not a manifest: {error}", remedy=_ENCODE_AGAIN, path=path) from error
         if digest not in (None, _digest(content)):  # None: written before there were digests
-            raise BadInput("the manifest isn't what was written", remedy=_ANEW, path=path)
+            raise BadInput("the manifest isn't what was written", remedy=_ENCODE_AGAIN, path=path)
         return manifest
 
     def check_identity(self, identity: Identity, folder: Path) -> None:

@@ -20,7 +20,7 @@ from perank.records import Identity
 from perank.retrieval.manifest import Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, hash_ids
 
-_REDO = "encode into it again: whole shards are kept, this is made anew"
+_ENCODE_AGAIN = "encode into it again: whole shards are kept, this is made anew"
 _MAPPED_SHARDS = 256  # each holds a file descriptor, of which a process commonly has 1,024
 
 
@@ -128,12 +128,13 @@ class EmbeddingStore:
     def verify(self) -> None:
         """Compare all checksums and layouts. Raises `BadInput` naming the first file that isn't what was written."""
         for number, record in enumerate(self.manifest.shards):
-            if not is_intact(shard_path(self.folder, number), record):
-                raise BadInput("the shard isn't what was written", remedy=_REDO, path=shard_path(self.folder, number))
+            path = shard_path(self.folder, number)
+            if not is_intact(path, record):
+                raise BadInput("the shard isn't what was written", remedy=_ENCODE_AGAIN, path=path)
             self._map(number)
         index = self.folder / self.manifest.index_name
         if self.complete and sha256(index) != self.manifest.index:
-            raise BadInput("the index isn't what was written", remedy=_REDO, path=index)
+            raise BadInput("the index isn't what was written", remedy=_ENCODE_AGAIN, path=index)
 
     def _map(self, number: int, scan: bool = False) -> Shard:
         rows = self.manifest.shards[number].rows
@@ -190,4 +191,4 @@ def _check_sizes(folder: Path, manifest: Manifest) -> None:
         found = path.stat().st_size if path.is_file() else None
         if found != size:
             problem = "the file is missing" if found is None else f"expected {size} bytes, found {found}"
-            raise BadInput(problem, remedy=_REDO, path=path)
+            raise BadInput(problem, remedy=_ENCODE_AGAIN, path=path)

@@ -20,11 +20,11 @@ import numpy as np
 from perank.errors import BadInput
 from perank.files import file_lock, sha256
 from perank.records import Identity
-from perank.retrieval.manifest import NAME, Manifest, ShardRecord
+from perank.retrieval.manifest import MANIFEST, Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, shard_buffers, write_buffers
 from perank.retrieval.store import EmbeddingStore, is_intact, shard_path
 
-_OTHER = "give the passages that the store was begun with, or encode into another folder"
+_SAME_PASSAGES = "give the passages that the store was begun with, or encode into another folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Chunk:
     @property
     def digest(self) -> str:
         """What a shard's record keeps of its ids and texts."""
-        return digest_of(zip(self.ids, self.texts, strict=True))
+        return digest_of_texts(zip(self.ids, self.texts, strict=True))
 
 
 class StoreWriter:
@@ -112,7 +112,7 @@ class StoreWriter:
 
     def _begin(self) -> None:
         self._remove(".*.part")  # left by a writer that was killed
-        if not (self.folder / NAME).exists():
+        if not (self.folder / MANIFEST).exists():
             self._replace(self.manifest)
             return
         begun, wanted = Manifest.read(self.folder), self.manifest
@@ -156,7 +156,7 @@ class StoreWriter:
             problem, id = "the passages differ from those that a damaged shard was made from", chunk.ids[0]
         else:
             problem, id = self._first_difference(chunk, record)
-        raise BadInput(problem, remedy=_OTHER, path=self.folder, id=id)
+        raise BadInput(problem, remedy=_SAME_PASSAGES, path=self.folder, id=id)
 
     def _first_difference(self, chunk: Chunk, record: ShardRecord) -> tuple[str, str | None]:
         shard = Shard(shard_path(self.folder, chunk.number), record.rows, self.manifest.width, self.manifest.dtype)
@@ -166,7 +166,7 @@ class StoreWriter:
         return f"a text among this passage and the {len(chunk.ids) - 1} after it has changed", chunk.ids[0]
 
 
-def digest_of(items: Iterable[tuple[str, str]]) -> str:
+def digest_of_texts(items: Iterable[tuple[str, str]]) -> str:
     """SHA-256 over ids and texts, each with its length before it."""
     digest = hashlib.sha256()
     for item in items:

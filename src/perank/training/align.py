@@ -29,6 +29,6 @@ class AlignModule(Stage):
         with self.autocast():
             logits_BLV = self.model.token_logits(batch)
         targets_BT = batch.targets_BL[:, 1:]
-        loss = reconstruction(logits_BLV[:, :-1], targets_BT) * self.share((targets_BT != IGNORE).sum())
+        loss = reconstruction(logits_BLV[:, :-1], targets_BT) * self.token_share((targets_BT != IGNORE).sum())
         self.log_terms({"loss": loss}, len(targets_BT))
         return loss

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from perank.model.lora import trained_state
 from perank.model.precision import dtype_of
-from perank.model.sharding import shard, share, whole
+from perank.model.sharding import full_tensor, shard_like, shard_model
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -32,7 +32,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def shard(self, model: nn.Module) -> None:
         """Called by the stage, before there is an optimizer."""
-        shard(model, self.device_mesh["data_parallel"], self.dtype)
+        shard_model(model, self.device_mesh["data_parallel"], self.dtype)
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -41,11 +41,11 @@ class ShardedStrategy(ModelParallelStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """What is trained, whole; the first device alone writes it."""
         assert self.lightning_module is not None
-        return self._first({name: whole(value) for name, value in trained_state(self.lightning_module).items()})
+        return self._first({name: full_tensor(value) for name, value in trained_state(self.lightning_module).items()})
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         found = getattr(optimizer, "_optimizer", optimizer).state_dict()  # Lightning wraps it
-        states = {i: {key: whole(value) for key, value in state.items()} for i, state in found["state"].items()}
+        states = {i: {key: full_tensor(value) for key, value in state.items()} for i, state in found["state"].items()}
         return self._first({**found, "state": states})
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -56,12 +56,10 @@ class ShardedStrategy(ModelParallelStrategy):
             states = dict(found["state"])
             for group, saved in zip(optimizer.param_groups, found["param_groups"], strict=True):
                 for parameter, number in zip(group["params"], saved["params"], strict=True):
-                    states[number] = {key: _share(value, parameter) for key, value in states.get(number, {}).items()}
+                    states[number] = {
+                        key: shard_like(value, parameter) for key, value in states.get(number, {}).items()
+                    }
             optimizer.load_state_dict({**found, "state": states})
 
     def _first(self, content: dict[str, Any]) -> dict[str, Any]:
         return content if self.global_rank == 0 else {}
-
-
-def _share(value: Any, parameter: Tensor) -> Any:
-    return share(value, parameter) if isinstance(value, Tensor) else value

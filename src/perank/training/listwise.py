@@ -29,6 +29,6 @@ class ListwiseModule(Stage):
     def training_step(self, batch: AnswerBatch, index: int) -> Tensor:
         with self.autocast():
             loss = self.model.answer_loss(batch)
-        loss = loss * self.share((batch.targets_BL != IGNORE).sum())
+        loss = loss * self.token_share((batch.targets_BL != IGNORE).sum())
         self.log_terms({"loss": loss}, len(batch.targets_BL))
         return loss

@@ -70,7 +70,7 @@ class Stage(lightning.LightningModule):
             problem = "the checkpoint doesn't say which rows it was trained on"
             raise BadInput(problem, remedy="name a checkpoint of perank.train", id="ckpt_path")
 
-    def share(self, tokens: Tensor) -> Tensor | float:
+    def token_share(self, tokens: Tensor) -> Tensor | float:
         """This device's target tokens over their mean: gradients are averaged over devices, losses over tokens."""
         if self.trainer.world_size == 1:
             return 1.0

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from perank.model.precision import multiplies_bf16
 
-_FEW = 4  # rows below which plain products are faster: they only read the weights, in whatever layout
+_FEW_ROWS = 4  # rows below which plain products are faster: they only read the weights, in whatever layout
 
 
 class PackedLinear(nn.Linear):
@@ -31,7 +31,7 @@ class PackedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         rows = input.numel() // max(1, self.in_features)
-        if rows < _FEW or input.device.type != "cpu" or input.dtype != self.packed.dtype:
+        if rows < _FEW_ROWS or input.device.type != "cpu" or input.dtype != self.packed.dtype:
             return super().forward(input)
         return torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
 
