@@ -1,7 +1,7 @@
-"""The things that travel through perank: small frozen records and the protocol every ranker keeps.
+"""The records that perank's parts exchange, and the protocols they implement. Nothing here imports torch.
 
 Vocabulary: *candidates* are the passages a first stage found for a query, best first. A *ranking* is a
-permutation of candidate positions, best first. A *bill* says what a ranking cost. Nothing here imports torch.
+permutation of candidate positions, best first. A *bill* says what a ranking cost.
 """
 
 from __future__ import annotations
@@ -89,9 +89,12 @@ class Bill:
         return Bill(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-@dataclass(frozen=True, slots=True)
+_SHOWN, _COLUMNS = 10, 80  # ranks of a printed ranking, characters of its lines
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Ranking:
-    """`order` is a permutation of range(N): positions in `candidates`, best first."""
+    """`order` is a permutation of range(N): positions in `candidates`, best first. Printed, it is a short table."""
 
     candidates: Candidates
     order: tuple[int, ...]
@@ -111,13 +114,30 @@ class Ranking:
         """Passages, best first."""
         return [self.candidates.passages[i] for i in self.order]
 
+    def __repr__(self) -> str:
+        first = ", ".join(self.passage_ids[:3]) + (", ..." if len(self.order) > 3 else "")
+        return f"<Ranking of {len(self.order)} passages for {_cut(self.candidates.query.text, 40)!r}: {first}>"
+
+    def __str__(self) -> str:
+        lines = [("rank", "id", "passage")]
+        for rank, passage in enumerate(self.passages[:_SHOWN], start=1):
+            lines.append((str(rank), _cut(passage.id, 32), " ".join(passage.contents.split())))
+        width = max(len(id) for _, id, _ in lines)
+        table = [_cut(f"{rank:>4}  {id:<{width}}  {text}".rstrip(), _COLUMNS) for rank, id, text in lines]
+        more = len(self.order) - _SHOWN
+        return "\n".join([*table, *([f"... and {more} more"] if more > 0 else [])])
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
+
 
 @runtime_checkable
 class Ranker(Protocol):
     """Anything that orders candidates: PE-Rank, a cross-encoder, a first stage, a published run."""
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order, independent of the company it is ranked in."""
+        """One ranking per element of `batch`, in its order, independent of the rest of the batch."""
         ...
 
 
@@ -163,7 +183,7 @@ class Collection(Protocol):
 
     @property
     def passages(self) -> Mapping[str, Passage]:
-        """Passage id -> passage; may be lazy (iterating streams, indexing looks up)."""
+        """Passage id -> passage; may be lazy (iterating streams, indexing looks one up)."""
         ...
 
     @property
@@ -203,5 +223,5 @@ def rank_order(scores: Mapping[str, float]) -> list[str]:
 
 
 def strictly_decreasing(ids: Sequence[str]) -> dict[str, float]:
-    """Scores n, n-1, ..., 1 for ids that are already in order: what a ranking becomes in a run."""
+    """Scores n, n-1, ..., 1 for ids that are already in order: how a ranking is written into a run."""
     return {id: float(len(ids) - i) for i, id in enumerate(ids)}
