@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -104,6 +105,26 @@ def test_a_model_whose_whole_llm_was_trained_needs_no_other_folder(
     loaded = from_pretrained(tmp_path / "moved", dtype="float32")
     assert ranked(loaded.model, parts).order == expected.order
     assert loaded.model.decoder.config.num_hidden_layers == 1
+
+
+def test_a_model_is_saved_and_loaded_without_a_word(
+    base: Path, parts: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = LLMSettings(name=str(base))
+    model = trained(settings)
+    capfd.readouterr()
+    save_pretrained(tmp_path / "saved", model, whole_llm=True, **{**parts, "llm": settings})
+    Reranker.from_pretrained(tmp_path / "saved").rank_batch([tiny.FIVE])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_garbage_is_collected_again_after_loading(base: Path, parts: dict[str, Any], tmp_path: Path) -> None:
+    save_pretrained(tmp_path / "saved", trained(parts["llm"]), **parts)
+    from_pretrained(tmp_path / "saved")
+    assert gc.isenabled()
+    with pytest.raises(BadInput):
+        from_pretrained(tmp_path / "nothing")
+    assert gc.isenabled()
 
 
 def test_weights_can_be_saved_in_half_the_bytes(parts: dict[str, Any], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.files import atomic_folder, atomic_write, read_json, sha256
 from perank.model.llm import LLMSettings
+from perank.model.locate import no_bars
 from perank.model.lora import Lora
 from perank.model.precision import dtype_of
 
@@ -155,7 +156,8 @@ def write_llm(folder: Path, llm: Any, weights: Mapping[str, Tensor], tokenizer: 
     """Write the LLM's part of a model's weights, whole, in Hugging Face's own layout."""
     own = {key.removeprefix("llm."): value for key, value in weights.items() if key.startswith("llm.")}
     with atomic_folder(folder / OWN_LLM) as draft:
-        llm.save_pretrained(draft, state_dict=own)
+        with no_bars():
+            llm.save_pretrained(draft, state_dict=own)
         tokenizer.save_pretrained(draft)
 
 

@@ -6,8 +6,10 @@ layout. Adapters are merged while loading, so using a model needs no peft.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,19 @@ def save_pretrained(
     return folder
 
 
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Pause garbage collection: going through all that transformers imports while it loads takes half a second."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
+@_without_collecting()
 def from_pretrained(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
