@@ -1,8 +1,15 @@
-"""Will it fit, and how long will it take? `python -m perank.doctor <as for perank.train> gpu=a100_80gb`.
+"""Estimate whether a training run fits on its GPUs, and how long it takes, without loading or training anything.
 
-Composes the config, builds LLM and projector on the meta device, and prints parameters by part, the memory a GPU needs
-and the sums behind it, tokens, FLOPs, steps and hours. Ends with exit code 2 where the run won't fit. Hours rest on an
-assumed utilisation, and activations on what transformers' layers keep: a plan, not a measurement.
+Examples:
+    python -m perank.doctor +experiment=rank
+    python -m perank.doctor +experiment=align scale=paper trainer=gpu
+    python -m perank.doctor +experiment=rank scale=paper trainer=deepspeed_zero2 gpu=h100_80gb
+    python -m perank.doctor +experiment=rank scale=paper trainer=gpu backbone=mistral_lora gpu=rtx4090_24gb
+    python -m perank.doctor +experiment=rank scale=paper trainer=gpu backbone=mistral_qlora data.batch_size=1
+
+Takes what perank.train takes, and `gpu`. Prints parameters by part, the memory a GPU needs and the sums behind it,
+tokens, FLOPs, steps and hours; exit code 2 means that the run won't fit. Hours rest on an assumed utilisation, and
+activations on what transformers' layers keep: an estimate, not a measurement.
 """
 
 from __future__ import annotations

@@ -1,8 +1,15 @@
-"""What reranking costs: `python -m perank.efficiency study=table3_efficiency model=<folder>`.
+"""Measure what reranking costs: PE-Rank against text listwise reranking by the same LLM (Tables 3 and 6, Figure 4).
 
-PE-Rank against text listwise reranking by the same LLM, on a sample of queries, one query at a time: tokens, forwards,
-and seconds of encoding, prefill and decoding. NDCG@10 is measured besides, on all queries. Writes results.csv, the
-table and the figure into the output folder, and into the study's own if `into` names it.
+Examples:
+    python -m perank.efficiency
+    python -m perank.efficiency study=table3_efficiency model=outputs/rank/<date>/<time>/model
+    python -m perank.efficiency study=table6_windows model=box device=cuda
+    python -m perank.efficiency model=random-7b device=cuda dtype=bfloat16 quality=false    # Mistral-7B's shape
+    python -m perank.efficiency suite=dl19 queries=5 text_queries=2                         # a quick look
+
+Counts tokens and forwards, and times encoding, prefill and decoding, on a sample of queries, one query at a time;
+NDCG@10 is measured on all queries. Writes results.csv, the table and the figure into the output folder, and into the
+study's own if `into` names it.
 """
 
 from __future__ import annotations

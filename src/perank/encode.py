@@ -1,8 +1,14 @@
-"""Encode a collection's passages into its EmbeddingStore: `python -m perank.encode collection=nfcorpus encoder=minilm`.
+"""Encode a collection's passages, once, into a store of vectors that training and reranking read.
 
-Training, reranking and dense retrieval find the store in the cache (or in `folder`); interrupted, the same command
-goes on. With several devices (`trainer=ddp`) the first process reads, sorts and writes, and every process encodes its
-share of each batch of texts of similar length.
+Examples:
+    python -m perank.encode collection=pydocs
+    python -m perank.encode collection=nfcorpus encoder=bge
+    python -m perank.encode collection=beir collection.folder=<folder> folder=<store>    # not into the cache
+    python -m perank.encode collection=msmarco encoder=jina trainer=ddp batch_size=512   # on several GPUs
+    python -m perank.encode collection=nfcorpus dtype=float32                            # twice the disk
+
+Interrupted runs resume: give the same command again. With several devices (`trainer=ddp`) the first process reads,
+sorts and writes, and every process encodes its share of each batch of texts of similar length.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import torch
 from torch import Tensor
 
 from perank.app.assembly import Assembly
+from perank.app.console import quiet_lightning
 from perank.app.jobs import run
 from perank.app.settings import check_type
 from perank.errors import BadInput, exits_cleanly
@@ -125,6 +132,7 @@ def _fabric(accelerator: str, devices: int | str) -> Fabric:
     from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    quiet_lightning()
     try:
         return Fabric(accelerator=accelerator, devices=devices)
     except (ValueError, TypeError, MisconfigurationException) as error:

@@ -1,8 +1,14 @@
-"""Measure rankers, saved models and run files: `python -m perank.evaluate suite=dl19 ranker=[monobert,monot5]`.
+"""Evaluate rankers, saved models and TREC run files on test collections, and print one table.
 
-Beside them stand the first stage and the encoder alone, with paired t-tests against both (and against the systems that
-`compare` names). Writes metrics.json, per-query scores, TREC runs, results.csv and absent.json into the output folder,
-and prints the table.
+Examples:
+    python -m perank.evaluate suite=nfcorpus model=box                       # the model inside the package
+    python -m perank.evaluate suite=nfcorpus model=outputs/rank/<date>/<time>/model
+    python -m perank.evaluate suite=dl19 run='<folder>/*.txt'                # TREC run files
+    python -m perank.evaluate suite=dl19 'ranker=[monobert,monot5]'          # other systems, see conf/ranker
+    python -m perank.evaluate suite=beir suite.beir.collection.folder=<folder> model=box    # your own BEIR folder
+
+Next to them stand the first stage and the encoder alone, with paired t-tests against both (and against the systems that
+`compare` names). Writes metrics.json, per-query scores, TREC runs, results.csv and absent.json into the output folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,14 @@
-"""Make training sets: `python -m perank.prepare collection=nfcorpus`, or `preparation=msmarco`, `wikipedia`, ...
+"""Prepare training sets: rows to rank, texts to align on, summaries, and the authors' JSONL in either direction.
 
-What is made lies at `preparation.output` with a manifest beside it (settings, counts, statistics, checksum). The same
-command goes on where an interrupted one stopped and ends with the same bytes; a finished set is left as it is.
+Examples:
+    python -m perank.prepare collection=beir collection.folder=<folder>      # then data.rows_path=data/beir.rows.jsonl
+    python -m perank.prepare preparation=msmarco                             # section 4.2 of the paper; wants a GPU
+    python -m perank.prepare preparation=wikipedia preparation.source=<text-list-100-sec.jsonl>
+    python -m perank.prepare preparation=summaries collection=nfcorpus       # then data.text=<output>
+    python -m perank.prepare preparation=from_authors preparation.source=<train.jsonl>
+
+Writes the set to `preparation.output` with a manifest next to it (settings, counts, statistics, checksum). Interrupted
+runs resume: the same command ends with the same bytes; a finished set is left as it is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
-"""Runs as a table in the paper's layout: `python -m perank.tabulate multirun/table4 --study experiments/table4_...`.
+"""Tabulate runs in the paper's layout: sweeps, single runs and results.csv files, in any mixture.
 
-Takes sweeps, single runs and results.csv files in any mixture; a sweep that isn't finished gives the table of what is
-there and says what isn't. Writes results.csv (tidy), table.md, table.tex and results.png into the study's folder, or
-into `--output`, and prints the table. A study's folder holds layout.yaml and, where the paper has the table, paper.csv.
+Examples:
+    python -m perank.tabulate multirun/table4-embedded
+    python -m perank.tabulate multirun/table4-embedded --study experiments/table4_training_strategies
+    python -m perank.tabulate outputs/evaluate/<date>/<time> --output <folder>
+    python -m perank.tabulate <one results.csv> <another results.csv>
+
+A sweep that isn't finished gives the table of what is there and says what is missing. Writes results.csv (tidy),
+table.md, table.tex and results.png into the study's folder, or into `--output`, and prints the table. A study's folder
+holds layout.yaml and, where the paper has the table, paper.csv.
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
-"""Train one stage: `python -m perank.train +experiment=align`, then `+experiment=rank projector.path=...`.
+"""Train PE-Rank: the projector alone (align), then projector and LLM together (rank).
 
-`+experiment=rankmistral` trains the LLM that reads texts instead, on the same rows.
+Examples:
+    python -m perank.train +experiment=align
+    python -m perank.train +experiment=rank projector.path=outputs/align/<date>/<time>/projector.safetensors
+    python -m perank.train +experiment=rank ckpt_path=outputs/rank/<date>/<time>    # resume an interrupted run
+    python -m perank.train -m +experiment=rank seed=0,1,2 loss=embeddings,paper     # a sweep, under multirun/
+    python -m perank.train --cfg job +experiment=rank scale=paper                   # show what would run
+    python -m perank.train +experiment=rankmistral                                  # the LLM that reads texts
 
-Leaves in the output folder: checkpoints/, projector.safetensors, model/ (stage 2: what `Reranker.from_pretrained`
-reads), and metrics.json with per-query scores and runs for every suite. What was interrupted goes on with the same
-command and `ckpt_path=<run folder>`; with hydra.run.dir=<run folder> too it goes on in the same place.
+Writes checkpoints/, projector.safetensors, model/ (for `Reranker.from_pretrained`), and metrics.json with per-query
+scores and runs of every suite into the output folder, outputs/<task>/<date>/<time> unless hydra.run.dir names one.
 """
 
 from __future__ import annotations

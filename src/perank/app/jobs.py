@@ -8,6 +8,7 @@ what failed is said again at the end.
 from __future__ import annotations
 
 import errno
+import inspect
 import math
 import os
 import subprocess
@@ -42,6 +43,8 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     Raises `BadInput` for a config that doesn't compose, has keys that nothing reads, or asks for what can't be had;
     after a sweep, for its failed jobs (or the first error that isn't `BadInput`).
     """
+    if {"--help", "-h"} & set(sys.argv[1:]):  # what the program is and examples, before Hydra lists the groups
+        sys.stdout.write(f"{inspect.getdoc(sys.modules[task.__module__])}\n\n")
     failed: dict[str, Exception] = {}
     own = os.getpid()
 

@@ -11,6 +11,7 @@ comma or dot between digits don't end a word, a hyphen does. Stop words go befor
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -122,6 +123,7 @@ class Bm25:
         import bm25s
         from tqdm import tqdm
 
+        logging.getLogger("bm25s").setLevel(logging.INFO)  # it asks for DEBUG, and every run's console would show it
         ids: list[str] = []
         vocabulary: dict[str, int] = {}
         words_NT: list[list[int]] = []
