@@ -1,4 +1,8 @@
-"""perank: train, evaluate and use PE-Rank, a listwise reranker that reads one embedding per passage."""
+"""perank: train, evaluate and use PE-Rank, a listwise reranker that reads one embedding per passage.
+
+>>> from perank import Reranker
+>>> print(Reranker().rank("how to join two lists", ["Open a file.", "Concatenate two sequences."]))
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,14 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`Reranker` when it is asked for: `import perank` alone loads neither torch nor transformers."""
+    """Import `Reranker` on first use: `import perank` alone loads neither torch nor transformers."""
     if name == "Reranker":
         from perank.ranking.reranker import Reranker
 
         return Reranker
     raise AttributeError(f"module 'perank' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names to complete, `Reranker` among them before it is imported."""
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
-"""The one exception for input perank can't use: it says where, what and how to mend it.
+"""The one exception for input that perank can't use: it names the place, the problem and the remedy.
 
-Entry points turn it into exit code 2 and one message; everything else is a bug and keeps its traceback.
+Entry points turn it into one message and exit code 2; any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 TERMINATED = 128 + signal.SIGTERM
-"""What a process ends with that was told to; Lightning's own exception ends with a success's number."""
+"""Exit code after SIGTERM (Lightning's own exception would exit with 0)."""
 
 
 class BadInput(ValueError):
     """Input that can't be used: a broken line, an unknown id, a vector of the wrong width.
 
     `problem` says what was expected and what was found, `remedy` what to do next;
-    `path`, `line` (1-based) and `id` say where, as far as they are known.
+    `path`, `line` (1-based) and `id` say where, as far as that is known.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class BadInput(ValueError):
         super().__init__(f"{place}: {problem} ({remedy})" if place else f"{problem} ({remedy})")
 
     def __reduce__(self) -> tuple[Callable[..., BadInput], tuple[Any, ...]]:
-        """From one process to another: exceptions are made anew from positional arguments, and this has names."""
-        return _made_anew, (self.problem, self.remedy, self.path, self.line, self.id)
+        """Pickle by value: unpickling calls an exception with positional arguments, and these are keyword-only."""
+        return _unpickled, (self.problem, self.remedy, self.path, self.line, self.id)
 
 
-def _made_anew(problem: str, remedy: str, path: str | Path | None, line: int | None, id: str | None) -> BadInput:
+def _unpickled(problem: str, remedy: str, path: str | Path | None, line: int | None, id: str | None) -> BadInput:
     return BadInput(problem, remedy=remedy, path=path, line=line, id=id)
 
 
 class Absent(BadInput):
-    """Weights or files that aren't on this machine, or can't be read: a table goes on without that system."""
+    """Weights or files that aren't on this machine, or can't be read: a table is made without that system."""
 
 
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:

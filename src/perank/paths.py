@@ -1,4 +1,4 @@
-"""Where things lie: the Hydra configuration (checkout or wheel), the cache, and the shared test data."""
+"""Where files are: the Hydra configuration (in a checkout or a wheel), the cache, and the shared test data."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else _CHECKOU
 
 
 def cache_dir() -> Path:
-    """The folder for what can be made again (weights, indexes, vectors): `PERANK_CACHE` or ~/.cache/perank."""
+    """The folder for what can be recomputed (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank."""
     return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
 
 
 def shared_dir() -> Path:
-    """The folder with `collections/` and `fixtures/`: `PERANK_SHARED`, else `../shared` beside the checkout."""
+    """The folder with `collections/` and `fixtures/`: `PERANK_SHARED`, else `../shared` next to the checkout."""
     return Path(os.environ.get("PERANK_SHARED") or _CHECKOUT.parent / "shared")
