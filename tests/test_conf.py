@@ -6,6 +6,7 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -64,13 +65,28 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
         yield node
 
 
+HYDRA_ENTRIES = {path.stem for path in CONF_DIR.glob("*.yaml")}
+
+
+def documents() -> list[str]:
+    """What shows commands to users: the README, docs/, and the docstrings that `--help` prints."""
+    texts = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+    entries = [import_module(f"perank.{name}") for name in sorted(HYDRA_ENTRIES)]
+    return [path.read_text(encoding="utf-8") for path in texts] + [str(inspect.getdoc(entry)) for entry in entries]
+
+
 def commands() -> list[list[str]]:
-    """The README's `python -m perank.<entry> <overrides>`, a sweep as its first job."""
-    text = (CHECKOUT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    found = re.findall(r"^    python -m perank\.(.+)$", text, re.MULTILINE)
+    """Their `python -m perank.<entry> <overrides>`, a sweep as its first job; a project's own configs aren't here."""
+    text = "\n".join(documents()).replace("\\\n", " ")
+    found = re.findall(r"^(?:    )?python -m perank\.(\w+ .+)$", text, re.MULTILINE)
     parts = [shlex.split(command.replace("<", "").replace(">", ""), comments=True) for command in found]
+    parts = [
+        command for command in parts if command[0] in HYDRA_ENTRIES and not {"--config-dir", "--help"} & {*command}
+    ]
     words = [[word for word in command if word not in {"-m", "--cfg", "job"}] for command in parts]
-    return [[re.sub(r"(?<==)([^\[,]+),.*", r"\1", word) for word in command] for command in words]
+    words = [command for command in words if not any("mine." in word for word in command)]
+    first = [[re.sub(r"(?<==)([^\[,]+),.*", r"\1", word) for word in command] for command in words]
+    return [list(command) for command in dict.fromkeys(map(tuple, first))]
 
 
 def check(config: DictConfig) -> None:
@@ -120,7 +136,7 @@ def test_the_stage_picks_data_and_optimizer_of_the_scale(experiment: str, stage:
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_command_of_the_readme_composes(command: list[str]) -> None:
+def test_every_command_of_readme_docs_and_help_composes(command: list[str]) -> None:
     entry, *overrides = command
     check(composed(entry, *overrides))
 

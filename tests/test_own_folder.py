@@ -1,4 +1,4 @@
-"""The README's story: a BEIR folder of one's own, trained on with one command, and how it compares with the encoder."""
+"""The story of docs/training.md: one command trains on one's own BEIR folder and compares with the encoder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 
 def test_one_command_trains_on_a_folder_and_says_how_it_compares_with_the_encoder(tmp_path: Path) -> None:
     world = toy.make_world(tmp_path / "world")
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    document = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
     words = ["collection=beir", "suite=beir", "collection.folder=<folder>", "suite.beir.collection.folder=<folder>"]
-    assert all(word in readme for word in words)
+    assert all(word in document for word in words)
     story = [word.replace("<folder>", f"{world}/collection") for word in words]
     small = [o for o in toy.overrides(world) if not o.startswith(("collection", "suite=", "suite.beir.collection"))]
     own = {"PERANK_CACHE": str(tmp_path / "cache"), "HYDRA_FULL_ERROR": "0"}

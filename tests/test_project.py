@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from perank.paths import PACKAGE_DIR
+from perank.reporting.rows import read_results_csv
 
 CHECKOUT = PACKAGE_DIR.parent.parent
 EXTRAS = {
@@ -31,6 +32,10 @@ def modules_loaded_by(statement: str) -> set[str]:
 def test_importing_perank_loads_no_library() -> None:
     loaded = modules_loaded_by("import perank")
     assert not loaded & {"torch", "transformers", "lightning", "numpy", "hydra"}
+
+
+def test_the_reranker_is_listed_before_it_is_loaded() -> None:
+    assert "torch" not in modules_loaded_by("import perank; assert 'Reranker' in dir(perank)")
 
 
 def test_the_reranker_loads_no_library_of_an_extra() -> None:
@@ -64,6 +69,76 @@ def test_no_tracked_file_names_a_machine_or_a_package_index() -> None:
         f"{place}: {line.strip()}" for place, line in lines_of_texts() if machine.search(line) or index.search(line)
     ]
     assert found == []
+
+
+DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md"))]
+OURS = ("src", "conf", "docs", "experiments", "benchmarks", "tests", ".ci")
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "experiments/README.md"])
+def test_documents_link_to_and_name_only_what_is_there(name: str) -> None:
+    tracked = set(tracked_files())
+    folders = {parent.as_posix() for file in tracked for parent in Path(file).parents}
+    text = (CHECKOUT / name).read_text(encoding="utf-8")
+    links = [target for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in target]
+    linked = [os.path.normpath(Path(name).parent / target) for target in links]
+    named = [path for path in re.findall(r"`([^`\s]+/[^`\s]*)`", text) if path.split("/")[0] in OURS]
+    assert linked or named
+    assert [path for path in [*linked, *named] if path.rstrip("/") not in tracked | folders and "*" not in path] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_into_a_document_meet_a_heading(name: str) -> None:
+    text = (CHECKOUT / name).read_text(encoding="utf-8")
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        target = CHECKOUT / name if not file else (CHECKOUT / name).parent / file
+        headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short_shows_a_picture_and_names_the_paper_and_its_code() -> None:
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.split()) <= 800
+    for part in (
+        "(docs/perank.svg)",
+        "arxiv.org/abs/2406.14848",
+        "github.com/liuqi6777/pe_rank",
+        "make demo",
+        "make test",
+    ):
+        assert part in readme
+
+
+@pytest.mark.parametrize(
+    ("label", "system"),
+    [("BM25's own order", "bm25"), ("encoder alone", "encoder"), ("PE-Rank, ", "PE-Rank"), ("RankSmol: ", "RankSmol")],
+)
+def test_the_readmes_table_shows_committed_results(label: str, system: str) -> None:
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"^\| {label}[^|]*\|[^|]*\|(.+)\|$", readme, re.MULTILINE)
+    docs, dl19 = measured("box", system, "pydocs-test"), measured("dl19_systems", system, "dl19")
+    quality = [f"{found['ndcg@10']:.4f}" if found else "" for found in (docs, dl19)]
+    tokens = f"{dl19['tokens_processed']:,.0f}" if dl19.get("tokens_processed") else ""
+    seconds = f"{dl19['seconds_per_query']:.2f}" if "seconds_per_query" in dl19 else ""
+    assert [cell.strip() for cell in line.split("|")] == [*quality, tokens, seconds]
+
+
+def measured(study: str, system: str, collection: str) -> dict[str, float]:
+    """Metric -> value in a study's results.csv."""
+    rows = read_results_csv(CHECKOUT / "experiments" / study / "results.csv")
+    chosen = [row for row in rows if row.system.lower() == system.lower() and row.collection == collection]
+    return {row.metric: row.value for row in chosen}
+
+
+def test_the_list_of_studies_has_every_folder_and_names_its_figures() -> None:
+    text = (CHECKOUT / "experiments" / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\w+)\]\((\w+)/README\.md\) \|.*\|([^|]+)\|$", text, re.MULTILINE)
+    tracked = tracked_files()
+    studies = {Path(file).parts[1] for file in tracked if re.match("experiments/.+/", file)}
+    assert sorted(name for name, _, _ in listed) == sorted(studies)
+    for name, target, figures in listed:
+        assert name == target
+        assert {f"experiments/{name}/{file}" for file in re.findall(r"`(.+?)`", figures)} <= {*tracked}
 
 
 def test_constraints_hold_exact_versions_only() -> None:

