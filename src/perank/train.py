@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 
 from perank.app import wandb_tables as board
 from perank.app.alignment import aligned_projector
+from perank.app.console import quiet_lightning
 from perank.app.jobs import in_own_process, run, sweeping
 from perank.app.settings import check_keys, check_type
 from perank.errors import TERMINATED, BadInput, exits_cleanly
@@ -45,6 +46,7 @@ def train(config: DictConfig) -> dict[str, float]:
     _check(config)
     if (path := aligned_projector(config)) is not None:
         config.projector.path = path
+    quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     assembly = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
     failed = True

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from perank.app.console import quiet_lightning
 from perank.app.settings import as_dict, check_arguments, check_type, import_target, instantiate
 from perank.app.wandb_tables import finish, wandb_mode
 from perank.baselines.encoder_ranker import EncoderRanker
@@ -138,7 +137,6 @@ class Assembly:
 
     @cached_property
     def trainer(self) -> Any:
-        quiet_lightning()
         named = {name: logger for name, logger in self.config.logger.items() if logger}
         loggers = [instantiate(named[name], **({"mode": wandb_mode()} if name == "wandb" else {})) for name in named]
         callbacks = [instantiate(callback) for callback in self.config.callbacks.values() if callback]
