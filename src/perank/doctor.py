@@ -5,7 +5,7 @@ Examples:
     python -m perank.doctor +experiment=align scale=paper trainer=gpu
     python -m perank.doctor +experiment=rank scale=paper trainer=deepspeed_zero2 gpu=h100_80gb
     python -m perank.doctor +experiment=rank scale=paper trainer=gpu backbone=mistral_lora gpu=rtx4090_24gb
-    python -m perank.doctor +experiment=rank scale=paper trainer=gpu backbone=mistral_qlora data.batch_size=1
+    python -m perank.doctor +experiment=rank scale=paper trainer=gpu backbone=mistral_lora data.batch_size=1
 
 Takes what perank.train takes, and `gpu`. Prints parameters by part, the memory a GPU needs and the sums behind it,
 tokens, FLOPs, steps and hours; exit code 2 means that the run won't fit. Hours rest on an assumed utilisation, and
