@@ -27,7 +27,7 @@ from perank.evaluation.device import device_name
 from perank.model.batches import PromptBatch
 from perank.paths import CONF_DIR
 from perank.ranking.constrained import Constrained
-from perank.ranking.decoder import Decoded, Decoder, Difference, differences
+from perank.ranking.decoder import Decoded, Decoder, Difference, WindowBatch, differences
 from perank.ranking.speculative import Speculative
 from perank.reporting.rows import ResultRow, write_results_csv
 from perank.saving.hub import from_pretrained
@@ -143,7 +143,8 @@ def decoded(found: Pretrained, windows: Sequence[Window], decoder: Decoder) -> D
     for b, window in enumerate(windows):
         vectors_BNE[b, : sizes[b]] = window.vectors_NE
     prompts = PromptBatch.of([found.prompts.rank(w.query, n) for w, n in zip(windows, sizes, strict=True)])
-    return decoder.decode(found.model, prompts, vectors_BNE, torch.arange(max(sizes)) < torch.tensor(sizes)[:, None])
+    shown_BN = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+    return decoder.decode(found.model, WindowBatch(prompts, vectors_BNE, shown_BN))
 
 
 def chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:

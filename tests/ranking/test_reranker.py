@@ -16,6 +16,7 @@ from perank import Reranker
 from perank.errors import BadInput
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
+from perank.ranking.decoder import WindowBatch
 from perank.ranking.speculative import Speculative
 from perank.ranking.vectors import batches
 from perank.ranking.windows import Windows, slide
@@ -69,7 +70,7 @@ def by_hand(model: PERank, given: Candidates, window: int, step: int, cutoff: in
     def rank(shown: Sequence[int], depth: int) -> Sequence[int]:
         prompt = PromptBatch.of([tiny.tiny_prompts().rank(given.query.text, len(shown))])
         mask_BN = torch.ones(1, len(shown), dtype=torch.bool)
-        return brute_force(model, prompt, vectors_NE[list(shown)][None], mask_BN, depth=depth)[0][0]
+        return brute_force(model, WindowBatch(prompt, vectors_NE[list(shown)][None], mask_BN, depth))[0][0]
 
     return slide(Windows(window, step).plan(len(given), cutoff), len(given), rank)
 

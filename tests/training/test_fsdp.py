@@ -42,9 +42,9 @@ def made(lora: bool, *, tied: bool = False) -> PERank:
 
 
 def batch(seed: int) -> RankBatch:
-    prompt, vectors_BNE, candidates_BN = tiny.windows([4, 5], seed=seed, dtype=torch.float32)
+    windows = tiny.windows([4, 5], seed=seed, dtype=torch.float32)
     order_BK = torch.tensor([[2, 0, 1, 3, -1], [4, 3, 0, 2, 1]])
-    return RankBatch(prompt, vectors_BNE, candidates_BN, order_BK, content=prompt)
+    return tiny.rows(windows, order_BK, content=windows.prompts)
 
 
 def losses(model: PERank, steps: int = 4) -> list[float]:

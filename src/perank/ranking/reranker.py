@@ -20,7 +20,7 @@ from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
 from perank.model.precision import autocast_for
 from perank.model.prompts import Prompt, PromptBuilder
-from perank.ranking.decoder import Clock, Decoder
+from perank.ranking.decoder import Clock, Decoder, WindowBatch
 from perank.ranking.decoders import named
 from perank.ranking.vectors import batches, candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import Span, Windows, apply
@@ -181,14 +181,14 @@ class Reranker:
         for b, (job, span) in enumerate(zip(jobs, spans, strict=True)):
             vectors_BNE[b, : sizes[b]] = job.vectors_NE[job.order[span.start : span.stop]]
         queries = [job.query_E for job in jobs if job.query_E is not None]
-        decoded = self.decoder.decode(
-            self.model,
-            PromptBatch.of([job.prompts[n] for job, n in zip(jobs, sizes, strict=True)]).to(self.device),
-            vectors_BNE.to(self.device),
-            (torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]).to(self.device),
+        windows = WindowBatch(
+            PromptBatch.of([job.prompts[n] for job, n in zip(jobs, sizes, strict=True)]),
+            vectors_BNE,
+            torch.arange(max(sizes)) < torch.tensor(sizes)[:, None],
             depth=[span.depth for span in spans],
-            query_BE=torch.stack(queries).to(self.device) if queries else None,
+            query_BE=torch.stack(queries) if queries else None,
         )
+        decoded = self.decoder.decode(self.model, windows.to(self.device))
         processed = sum(decoded.tokens_processed) or 1
         for b, (job, span) in enumerate(zip(jobs, spans, strict=True)):
             share = decoded.tokens_processed[b] / processed

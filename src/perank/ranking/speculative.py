@@ -11,12 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-from perank.ranking.decoder import Clock, Decoded, Depth, depths
+from perank.ranking.decoder import Clock, Decoded, WindowBatch
 from perank.ranking.draft_tree import Tree, draft_tree
 from perank.ranking.reader import Reader
 
@@ -38,26 +36,13 @@ class Speculative:
         self.nodes = nodes
 
     @torch.no_grad()
-    def decode(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        candidates_BN: Tensor,
-        *,
-        depth: Depth = None,
-        query_BE: Tensor | None = None,
-    ) -> Decoded:
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises what `Constrained.decode` raises."""
-        counts, wanted = depths(candidates_BN, depth)
-        rows = [
-            _Row(there, min(k, max(n - 1, 0)))
-            for there, k, n in zip(candidates_BN.tolist(), wanted, counts, strict=True)
-        ]
-        clock, prefilled = Clock(vectors_BNE.device), 0.0
-        if ranks := max((row.steps for row in rows), default=0):
-            nodes = self.nodes or _most_nodes(vectors_BNE.device)
-            reader = Reader(model, prompts, vectors_BNE, query_BE, ranks=ranks - 1, nodes=nodes)
+        rows = [_Row(*row) for row in zip(windows.candidates_BN.tolist(), windows.steps, strict=True)]
+        device = windows.vectors_BNE.device
+        clock, prefilled = Clock(device), 0.0
+        if ranks := max(windows.steps, default=0):
+            reader = Reader(model, windows, ranks=ranks - 1, nodes=self.nodes or _most_nodes(device))
             scores_BN = reader.read()
             prefilled = clock.lap()
             for row, scores_N, length in zip(rows, scores_BN.double().cpu().numpy(), reader.lengths, strict=True):
@@ -66,7 +51,7 @@ class Speculative:
             while kept := [b for b, row in enumerate(running) if row.unfinished]:
                 reader.keep(kept)
                 running = [running[b] for b in kept]
-                nodes = self.nodes or _most_nodes(vectors_BNE.device, len(running))
+                nodes = self.nodes or _most_nodes(device, len(running))
                 trees = [row.draft(nodes) for row in running]
                 scores_BKN = reader.feed_trees(trees).double().cpu().numpy()
                 reader.settle(
@@ -77,7 +62,7 @@ class Speculative:
             orders=[row.order for row in rows],
             forwards=[row.forwards for row in rows],
             tokens_processed=[row.processed for row in rows],
-            tokens_generated=wanted,
+            tokens_generated=windows.depths,
             margins=[tuple(row.margins) for row in rows],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),
