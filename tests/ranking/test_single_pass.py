@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from perank.errors import BadInput
-from perank.ranking.decoders import named
+from perank.ranking.reranker import decoder_named
 from perank.ranking.single_pass import SinglePass
 from support import tiny
 from support.brute_force import brute_force
@@ -24,6 +24,6 @@ def test_it_sorts_the_first_steps_scores_in_one_forward() -> None:
 
 def test_decoders_have_names() -> None:
     for name in ("constrained", "speculative", "single_pass"):
-        assert type(named(name)).__name__.lower() == name.replace("_", "")
+        assert type(decoder_named(name)).__name__.lower() == name.replace("_", "")
     with pytest.raises(BadInput, match="unknown decoder 'beam'"):
-        named("beam")
+        decoder_named("beam")

@@ -36,14 +36,6 @@ class Repairs:
         """All repairs together."""
         return self.missing + self.repeated + self.out_of_range + self.rephrased
 
-    def __add__(self, other: Repairs) -> Repairs:
-        return Repairs(
-            self.missing + other.missing,
-            self.repeated + other.repeated,
-            self.out_of_range + other.out_of_range,
-            self.rephrased + other.rephrased,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Permutation:

@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 
 from perank.errors import BadInput
+from perank.ranking.batching import batches
 from perank.ranking.decoder import Clock
-from perank.ranking.vectors import batches
 from perank.records import Bill, Candidates, Ranking
 from perank.sources.views import Field, TextView
 

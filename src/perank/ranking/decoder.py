@@ -10,13 +10,31 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from perank.errors import BadInput
 from perank.model.batches import Batch, PromptBatch
 from perank.model.pe_rank import PERank
+from perank.model.prompts import Prompt
+from perank.records import Bill
 
 Depth = int | Sequence[int] | None
 """How many ranks have to be right: for all windows, one per window, or None for full rankings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A prompt with its N passages' embeddings [N, E], how many ranks are asked for, and the query's embedding [E]."""
+
+    prompt: Prompt
+    vectors_NE: Tensor
+    depth: int
+    query_E: Tensor | None = None
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Tokens of the prompt, and of the ranking."""
+        return len(self.prompt), len(self.vectors_NE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,19 @@ class WindowBatch(Batch):
     candidates_BN: Tensor
     depth: Depth = None
     query_BE: Tensor | None = None
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> WindowBatch:
+        """Stack windows of any sizes. All of them have a query's embedding, or none has."""
+        sizes = torch.tensor([len(window.vectors_NE) for window in windows])
+        queries = [window.query_E for window in windows if window.query_E is not None]
+        return cls(
+            PromptBatch.of([window.prompt for window in windows]),
+            pad_sequence([window.vectors_NE for window in windows], batch_first=True),
+            torch.arange(int(sizes.max())) < sizes[:, None],
+            [window.depth for window in windows],
+            torch.stack(queries) if queries else None,
+        )
 
     @cached_property
     def counts(self) -> list[int]:
@@ -71,6 +102,22 @@ class Decoded:
     margins: list[tuple[float, ...]]
     seconds_prefill: float
     seconds_decode: float
+
+    @property
+    def bills(self) -> list[Bill]:
+        """What each window cost; of the seconds its share by tokens processed."""
+        processed = sum(self.tokens_processed) or 1
+        counts = zip(self.forwards, self.tokens_processed, self.tokens_generated, strict=True)
+        return [
+            Bill(
+                forwards=forwards,
+                tokens_processed=tokens,
+                tokens_generated=generated,
+                seconds_prefill=self.seconds_prefill * tokens / processed,
+                seconds_decode=self.seconds_decode * tokens / processed,
+            )
+            for forwards, tokens, generated in counts
+        ]
 
 
 @dataclass(frozen=True, slots=True)
