@@ -53,8 +53,9 @@ def losses(model: PERank, steps: int = 4) -> list[float]:
     optimizer, loss, found = torch.optim.AdamW(trained, lr=1e-2), RankLoss(), []
     for step in range(steps):
         rows = batch(step)
-        content_BKN = model.step_scores(rows, with_content=True)
-        terms = loss(model.step_scores(rows), content_BKN, rows.order_BK, rows.candidates_BN)
+        hidden, projected_BND = model.step_states(rows, [rows.prompt, rows.content])
+        scores = [model.score(hidden_BKD, projected_BND, rows.vectors_BNE) for hidden_BKD in hidden]
+        terms = loss(*scores, rows.order_BK, rows.candidates_BN)
         terms["loss"].backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

@@ -11,9 +11,9 @@ from typing import Any
 
 from perank.baselines.text_listwise import TextWindow
 from perank.errors import BadInput
-from perank.model.inference import inference
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.ranking.decoder import Clock
+from perank.ranking.inference import inference
 from perank.ranking.sliding import SlidingQuery, run_windows
 from perank.ranking.text_decoding import TextDecoder
 from perank.ranking.windows import Windows

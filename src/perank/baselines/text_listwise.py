@@ -12,8 +12,8 @@ from typing import Any
 
 from perank.baselines.permutation import permutation, ranked_so_far
 from perank.errors import BadInput
-from perank.model.inference import inference
 from perank.model.listwise_prompts import ListwisePrompt, ListwisePrompts
+from perank.ranking.inference import inference
 from perank.ranking.sliding import SlidingQuery, run_windows
 from perank.ranking.text_decoding import TextDecoder
 from perank.ranking.windows import Windows

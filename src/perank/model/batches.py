@@ -55,26 +55,6 @@ class RankBatch(Batch):
     query_BE: Tensor | None = None
     content: PromptBatch | None = None
 
-    def similarities_across(self, feedback: Sequence[float] = ()) -> Tensor:
-        """[B, B * N]: the encoder's similarity of every row's query to the passages of all rows.
-
-        `feedback` adds so much of the row's first passages, weight by weight, to its query's vector.
-        """
-        if self.query_BE is None:
-            raise ValueError("this batch carries no query vectors")
-        first = list(feedback)[: self.vectors_BNE.shape[1]]
-        weight_N = torch.tensor(first, dtype=self.query_BE.dtype, device=self.query_BE.device)
-        moved_BE = self.query_BE + (self.vectors_BNE[:, : len(first)] * weight_N[:, None]).sum(1)
-        return moved_BE @ self.vectors_BNE.flatten(0, 1).T
-
-    def remaining_across(self, remaining_BKN: Tensor) -> Tensor:
-        """[B, K, B * N]: the passages of all rows, a row's own ones while they compete at its step."""
-        rows, steps, n = remaining_BKN.shape
-        everyone_BKBN = self.candidates_BN.expand(rows, steps, rows, n).clone()
-        own = torch.arange(rows, device=remaining_BKN.device)
-        everyone_BKBN[own, :, own] = remaining_BKN
-        return everyone_BKBN.flatten(2)
-
 
 @dataclass(frozen=True, slots=True)
 class AlignBatch(Batch):

@@ -7,6 +7,7 @@ the top of the ranking is trained. Masked entries contribute 0, never NaN.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +51,41 @@ def kl(logp_BKN: Tensor, logq_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
     return torch.where(remaining_BKN, p.exp() * (p - q), 0.0).sum(-1)
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPassages:
+    """The passages of all B rows, X = B * N, as every row's steps and its query see them: what is distilled.
+
+    Not in the paper: a row of 20 passages says little about a query, all passages of a batch say much more.
+    """
+
+    scores_BKX: Tensor
+    vectors_BNE: Tensor
+    query_BE: Tensor
+
+    def similarities(self, feedback: Sequence[float] = ()) -> Tensor:
+        """[B, X]: the encoder's similarity of every row's query to all passages.
+
+        `feedback` adds so much of the row's first passages, weight by weight, to its query's vector.
+        """
+        first, query_BE = list(feedback)[: self.vectors_BNE.shape[1]], self.query_BE
+        weights = torch.tensor(first, dtype=query_BE.dtype, device=query_BE.device)
+        moved_BE = query_BE + (self.vectors_BNE[:, : len(weights)] * weights[:, None]).sum(1)
+        with torch.autocast(moved_BE.device.type, enabled=False):
+            return moved_BE @ self.vectors_BNE.flatten(0, 1).T
+
+    def remaining(self, remaining_BKN: Tensor, candidates_BN: Tensor) -> Tensor:
+        """[B, K, X]: the passages of other rows, and a row's own ones while they compete at its step."""
+        rows, steps, n = remaining_BKN.shape
+        everyone_BKBN = candidates_BN.expand(rows, steps, rows, n).clone()
+        own = torch.arange(rows, device=remaining_BKN.device)
+        everyone_BKBN[own, :, own] = remaining_BKN
+        return everyone_BKBN.flatten(2)
+
+
 def distillation(scores_BKX: Tensor, similarities_BX: Tensor, remaining_BKX: Tensor, temperature: float) -> Tensor:
     """KL(encoder || LLM) for every step over X passages, [B, K]; passages that no longer compete contribute 0.
 
     The encoder's distribution is the softmax of similarity / `temperature`, the LLM's that of the step's scores.
-    Not in the paper: a row of 20 candidates says little about a query, all passages of a batch say much more.
     """
     similarities_BKX = (similarities_BX / temperature)[:, None].expand_as(scores_BKX)
     return kl(
@@ -121,9 +152,14 @@ class RankLoss:
         return self.distil > 0
 
     def __call__(
-        self, scores_BKN: Tensor, content_BKN: Tensor | None, order_BK: Tensor, candidates_BN: Tensor
+        self,
+        scores_BKN: Tensor,
+        content_BKN: Tensor | None,
+        order_BK: Tensor,
+        candidates_BN: Tensor,
+        passages: BatchPassages | None = None,
     ) -> dict[str, Tensor]:
-        """The terms by name ("rank", "content", "kl") unweighted, and "loss", their weighted sum."""
+        """The terms by name ("rank", "content", "kl", "distil") unweighted, and "loss", their weighted sum."""
         left_BKN = remaining(order_BK, candidates_BN)
         logp_BKN = log_probabilities(scores_BKN, left_BKN)
         terms = {"rank": self._cross_entropy(logp_BKN, order_BK)}
@@ -135,6 +171,14 @@ class RankLoss:
             loss = loss + self.content * terms["content"] + self.alpha * terms["kl"]
         elif self.needs_content:
             raise ValueError("this loss needs the scores of the prompt with texts")
+        if self.distil:
+            if passages is None:
+                raise ValueError("this loss needs the scores of all passages of the batch")
+            left_BKX = passages.remaining(left_BKN, candidates_BN)
+            similarities_BX = passages.similarities(self.feedback)
+            steps_BK = distillation(passages.scores_BKX, similarities_BX, left_BKX, self.temperature)
+            terms["distil"] = (steps_BK * (order_BK >= 0)).sum() / (order_BK >= 0).sum()
+            loss = loss + self.distil * terms["distil"]
         return {**terms, "loss": loss}
 
     def _cross_entropy(self, logp_BKN: Tensor, order_BK: Tensor) -> Tensor:

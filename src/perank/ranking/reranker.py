@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.inference import inference
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
+from perank.ranking.inference import inference
 from perank.ranking.single_pass import SinglePass
 from perank.ranking.sliding import SlidingQuery, run_windows
 from perank.ranking.speculative import Speculative
