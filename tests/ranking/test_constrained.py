@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.ranking.constrained import Constrained
-from perank.ranking.decoder import Decoded, Depth, Difference, WindowBatch, differences
+from perank.ranking.decoder import Decoded, Depth, WindowBatch
 from support import tiny
 from support.brute_force import alone, brute_force
+from support.differences import Difference, differences
 
 SHAPES: dict[str, dict[str, Any]] = {
     "one key a head": {"heads": 4, "kv_heads": 4},

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.ranking.constrained import Constrained
-from perank.ranking.decoder import differences
 from perank.ranking.speculative import Speculative
 from support import tiny
+from support.differences import differences
 
 DECODERS = {
     "as fast as it can": Speculative(),

@@ -7,56 +7,34 @@ nothing is written. The published model was trained for it; any local LLM can be
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from perank.baselines.text_listwise import TextWindow
+from perank.baselines.text_listwise import TextListwise, TextWindow
 from perank.errors import BadInput
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.ranking.decoder import Clock
-from perank.ranking.inference import inference
-from perank.ranking.sliding import SlidingQuery, run_windows
-from perank.ranking.text_decoding import TextDecoder
-from perank.ranking.windows import Windows
-from perank.records import Bill, Candidates, Ranking
-from perank.sources.views import Field, TextView
+from perank.records import Bill
 
 LETTERS = 26
 
 
-class FirstToken:
-    """A `Ranker`; equal logits keep their order. `batch_tokens` bounds what runs together (None: 4,096 on a CPU).
+class FirstToken(TextListwise):
+    """Equal logits keep their order. `batch_tokens` is by default 4,096 on a CPU, else 65,536.
 
     Raises `BadInput` for a window of more than 26 passages, for prompts whose identifiers aren't letters, and for a
     tokenizer that doesn't give every letter a token of its own.
     """
 
-    def __init__(
-        self,
-        llm: Any,
-        prompts: ListwisePrompts,
-        *,
-        windows: Windows | None = None,
-        view: TextView | None = None,
-        batch_tokens: int | None = None,
-    ) -> None:
-        self.writer, self.prompts = TextDecoder(llm, prompts.builder.tokenizer), prompts
-        self.windows, self.view = windows or Windows(), view or Field()
-        self.batch_tokens = batch_tokens or (4096 if self.writer.device.type == "cpu" else 65_536)
+    batch_tokens_cpu, batch_tokens_gpu = 4096, 65_536
+
+    def _check_prompts(self) -> None:
         if self.windows.window > LETTERS:
             problem = f"a window of {self.windows.window} passages, there are {LETTERS} letters"
             raise BadInput(problem, remedy="use window=w20s10")
-        self.letters = letter_tokens(prompts)
-        self.max_length = min(prompts.max_length, self.writer.positions - 1)
+        self.letters = letter_tokens(self.prompts)
+        self.max_length = min(self.max_length, self.writer.positions - 1)
 
-    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order."""
-        queries = [SlidingQuery(candidates, self.windows) for candidates in batch]
-        with inference(self.writer.llm, self.writer.llm):
-            return run_windows(queries, self._prepare, self._rank, self.batch_tokens)
-
-    def _prepare(self, query: SlidingQuery) -> TextWindow:
-        texts = [self.view(passage) for passage in query.passages]
-        return TextWindow(self.prompts.rank(query.text, texts, within=self.max_length), len(texts))
+    def _answer_tokens(self, size: int, asked: int) -> int:
+        return 0
 
     def _rank(self, windows: list[TextWindow]) -> Iterator[tuple[Sequence[int], Bill]]:
         clock = Clock(self.writer.device)

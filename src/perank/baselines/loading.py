@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from perank.baselines.chat_api import ChatApi
 from perank.baselines.cross_encoder import CrossEncoder
@@ -59,8 +59,11 @@ class LocalRanker(NamedRanker):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairRanker(LocalRanker):
-    """Scores every passage on its own, with its text cut to `max_length` tokens together with the query."""
+class CrossEncoderRanker(LocalRanker):
+    """monoBERT, the MiniLM cross-encoder, or any sequence classifier of (query, text)."""
+
+    auto_class: ClassVar = "AutoModelForSequenceClassification"
+    scorer: ClassVar[type[PairScorer]] = CrossEncoder
 
     name: str
     revision: str | None = None
@@ -68,33 +71,17 @@ class PairRanker(LocalRanker):
     text: str = "contents"
 
     def load(self) -> Pointwise:
-        return Pointwise(self.scorer(), view=view_of(self.text), batch_tokens=self.batch_tokens)
-
-    def scorer(self) -> PairScorer:
-        """The model, with its way of reading a pair."""
-        raise NotImplementedError
+        model, tokenizer = with_tokenizer(self.auto_class, self.name, self.revision, self.dtype, self.device)
+        scorer = self.scorer(model, tokenizer, max_length=self.max_length)
+        return Pointwise(scorer, view=view_of(self.text), batch_tokens=self.batch_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEncoderRanker(PairRanker):
-    """monoBERT, the MiniLM cross-encoder, or any sequence classifier of (query, text)."""
-
-    def scorer(self) -> CrossEncoder:
-        from transformers import AutoModelForSequenceClassification as Classifier
-
-        loaded = with_tokenizer(Classifier, self.name, self.revision, self.dtype, self.device)
-        return CrossEncoder(*loaded, max_length=self.max_length)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MonoT5Ranker(PairRanker):
+class MonoT5Ranker(CrossEncoderRanker):
     """monoT5, or any T5 that answers true or false."""
 
-    def scorer(self) -> MonoT5:
-        from transformers import AutoModelForSeq2SeqLM
-
-        loaded = with_tokenizer(AutoModelForSeq2SeqLM, self.name, self.revision, self.dtype, self.device)
-        return MonoT5(*loaded, max_length=self.max_length)
+    auto_class: ClassVar = "AutoModelForSeq2SeqLM"
+    scorer: ClassVar[type[PairScorer]] = MonoT5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,16 +41,16 @@ def causal(name: str, revision: str | None, dtype: str, device: str) -> tuple[An
     return llm.to(place).eval().requires_grad_(False), tokenizer
 
 
-def with_tokenizer(kind: Any, name: str, revision: str | None, dtype: str, device: str) -> tuple[Any, Any]:
+def with_tokenizer(auto_class: str, name: str, revision: str | None, dtype: str, device: str) -> tuple[Any, Any]:
     """A model of that Auto class in eval mode, whole, and its tokenizer."""
-    from transformers import AutoTokenizer
+    import transformers
 
     place = device_of(device)
     with missing_is_absent():
         path = locate(name)
         with reading(path):
-            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
-            model, found = kind.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=revision or "main")
+            model, found = getattr(transformers, auto_class).from_pretrained(
                 path, revision=revision or "main", dtype=dtype_of(dtype, place), output_loading_info=True
             )
     if found["missing_keys"]:

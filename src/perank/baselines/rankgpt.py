@@ -7,7 +7,8 @@ Whatever comes back becomes a permutation: no passage is lost, and repairs and d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from perank.baselines.chat_api import ChatApi, Message, Reply, Session, TooLong
 from perank.baselines.permutation import permutation
@@ -15,8 +16,7 @@ from perank.errors import BadInput
 from perank.model.templates import round_brackets
 from perank.ranking.sliding import SlidingQuery
 from perank.ranking.windows import Windows
-from perank.records import Bill, Candidates, Ranking
-from perank.sources.views import Field, TextView
+from perank.records import Bill, Candidates, Passage, Ranking
 
 _SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
 _OFFER = (
@@ -35,7 +35,8 @@ class RankGPT:
     """A `Ranker`. Texts are cut to `words` words, and further, evenly, where the endpoint says a prompt is too long.
 
     On the bill a window is one forward, its tokens are those the endpoint counted, and its seconds those it took when
-    it was asked for, also where the answer is a kept one; dollars are what was paid now.
+    it was asked for, also where the answer is a kept one; dollars are what was paid now. `view` is the text that stands
+    for a passage.
     """
 
     def __init__(
@@ -43,11 +44,10 @@ class RankGPT:
         api: ChatApi,
         *,
         windows: Windows | None = None,
-        view: TextView | None = None,
+        view: Callable[[Passage], str] = attrgetter("contents"),
         words: int = 300,
     ) -> None:
-        self.api, self.windows = api, windows or Windows()
-        self.view, self.words = view or Field(), words
+        self.api, self.windows, self.view, self.words = api, windows or Windows(), view, words
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """One ranking per element of `batch`, in its order. Raises what `Session.complete` raises."""

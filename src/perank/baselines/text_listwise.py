@@ -6,8 +6,9 @@ of it, as the authors of these systems do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from perank.baselines.permutation import permutation, ranked_so_far
@@ -17,8 +18,7 @@ from perank.ranking.inference import inference
 from perank.ranking.sliding import SlidingQuery, run_windows
 from perank.ranking.text_decoding import TextDecoder
 from perank.ranking.windows import Windows
-from perank.records import Bill, Candidates, Ranking
-from perank.sources.views import Field, TextView
+from perank.records import Bill, Candidates, Passage, Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class TextWindow:
 
     prompt: ListwisePrompt
     size: int
-    asked: int = 0
-    answer_tokens: int = 0
+    asked: int
+    answer_tokens: int
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -39,14 +39,17 @@ class TextWindow:
 class TextListwise:
     """A `Ranker`: prompts with texts in, identifiers out, greedily, with a KV cache.
 
-    `prompts` say what is written and how long it may be: texts are shortened evenly where a prompt and its answer would
-    exceed their `max_length` or the LLM's positions, and the bill counts them. An answer that goes astray is stopped
+    `view` is the text that stands for a passage. Texts are shortened evenly where a prompt and its answer would exceed
+    the prompts' `max_length` or the LLM's positions, and the bill counts them. An answer that goes astray is stopped
     `spare_tokens` behind where it should have ended. `batch_tokens` bounds what runs together (None: 16,384 on a CPU,
     else 131,072).
 
     Bills are a window's as if it ran alone: forwards, tokens read (prompts, and what was written and fed back), tokens
-    written, and its share of the batch's seconds, by tokens. Raises `BadInput` as `KVCache` does.
+    written, and its share of the batch's seconds, by tokens. Raises `BadInput` as `KVCache` does, and for prompts that
+    ask for another kind of answer.
     """
+
+    batch_tokens_cpu, batch_tokens_gpu = 16_384, 131_072
 
     def __init__(
         self,
@@ -54,24 +57,28 @@ class TextListwise:
         prompts: ListwisePrompts,
         *,
         windows: Windows | None = None,
-        view: TextView | None = None,
+        view: Callable[[Passage], str] = attrgetter("contents"),
         every_rank: bool = False,
         spare_tokens: int = 8,
         batch_tokens: int | None = None,
     ) -> None:
-        if prompts.template.letters:
-            raise BadInput(f"{prompts.version} answers with one letter", remedy="use ranker=first for it")
         self.writer, self.prompts = TextDecoder(llm, prompts.builder.tokenizer), prompts
-        self.windows, self.view = windows or Windows(), view or Field()
+        self.windows, self.view = windows or Windows(), view
         self.every_rank, self.spare_tokens, self.batch_tokens = every_rank, spare_tokens, batch_tokens
         self.max_length = min(prompts.max_length, self.writer.positions)
+        self._check_prompts()
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """One ranking per element of `batch`, in its order, whatever the LLM writes."""
         queries = [SlidingQuery(candidates, self.windows) for candidates in batch]
-        budget = self.batch_tokens or (16_384 if self.writer.device.type == "cpu" else 131_072)
+        on_cpu = self.writer.device.type == "cpu"
+        budget = self.batch_tokens or (self.batch_tokens_cpu if on_cpu else self.batch_tokens_gpu)
         with inference(self.writer.llm, self.writer.llm):
             return run_windows(queries, self._prepare, self._rank, budget)
+
+    def _check_prompts(self) -> None:
+        if self.prompts.template.letters:
+            raise BadInput(f"{self.prompts.version} answers with one letter", remedy="use ranker=first for it")
 
     def _prepare(self, query: SlidingQuery) -> TextWindow:
         size, depth = query.spans[0].size, query.spans[0].depth
@@ -93,15 +100,13 @@ class TextListwise:
         read, wrote = sum(len(window.prompt.ids) for window in windows), sum(written.tokens)
         for window, text, tokens in zip(windows, written.texts, written.tokens, strict=True):
             found, length = permutation(text, window.size, asked=window.asked), len(window.prompt.ids)
-            yield (
-                found.order,
-                Bill(
-                    forwards=tokens,
-                    tokens_processed=length + tokens - 1,
-                    tokens_generated=tokens,
-                    seconds_prefill=written.seconds_prefill * length / read,
-                    seconds_decode=written.seconds_decode * tokens / wrote,
-                    repairs=found.repairs.total,
-                    texts_shortened=window.prompt.shortened,
-                ),
+            bill = Bill(
+                forwards=tokens,
+                tokens_processed=length + tokens - 1,
+                tokens_generated=tokens,
+                seconds_prefill=written.seconds_prefill * length / read,
+                seconds_decode=written.seconds_decode * tokens / wrote,
+                repairs=found.repairs.total,
+                texts_shortened=window.prompt.shortened,
             )
+            yield found.order, bill

@@ -16,6 +16,7 @@ from torch import Tensor
 from perank.errors import BadInput
 
 IGNORE = -100
+_REDUCTIONS = ("sum", "mean")
 
 
 def reconstruction(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
@@ -124,22 +125,18 @@ class RankLoss:
         for name in ("rank", "content", "alpha", "first_weight", "distil"):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"the weight is {getattr(self, name)}", remedy="use 0 or more", id=f"loss.{name}")
-        for value in (self.reduction, self.kl_reduction):
-            if value not in ("sum", "mean"):
-                raise BadInput(f"unknown reduction {value!r}", remedy="choose sum or mean")
-        if self.direction not in ("embeddings_content", "content_embeddings"):
-            raise BadInput(
-                f"unknown KL direction {self.direction!r}", remedy="choose embeddings_content or content_embeddings"
-            )
+        directions = ("embeddings_content", "content_embeddings")
+        for name, known in {"reduction": _REDUCTIONS, "kl_reduction": _REDUCTIONS, "direction": directions}.items():
+            if (value := getattr(self, name)) not in known:
+                raise BadInput(f"unknown option {value!r}", remedy=f"choose {' or '.join(known)}", id=f"loss.{name}")
         if not all(weight >= 0 for weight in self.feedback):
             raise BadInput(f"the weights are {list(self.feedback)}", remedy="use 0 or more", id="loss.feedback")
         if self.feedback and not self.distil:
             problem = f"feedback of {list(self.feedback)}, and nothing is distilled"
             raise BadInput(problem, remedy="set loss.distil above 0, or loss.feedback=[]", id="loss.distil")
         if not self.temperature > 0:
-            raise BadInput(
-                f"the temperature is {self.temperature}", remedy="use a number above 0", id="loss.temperature"
-            )
+            problem = f"the temperature is {self.temperature}"
+            raise BadInput(problem, remedy="use a number above 0", id="loss.temperature")
 
     @property
     def needs_content(self) -> bool:
