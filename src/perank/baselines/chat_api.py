@@ -1,7 +1,7 @@
 """Any OpenAI-compatible chat endpoint: bounded concurrency, retries with backoff, and every answer kept on disk.
 
-An answer is written to the cache, whole, before it is used: an interrupted run goes on where it was, and a rerun costs
-nothing. Requests that a retry can't help (a wrong key, an unknown model) fail at once.
+An answer is written to the cache, whole, before it is used: an interrupted run resumes, and a rerun costs nothing.
+Requests that a retry can't help (a wrong key, an unknown model) fail at once.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Session:
     async def _asked(self, request: Mapping[str, Any]) -> Reply:
         from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-        attempts = AsyncRetrying(
+        retrying = AsyncRetrying(
             stop=stop_after_attempt(self.api.attempts),
             wait=self._pause,
             retry=retry_if_exception_type(_Again),
@@ -151,14 +151,12 @@ class Session:
             reraise=True,
         )
         try:
-            async for attempt in attempts:
-                with attempt:
-                    return await self._once(request)
+            reply: Reply = await retrying(self._once, request)
         except _Again as error:
             problem = f"no answer in {self.api.attempts} attempts: {error}"
             remedy = "run again later: what was answered is kept"
             raise BadInput(problem, remedy=remedy, id=self.api.model) from error
-        raise AssertionError("tenacity returns or raises")
+        return reply
 
     async def _once(self, request: Mapping[str, Any]) -> Reply:
         import httpx

@@ -107,16 +107,15 @@ class Decoded:
     def bills(self) -> list[Bill]:
         """What each window cost; of the seconds its share by tokens processed."""
         processed = sum(self.tokens_processed) or 1
-        counts = zip(self.forwards, self.tokens_processed, self.tokens_generated, strict=True)
         return [
             Bill(
-                forwards=forwards,
+                forwards=self.forwards[b],
                 tokens_processed=tokens,
-                tokens_generated=generated,
+                tokens_generated=self.tokens_generated[b],
                 seconds_prefill=self.seconds_prefill * tokens / processed,
                 seconds_decode=self.seconds_decode * tokens / processed,
             )
-            for forwards, tokens, generated in counts
+            for b, tokens in enumerate(self.tokens_processed)
         ]
 
 
