@@ -62,7 +62,7 @@ class ChatApi:
     429, 5xx, timeouts, broken connections and bodies that aren't an answer are tried again, `attempts` times in all;
     waits grow from `patience` seconds, jittered, or are what Retry-After says, at most a minute. Prices are dollars per
     million tokens. `key_variable` names the environment variable that holds the key (None: no key is sent), `cache` the
-    folder that keeps answers (None: perank's own), `options` what requests say besides.
+    folder that keeps answers (None: perank's own), `options` further fields of requests.
 
     Raises `Absent` where that variable is empty.
     """

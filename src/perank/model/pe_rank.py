@@ -1,7 +1,7 @@
 """PERank: any Hugging Face causal LM and a projector, composed. Step scores for training; embeddings for decoding.
 
-Rows are right-padded, and with causal attention a token never sees what lies to its right: training needs no
-attention mask, and a row's scores don't depend on its company. The ranked passages' vectors follow each row's prompt
+Rows are right-padded, and with causal attention a token never sees what is to its right: training needs no
+attention mask, and a row's scores don't depend on the other rows. The ranked passages' vectors follow each row's prompt
 directly (teacher forcing), so h_i sits at position length - 1 + i.
 """
 

@@ -77,7 +77,7 @@ class Reader:
         self.lengths = [length + len(path) for length, path in zip(self.lengths, paths, strict=True)]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
+        """Keep these rows only."""
         if len(rows) < len(self.lengths):
             index = self._on_device(rows)
             self.memory.keep(index)

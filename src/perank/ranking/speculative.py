@@ -18,16 +18,17 @@ from perank.ranking.decoder import Clock, Decoded, WindowBatch
 from perank.ranking.draft_tree import Tree, draft_tree
 from perank.ranking.reader import Reader
 
-_UNSEEN = 0.2  # temperature of a first draft over the deviation of the scores: there is no change to learn from yet
-_SEEN = 0.5  # temperature over the deviation of the scores' changes, from one rank to the next
-_MEMORY = 0.5  # share of the last change in what is remembered of them
+# The temperature of a draft, relative to the deviation of how much the scores change from one rank to the next ...
+_TEMPERATURE = 0.5
+_FIRST_TEMPERATURE = 0.2  # ... or to the scores' own, as long as no change has been seen
+_LATEST_CHANGE = 0.5  # weight of the latest change in the moving average of the changes
 
 
 class Speculative:
     """Greedy decoding by draft and check; the orders of `Constrained`, but for rounding where margins are small.
 
     `nodes` is how many tokens a row drafts for one forward: more mean fewer forwards and more tokens. None: what is
-    fastest for the number of rows still running, so that how many forwards a row takes depends on its company.
+    fastest for the number of rows still running, so that how many forwards a row takes depends on the rest of the batch.
     """
 
     def __init__(self, nodes: int | None = None) -> None:
@@ -70,7 +71,7 @@ class Speculative:
 
 
 def _most_nodes(device: torch.device, rows: int = 1) -> int:
-    """Tokens that cost next to nothing beside reading the weights for one forward, shared by the rows.
+    """Tokens that cost next to nothing compared to reading the weights once, shared by the rows.
 
     On a CPU: measured with 6 layers of SmolLM2-135M in batches of 1, 4, 16 and 64.
     """
@@ -110,8 +111,12 @@ class _Row:
         """The most probable continuations, as deep as ranks are asked for."""
         best = self.left[: nodes + 1]
         depth = self.steps - len(self.margins)
-        unsure = _UNSEEN * float(self.scores_N[self.left].std()) if self.change is None else _SEEN * self.change
-        return draft_tree(self.scores_N[best].tolist(), best.tolist(), nodes=nodes, depth=depth, temperature=unsure)
+        if self.change is None:
+            temperature = _FIRST_TEMPERATURE * float(self.scores_N[self.left].std())
+        else:
+            temperature = _TEMPERATURE * self.change
+        scores = self.scores_N[best].tolist()
+        return draft_tree(scores, best.tolist(), nodes=nodes, depth=depth, temperature=temperature)
 
     def take(self, tree: Tree, scores_KN: np.ndarray) -> list[int]:
         """The tree's nodes that greedy decoding takes, from the root on; the ranks they decide are decided."""
@@ -131,7 +136,7 @@ class _Row:
         positions = np.flatnonzero(self.open_N)
         if self.ranked:
             change = float((scores_N - self.scores_N)[positions].std())
-            self.change = change if self.change is None else self.change + _MEMORY * (change - self.change)
+            self.change = change if self.change is None else self.change + _LATEST_CHANGE * (change - self.change)
         self.scores_N, self.left = scores_N, positions[np.argsort(-scores_N[positions], kind="stable")]
         first, second = scores_N[self.left[:2]].tolist()
         self.margins.append(first - second)
