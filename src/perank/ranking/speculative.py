@@ -28,7 +28,7 @@ class Speculative:
     """Greedy decoding by draft and check; the orders of `Constrained`, but for rounding where margins are small.
 
     `nodes` is how many tokens a row drafts for one forward: more mean fewer forwards and more tokens. None: what is
-    fastest for the number of rows still running, so that how many forwards a row takes depends on the rest of the batch.
+    fastest for the number of rows still running; then a row's forwards depend on the rest of the batch.
     """
 
     def __init__(self, nodes: int | None = None) -> None:
