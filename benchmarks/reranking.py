@@ -114,7 +114,7 @@ def phases(setting: Setting, one: Contestant, wall: float, limits: Limits) -> st
     )
     if len(one.batch) > 1 or not isinstance(one.ranker, Reranker | AuthorsProcedure):
         return row
-    prompts = setting.prompt_tokens(one.batch[0], one.ranker.windows, getattr(one.ranker, "cutoff", None))
+    prompts = setting.prompt_tokens(one.batch[0], one.ranker.windows)
     model = setting.found.model
     prefill = limits.least_seconds(model, len(prompts), sum(prompts))
     decode = limits.least_seconds(model, bill.forwards - len(prompts), bill.tokens_processed - sum(prompts))
@@ -130,20 +130,21 @@ def contestants_of(setting: Setting) -> dict[str, Contestant]:
     found, one = setting.found, setting.candidates[:1]
     ours: Callable[..., Reranker] = partial(Reranker, found.model, found.prompts, found.encoder)
     stored = partial(ours, store=setting.store)
-    w20, whole = Windows(20, 10), Windows(max(setting.suite.depth, 20), max(setting.suite.depth, 20))
+    w20, top, deepest = Windows(20, 10), Windows(20, 10, cutoff=10), max(setting.suite.depth, 20)
+    whole = Windows(deepest, deepest, cutoff=10)
     return {
         AUTHORS: Contestant(AuthorsProcedure(found.model, found.prompts, found.encoder), one),
         "Algorithm 1, encoding once": Contestant(ours(windows=w20, decoder="constrained"), one),
-        "our best, encoding once": Contestant(ours(windows=w20, cutoff=10), one),
+        "our best, encoding once": Contestant(ours(windows=top), one),
         PLAIN: Contestant(stored(windows=w20, decoder="constrained"), one),
-        "+ depth (top 10 exact)": Contestant(stored(windows=w20, decoder="constrained", cutoff=10), one),
-        "+ speculation": Contestant(stored(windows=w20, cutoff=10), one),
-        f"+ batches of {len(setting.candidates)}": Contestant(stored(windows=w20, cutoff=10), setting.candidates),
+        "+ depth (top 10 exact)": Contestant(stored(windows=top, decoder="constrained"), one),
+        "+ speculation": Contestant(stored(windows=top), one),
+        f"+ batches of {len(setting.candidates)}": Contestant(stored(windows=top), setting.candidates),
         "speculation, full rankings": Contestant(stored(windows=w20), one),
         "single_pass (approximation)": Contestant(stored(windows=w20, decoder="single_pass"), one),
-        "speculation, one window": Contestant(stored(windows=whole, cutoff=10), one),
+        "speculation, one window": Contestant(stored(windows=whole), one),
         TEXTS: Contestant(setting.text_listwise(w20, every_rank=True), one),
-        "text listwise, top 10 exact": Contestant(setting.text_listwise(w20, cutoff=10), one),
+        "text listwise, top 10 exact": Contestant(setting.text_listwise(top), one),
     }
 
 

@@ -48,10 +48,10 @@ class Setting:
         prompts = ListwisePrompts(self.found.prompts.tokenizer, max_length=8192)
         return FixedLengthListwise(self.found.model.llm, prompts, windows=windows, **options)
 
-    def prompt_tokens(self, candidates: Candidates, windows: Windows, cutoff: int | None) -> list[int]:
+    def prompt_tokens(self, candidates: Candidates, windows: Windows) -> list[int]:
         """Tokens of each window's prompt."""
-        spans = windows.plan(len(candidates), cutoff)
-        return [len(self.found.prompts.rank(candidates.query.text, span.stop - span.start)) for span in spans]
+        spans = windows.plan(len(candidates))
+        return [len(self.found.prompts.rank(candidates.query.text, span.size)) for span in spans]
 
     def describe(self) -> str:
         """The LLM and the lengths that matter."""

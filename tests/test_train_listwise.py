@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from perank.app.assembly import Assembly
-from perank.baselines.loading import trained_listwise
+from perank.baselines.loading import TrainedListwiseRanker
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
 from perank.evaluation.evaluator import rank_candidates
@@ -60,7 +60,7 @@ def test_it_leaves_a_model_metrics_and_checkpoints_and_no_projector(trained: Pat
 
 
 def test_the_saved_folder_ranks_as_the_model_did_when_training_ended(trained: Path, world: Path) -> None:
-    ranker = trained_listwise(name=str(trained / "model"), dtype="float32", device="cpu", window=5, step=3)
+    ranker = TrainedListwiseRanker(name=str(trained / "model"), dtype="float32", device="cpu", window=5, step=3)
     suite = Assembly(toy.composed(world, trained)).suites[0]
     again = candidates_run(rank_candidates(ranker, suite.candidates(), progress=False))
     kept = read_run(trained / "beir.text_listwise.trec")
@@ -74,7 +74,7 @@ def test_an_llm_trained_whole_learns_and_lies_in_the_folder(world: Path, tmp_pat
     losses = toy.losses(tmp_path)
     assert losses[max(losses)] < 0.6 * losses[0]
     assert (tmp_path / "model" / "llm" / "model.safetensors").is_file()
-    ranker = trained_listwise(name=str(tmp_path / "model"), dtype="float32", device="cpu")
+    ranker = TrainedListwiseRanker(name=str(tmp_path / "model"), dtype="float32", device="cpu").ranker
     found = small_llms.candidates(5)
     prompt = ranker.prompts.rank(found.query.text, [passage.text for passage in found.passages])
     text = ranker.writer.write([prompt.ids], [11], lambda b, text: False).texts[0]
@@ -96,7 +96,7 @@ def test_models_of_the_other_kind_are_refused_by_name(trained: Path, tmp_path: P
         from_pretrained(trained / "model")
     (tmp_path / "config.json").write_text('{"format": 1}')
     with pytest.raises(BadInput, match="not a text ranker of format 'listwise-1'"):
-        trained_listwise(name=str(tmp_path))
+        TrainedListwiseRanker(name=str(tmp_path))
 
 
 def test_weights_that_were_swapped_are_refused(trained: Path, tmp_path: Path) -> None:
@@ -104,4 +104,4 @@ def test_weights_that_were_swapped_are_refused(trained: Path, tmp_path: Path) ->
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(BadInput, match="not the weights"):
-        trained_listwise(name=str(tmp_path))
+        TrainedListwiseRanker(name=str(tmp_path))

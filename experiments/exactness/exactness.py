@@ -24,14 +24,17 @@ from tqdm import tqdm
 from perank.app.assembly import Assembly
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.result import device_name
-from perank.model.batches import PromptBatch
 from perank.paths import CONF_DIR
 from perank.ranking.constrained import Constrained
-from perank.ranking.decoder import Decoded, Decoder, Difference, differences
+from perank.ranking.decoder import Decoded, Decoder, Window, WindowBatch
 from perank.ranking.speculative import Speculative
 from perank.reporting.rows import ResultRow, write_results_csv
 from perank.saving.hub import from_pretrained
 from perank.saving.pretrained import Pretrained
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from support.differences import Difference, differences
 
 HERE = Path(__file__).resolve().parent
 SUITES = ("dl19", "nfcorpus", "pydocs")
@@ -43,7 +46,7 @@ BOUNDS = {"float64": 0.0, "float32": 1e-3, "bfloat16": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Drawn:
     """A query and the vectors [N, E] of N of its candidates, in an order of its own."""
 
     query: str
@@ -104,7 +107,7 @@ def main() -> None:
     raise SystemExit(bool(wrong))
 
 
-def sample(suite: str, model: str | None, count: int, seed: int, queries: int | None) -> list[Window]:
+def sample(suite: str, model: str | None, count: int, seed: int, queries: int | None) -> list[Drawn]:
     """Windows of 1 to 100 passages (log-uniform, the extremes among them), from candidates of random queries."""
     few = [] if queries is None else [f"++suite.{suite}.max_queries={queries}"]
     overrides = [f"suite={suite}", f"++suite.{suite}.depth=100", *few]
@@ -118,11 +121,11 @@ def sample(suite: str, model: str | None, count: int, seed: int, queries: int | 
         n = (1, 100)[i] if i < 2 else round(100 ** dice.random())
         asked = dice.choice([one for one in candidates if len(one) >= n])
         ids = [passage.id for passage in dice.sample(asked.passages, n)]
-        drawn.append(Window(asked.query.text, torch.from_numpy(store.get(ids))))
+        drawn.append(Drawn(asked.query.text, torch.from_numpy(store.get(ids))))
     return drawn
 
 
-def compared(found: Pretrained, windows: Sequence[Window], label: str) -> dict[int, Tally]:
+def compared(found: Pretrained, windows: Sequence[Drawn], label: str) -> dict[int, Tally]:
     """Batch size -> tally; windows take turns among the batch sizes."""
     tallies = {batch: Tally() for batch in TURNS}
     turns = [TURNS[i % len(TURNS)] for i in range(len(windows))]
@@ -135,18 +138,17 @@ def compared(found: Pretrained, windows: Sequence[Window], label: str) -> dict[i
     return tallies
 
 
-def decoded(found: Pretrained, windows: Sequence[Window], decoder: Decoder) -> Decoded:
+def decoded(found: Pretrained, windows: Sequence[Drawn], decoder: Decoder) -> Decoded:
     """Full rankings of windows that run together."""
-    sizes = [len(window.vectors_NE) for window in windows]
     wide = torch.float64 if found.model.projector.dtype == torch.float64 else torch.float32
-    vectors_BNE = torch.zeros(len(windows), max(sizes), windows[0].vectors_NE.shape[1], dtype=wide)
-    for b, window in enumerate(windows):
-        vectors_BNE[b, : sizes[b]] = window.vectors_NE
-    prompts = PromptBatch.of([found.prompts.rank(w.query, n) for w, n in zip(windows, sizes, strict=True)])
-    return decoder.decode(found.model, prompts, vectors_BNE, torch.arange(max(sizes)) < torch.tensor(sizes)[:, None])
+    batch = []
+    for window in windows:
+        n = len(window.vectors_NE)
+        batch.append(Window(found.prompts.rank(window.query, n), window.vectors_NE.to(wide), depth=n))
+    return decoder.decode(found.model, WindowBatch.of(batch))
 
 
-def chunks(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
+def chunks(windows: Sequence[Drawn], size: int) -> Iterator[Sequence[Drawn]]:
     """`size` at a time; the last may be fewer."""
     return (windows[start : start + size] for start in range(0, len(windows), size))
 

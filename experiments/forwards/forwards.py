@@ -66,14 +66,14 @@ def measured(found: Pretrained, name: str, queries: int) -> Iterator[ResultRow]:
     suite, columns = parts.suites[0], columns_of(found)
     store = parts.candidate_store(suite)
 
-    def ranker(window: int, step: int, **more: Any) -> Reranker:
-        return Reranker(found.model, found.prompts, found.encoder, windows=Windows(window, step), store=store, **more)
+    def ranker(windows: Windows, **more: Any) -> Reranker:
+        return Reranker(found.model, found.prompts, found.encoder, windows=windows, store=store, **more)
 
     for n in SIZES:
         asked = [one.top(n) for one in suite.candidates() if len(one) >= n]
         common = columns | {"collection": suite.collection.name, "candidates": n, "window": n, "step": n}
         for nodes in NODES:
-            rankings = ranker(n, n, decoder=Speculative(nodes)).rank_batch(asked)
+            rankings = ranker(Windows(n, n), decoder=Speculative(nodes)).rank_batch(asked)
             forwards = [ranking.bill.forwards for ranking in rankings]
             for metric, value in spread_of(forwards).items():
                 variant = f"drafts of {nodes}"
@@ -84,13 +84,14 @@ def measured(found: Pretrained, name: str, queries: int) -> Iterator[ResultRow]:
                         **common, variant=f"{nodes} tokens by the encoder", metric=metric, value=value,
                         n_queries=len(asked),
                     )  # fmt: skip
-    systems: dict[str, Any] = {
-        "Algorithm 1, full rankings": {"decoder": "constrained"},
-        "Algorithm 1, depth": {"decoder": "constrained", "cutoff": 10},
-        **{f"depth, drafts of {nodes}": {"decoder": Speculative(nodes), "cutoff": 10} for nodes in NODES},
+    top = Windows(20, 10, cutoff=10)
+    systems = {
+        "Algorithm 1, full rankings": ranker(Windows(20, 10), decoder="constrained"),
+        "Algorithm 1, depth": ranker(top, decoder="constrained"),
+        **{f"depth, drafts of {nodes}": ranker(top, decoder=Speculative(nodes)) for nodes in NODES},
     }
-    for variant, settings in systems.items():
-        yield from whole(suite, ranker(20, 10, **settings), columns | {"variant": variant})
+    for variant, system in systems.items():
+        yield from whole(suite, system, columns | {"variant": variant})
 
 
 def whole(suite: Suite, ranker: Reranker, columns: dict[str, Any]) -> Iterator[ResultRow]:

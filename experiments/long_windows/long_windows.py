@@ -66,8 +66,8 @@ def measured(found: Pretrained, sizes: Sequence[int], queries: int, timed: int) 
         asked, short = replace(suite, depth=n), replace(suite, depth=n, max_queries=timed)
 
         def ours(window: int, step: int, cutoff: int | None = 10) -> Reranker:
-            windows = Windows(window, step)
-            return Reranker(found.model, prompts, found.encoder, windows=windows, cutoff=cutoff, store=store)
+            windows = Windows(window, step, cutoff)
+            return Reranker(found.model, prompts, found.encoder, windows=windows, store=store)
 
         systems: dict[str, Ranker] = {
             ENCODER: EncoderRanker(found.encoder, store),

@@ -14,9 +14,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
+from shuffled_vectors import ShuffledVectors
 
 from perank.app.assembly import Assembly
-from perank.baselines.controls import ShuffledVectors
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation

@@ -75,33 +75,32 @@ class Study:
             store = self.assembly.candidate_store(whole)
             yield from self._lengths(sample)
             for n, window, step in self.config.study.layouts:
-                windows = Windows(window, step)
+                windows, top = Windows(window, step), Windows(window, step, cutoff=TOP)
                 for system in self.systems(windows, n, store):
                     yield from self._costs(system, replace(sample, depth=n), windows)
                 if self.config.quality:
-                    ranker = self._ours(windows, cutoff=TOP, store=store)
+                    ranker = self._ours(top, store=store)
                     found = evaluate_ranker(ranker, replace(suite, depth=n), system="PE-Rank", batch_size=64)
                     rows = self._labelled(found, windows, variant="speculation, stored vectors, top 10 exact")
                     yield from (row for row in rows if row.metric == "ndcg@10")
 
     def systems(self, windows: Windows, n: int, store: Any) -> list[System]:
         """Text listwise first: others are measured against its full answers."""
-        spans = windows.plan(n)
-        every = sum(span.stop - span.start for span in spans)
-        read = sum(span.depth for span in windows.plan(n, TOP))
-        texts = [self._texts(windows, every_rank=True), self._texts(windows, cutoff=TOP)]
+        top = replace(windows, cutoff=TOP)
+        every, read = sum(span.size for span in windows.plan(n)), sum(span.depth for span in top.plan(n))
+        texts = [self._texts(windows, every_rank=True), self._texts(top)]
         return [
             System(TEXTS, "full answers", texts[0], every),
             System(TEXTS, "top 10 exact", texts[1], read),
             System("PE-Rank", "Algorithm 1, encoding", self._ours(windows, decoder="constrained"), every),
-            System("PE-Rank", "speculation, encoding, top 10 exact", self._ours(windows, cutoff=TOP), read, False),
+            System("PE-Rank", "speculation, encoding, top 10 exact", self._ours(top), read, False),
             System(
                 "PE-Rank", "Algorithm 1, stored vectors", self._ours(windows, decoder="constrained", store=store), every
             ),
             System(
                 "PE-Rank",
                 "speculation, stored vectors, top 10 exact",
-                self._ours(windows, cutoff=TOP, store=store),
+                self._ours(top, store=store),
                 read,
                 False,
             ),

@@ -11,9 +11,10 @@ import torch
 from perank.baselines.first_token import FirstToken, letter_tokens
 from perank.errors import BadInput
 from perank.model.listwise_prompts import ListwisePrompts
-from perank.ranking.windows import Windows, slide
+from perank.ranking.windows import Windows
 from perank.records import Candidates, Ranker
 from support import small_llms
+from support.sliding import slide
 from support.tiny_families import chat_tokenizer, tiny_llm
 
 

@@ -137,7 +137,7 @@ def test_ranks_that_nobody_asked_for_are_not_missing() -> None:
 
 def test_an_answer_in_other_words_is_one_repair() -> None:
     assert permutation("2, 1", 2).repairs == Repairs(rephrased=1)
-    assert (Repairs(missing=1) + Repairs(repeated=2, rephrased=1)).total == 4
+    assert Repairs(missing=1, repeated=2, rephrased=1).total == 4
 
 
 @pytest.mark.parametrize("piece", [" ", "[", "1 ", "[1 ", "> ", "[1] > ", "1. ", "(", "\n", "passage ", "*"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.baselines.cross_encoder import CrossEncoder
-from perank.baselines.loading import cross_encoder, monot5
+from perank.baselines.loading import CrossEncoderRanker, MonoT5Ranker
 from perank.baselines.monot5 import MonoT5
 from perank.baselines.pointwise import Pointwise
 from perank.errors import BadInput
@@ -58,9 +58,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def ranker(name: str, folders: dict[str, Path], **options: Any) -> Pointwise:
-    load = monot5 if name == "monoT5" else cross_encoder
+    kind = MonoT5Ranker if name == "monoT5" else CrossEncoderRanker
     options.setdefault("max_length", 200 if name == "monoT5" else 64)
-    made = load(name=str(folders[name]), dtype="float32", device="cpu", **options)
+    made: Pointwise = kind(name=str(folders[name]), dtype="float32", device="cpu", **options).ranker
     made.scorer.model.double()  # type: ignore[attr-defined]
     return made
 
@@ -163,19 +163,19 @@ def test_a_classifier_without_its_head_is_refused(folders: dict[str, Path], tmp_
         {k: v for k, v in state.items() if "classifier" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
     )
     with pytest.raises(BadInput, match=r"its weights lack classifier\.bias, classifier\.weight"):
-        cross_encoder(name=str(tmp_path))
+        CrossEncoderRanker(name=str(tmp_path))
 
 
 def test_weights_that_are_nowhere_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="can't be loaded"):
-        cross_encoder(name=str(tmp_path / "nowhere"))
+        CrossEncoderRanker(name=str(tmp_path / "nowhere"))
 
 
 def test_three_labels_and_too_many_tokens_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="a classifier of 3 labels"):
-        cross_encoder(name=str(save_bert(tmp_path / "three", 3)), max_length=64)
+        CrossEncoderRanker(name=str(save_bert(tmp_path / "three", 3)), max_length=64)
     with pytest.raises(BadInput, match="the model has 64 positions"):
-        cross_encoder(name=str(folders["MiniLM"]), max_length=65)
+        CrossEncoderRanker(name=str(folders["MiniLM"]), max_length=65)
 
 
 def test_scores_that_are_not_finite_are_refused(folders: dict[str, Path]) -> None:

@@ -15,11 +15,12 @@ import pytest
 from perank.baselines.chat_api import ChatApi
 from perank.baselines.rankgpt import RankGPT, messages
 from perank.errors import Absent, BadInput
-from perank.ranking.windows import Windows, slide
+from perank.ranking.windows import Windows
 from perank.records import Candidates, Query, Ranker
 from support import small_llms
 from support.chat_server import ChatServer, Mood, backwards, passages_in
 from support.forked import fork
+from support.sliding import slide
 
 PRICES = {"input_price": 1000.0, "output_price": 10_000.0}  # dollars a million tokens: 0.1 + 0.1 a window
 BATCH = [small_llms.candidates(n, seed) for seed, n in enumerate((12, 1, 0, 5, 8))]

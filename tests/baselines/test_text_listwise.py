@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.baselines.permutation import permutation
-from perank.baselines.text_listwise import TextListwise
+from perank.baselines.text_listwise import TextListwise, TextWindow
 from perank.errors import BadInput
-from perank.ranking.windows import Windows, slide
+from perank.ranking.sliding import SlidingQuery
+from perank.ranking.windows import Windows
 from perank.records import Bill, Candidates, Passage, Query, Ranker
 from perank.sources.views import Field
 from support import small_llms
+from support.sliding import slide
 
 LLMSettings = small_llms.llm(5)
 
@@ -78,7 +81,7 @@ def timeless(bill: Bill) -> Bill:
 def test_writing_no_deeper_than_somebody_looks_changes_no_rank_that_was_asked_for(n: int, cutoff: int | None) -> None:
     batch = [small_llms.candidates(n, seed) for seed in range(3)]
     whole = ranker(every_rank=True).rank_batch(batch)
-    short = ranker(cutoff=cutoff).rank_batch(batch)
+    short = ranker(windows=Windows(8, 4, cutoff)).rank_batch(batch)
     assert [found.order[:cutoff] for found in short] == [found.order[:cutoff] for found in whole]
     assert sum(found.bill.forwards for found in short) <= sum(found.bill.forwards for found in whole)
 
@@ -150,15 +153,16 @@ def test_prompts_for_single_letters_are_refused() -> None:
 
 @pytest.mark.parametrize(("n", "count"), [(100, 9), (95, 9), (25, 2), (20, 1), (5, 1), (1, 0), (0, 0)])
 def test_windows_of_20_by_10_are_as_many_as_the_paper_has_and_end_at_the_top(n: int, count: int) -> None:
-    calls: list[int] = []
+    starts: list[int] = []
 
     class Counting(TextListwise):
-        def _rank(self, jobs: Any, prompts: Any, wave: int) -> None:
-            calls.append(jobs[0].spans[wave].start)
-            for job in jobs:
-                span = job.spans[wave]
-                job.settle(span, range(span.stop - span.start), Bill())
+        def _prepare(self, query: SlidingQuery) -> TextWindow:
+            starts.append(query.spans[0].start)
+            return super()._prepare(query)
+
+        def _rank(self, windows: list[TextWindow]) -> Iterator[tuple[Sequence[int], Bill]]:
+            return ((range(window.size), Bill()) for window in windows)
 
     Counting(LLMSettings, small_llms.prompts(), windows=Windows(20, 10)).rank_batch([small_llms.candidates(n)])
-    assert len(calls) == count
-    assert not calls or calls[-1] == 0
+    assert len(starts) == count
+    assert not starts or starts[-1] == 0

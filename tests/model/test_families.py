@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import PromptBatch, RankBatch
+from perank.model.batches import PromptBatch
 from perank.model.llm import LLMSettings
 from perank.model.lora import Lora
 from perank.model.pe_rank import PERank
@@ -47,30 +47,30 @@ def next_scores(model: PERank, prompt: PromptBatch, projected_ND: Tensor, ranked
 @pytest.mark.parametrize("family", FAMILIES)
 def test_step_scores_are_those_of_one_row_at_a_time(family: str) -> None:
     model = made(family)
-    prompts, vectors_BNE, candidates_BN = tiny.windows([6, 4])
+    windows = tiny.windows([6, 4])
     orders = [[3, 0, 5, 1, 4, 2], [2, 3, 0, 1]]
     order_BK = torch.tensor([orders[0], [*orders[1], -1, -1]])
-    scores_BKN = model.step_scores(RankBatch(prompts, vectors_BNE, candidates_BN, order_BK))
+    scores_BKN = model.step_scores(tiny.rows(windows, order_BK))
     for b, order in enumerate(orders):
-        projected_ND = model.projector(vectors_BNE[b, : len(order)])
+        projected_ND = model.projector(windows.vectors_BNE[b, : len(order)])
         for step in range(len(order)):
-            expected_N = next_scores(model, alone(prompts, b, len(order)), projected_ND, order[:step])
+            expected_N = next_scores(model, alone(windows.prompts, b, len(order)), projected_ND, order[:step])
             torch.testing.assert_close(scores_BKN[b, step, : len(order)], expected_N, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_algorithm_1_and_speculation_rank_as_brute_force_does(family: str) -> None:
     model = made(family)
-    prompts, vectors_BNE, candidates_BN = tiny.windows([9, 2, 5])
+    windows = tiny.windows([9, 2, 5])
     expected = []
     for b, n in enumerate([9, 2, 5]):
-        projected_ND, order = model.projector(vectors_BNE[b, :n]), list[int]()
+        projected_ND, order = model.projector(windows.vectors_BNE[b, :n]), list[int]()
         while len(order) < n:
-            scores = next_scores(model, alone(prompts, b, n), projected_ND, order).tolist()
+            scores = next_scores(model, alone(windows.prompts, b, n), projected_ND, order).tolist()
             order.append(max(set(range(n)) - set(order), key=scores.__getitem__))
         expected.append(tuple(order))
-    assert Constrained().decode(model, prompts, vectors_BNE, candidates_BN).orders == expected
-    assert Speculative().decode(model, prompts, vectors_BNE, candidates_BN).orders == expected
+    assert Constrained().decode(model, windows).orders == expected
+    assert Speculative().decode(model, windows).orders == expected
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma3_text", "mistral"])
@@ -79,14 +79,13 @@ def test_a_window_that_slides_out_of_sight_is_refused(family: str) -> None:
     config = model.decoder.config
     config.sliding_window, config.layer_types = 12, ["full_attention", "sliding_attention", "full_attention"]
     with pytest.raises(BadInput, match="sliding attention sees 12 tokens"):
-        Constrained().decode(model, *tiny.windows([9]))
+        Constrained().decode(model, tiny.windows([9]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_adapters_find_their_layers_and_start_as_nothing(family: str) -> None:
-    model, prompts = made(family), tiny.windows([6, 4])
-    order_BK = torch.tensor([[3, 0, 5, 1, 4, 2], [2, 3, 0, 1, -1, -1]])
-    batch = RankBatch(*prompts, order_BK)
+    model, order_BK = made(family), torch.tensor([[3, 0, 5, 1, 4, 2], [2, 3, 0, 1, -1, -1]])
+    batch = tiny.rows(tiny.windows([6, 4]), order_BK)
     before = model.step_scores(batch)
     model.llm = LLMSettings(lora=Lora(r=2, targets=PROJ)).prepare(model.llm).double().eval()
     trained = [name for name, parameter in model.llm.named_parameters() if parameter.requires_grad]

@@ -16,7 +16,8 @@ import torch
 from perank.model.encoders.encoder import Encoder
 from perank.model.losses import reconstruction
 from perank.preparation.authors_jsonl import slotted
-from perank.ranking.windows import Windows, slide
+from perank.ranking.windows import Windows
+from support.sliding import slide
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "parity"))
 from parity import (

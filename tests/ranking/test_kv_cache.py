@@ -31,13 +31,13 @@ from support.brute_force import brute_force
 def test_an_llm_that_sees_less_than_the_window_is_refused(kind: str, options: dict[str, Any]) -> None:
     model = tiny.model_of(kind, **options)
     with pytest.raises(BadInput, match=r"sees 12 tokens, \d+ are needed|has 12 positions"):
-        Constrained().decode(model, *tiny.windows([9]))
+        Constrained().decode(model, tiny.windows([9]))
 
 
 def test_a_sliding_window_that_is_wide_enough_is_used() -> None:
     model = tiny.model_of("mistral", sliding_window=64)
     windows = tiny.windows([9, 4])
-    assert Constrained().decode(model, *windows).orders == brute_force(model, *windows)[0]
+    assert Constrained().decode(model, windows).orders == brute_force(model, windows)[0]
 
 
 def test_what_cannot_take_tokens_back_is_refused() -> None:

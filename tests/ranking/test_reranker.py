@@ -16,13 +16,15 @@ from perank import Reranker
 from perank.errors import BadInput
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
+from perank.ranking.batching import batches
+from perank.ranking.decoder import WindowBatch
 from perank.ranking.speculative import Speculative
-from perank.ranking.vectors import batches
-from perank.ranking.windows import Windows, slide
+from perank.ranking.windows import Windows
 from perank.records import Candidates, Passage, Query, Ranker
 from perank.saving import hub
 from support import tiny
 from support.brute_force import brute_force
+from support.sliding import slide
 
 WORDS = tiny.WORDS
 
@@ -58,28 +60,29 @@ def candidates(n: int, name: str = "q") -> Candidates:
     )
 
 
-def made(model: PERank, window: int = 5, step: int = 2, **options: Any) -> Reranker:
-    return Reranker(model, tiny.tiny_prompts(), WordEncoder(), windows=Windows(window, step), **options)
+def made(model: PERank, windows: Windows = Windows(5, 2), **options: Any) -> Reranker:  # noqa: B008 - it is frozen
+    return Reranker(model, tiny.tiny_prompts(), WordEncoder(), windows=windows, **options)
 
 
-def by_hand(model: PERank, given: Candidates, window: int, step: int, cutoff: int | None = None) -> list[int]:
+def by_hand(model: PERank, given: Candidates, windows: Windows) -> list[int]:
     """Sliding windows over Algorithm 1 without a cache, one query at a time."""
     vectors_NE = torch.stack([WordEncoder.vector(p.contents) for p in given.passages] or [torch.zeros(8)]).double()
 
     def rank(shown: Sequence[int], depth: int) -> Sequence[int]:
         prompt = PromptBatch.of([tiny.tiny_prompts().rank(given.query.text, len(shown))])
         mask_BN = torch.ones(1, len(shown), dtype=torch.bool)
-        return brute_force(model, prompt, vectors_NE[list(shown)][None], mask_BN, depth=depth)[0][0]
+        return brute_force(model, WindowBatch(prompt, vectors_NE[list(shown)][None], mask_BN, depth))[0][0]
 
-    return slide(Windows(window, step).plan(len(given), cutoff), len(given), rank)
+    return slide(windows.plan(len(given)), len(given), rank)
 
 
 @pytest.mark.parametrize("decoder", ["constrained", "speculative"])
 @pytest.mark.parametrize("cutoff", [None, 3])
 def test_it_is_algorithm_1_over_sliding_windows(model: PERank, decoder: str, cutoff: int | None) -> None:
     batch = [candidates(n, f"q{n}") for n in (0, 1, 2, 4, 5, 6, 9, 12)]
-    rankings = made(model, decoder=decoder, cutoff=cutoff).rank_batch(batch)
-    assert [list(ranking.order) for ranking in rankings] == [by_hand(model, c, 5, 2, cutoff) for c in batch]
+    windows = Windows(5, 2, cutoff)
+    rankings = made(model, windows, decoder=decoder).rank_batch(batch)
+    assert [list(ranking.order) for ranking in rankings] == [by_hand(model, c, windows) for c in batch]
     assert [ranking.candidates for ranking in rankings] == batch
 
 
@@ -122,7 +125,7 @@ def test_texts_and_passages_keep_their_names(model: PERank) -> None:
 
 
 def test_every_passage_is_encoded_once_however_many_windows_it_passes(model: PERank) -> None:
-    reranker, given = made(model, window=4, step=1), candidates(12)
+    reranker, given = made(model, Windows(4, 1)), candidates(12)
     reranker.rank_batch([given])
     assert sorted(reranker.encoder.passages) == sorted(p.contents for p in given.passages)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.ranking.constrained import Constrained
-from perank.ranking.decoder import differences
 from perank.ranking.speculative import Speculative
 from support import tiny
+from support.differences import differences
 
 DECODERS = {
     "as fast as it can": Speculative(),
@@ -35,10 +36,10 @@ def test_it_decides_as_algorithm_1_does(name: str, models: list[PERank]) -> None
     for batch in (1, 3, 16) * 2:
         sizes = [draw.randint(1, 40) for _ in range(batch)]
         windows = tiny.windows(sizes, seed=draw.randrange(1000))
-        depth = draw.choice([None, 10, [draw.randint(0, 45) for _ in sizes]])
+        windows = replace(windows, depth=draw.choice([None, 10, [draw.randint(0, 45) for _ in sizes]]))
         model = draw.choice(models)
-        plain = Constrained().decode(model, *windows, depth=depth)
-        fast = DECODERS[name].decode(model, *windows, depth=depth)
+        plain = Constrained().decode(model, windows)
+        fast = DECODERS[name].decode(model, windows)
         assert fast.orders == plain.orders
         assert fast.tokens_generated == plain.tokens_generated
         assert all(f <= p for f, p in zip(fast.forwards, plain.forwards, strict=True))
@@ -51,17 +52,17 @@ def test_it_decides_as_algorithm_1_does(name: str, models: list[PERank]) -> None
 def test_company_changes_neither_ranking_nor_bill(
     models: list[PERank], sizes: list[int], seed: int, depth: int
 ) -> None:
-    together = Speculative(nodes=7).decode(models[0], *tiny.windows([*sizes, 13], seed=seed), depth=depth)
+    together = Speculative(nodes=7).decode(models[0], tiny.windows([*sizes, 13], seed=seed, depth=depth))
     for b, n in enumerate(sizes):
         if n:
-            one = Speculative(nodes=7).decode(models[0], *tiny.windows([n], seed=seed), depth=depth)
+            one = Speculative(nodes=7).decode(models[0], tiny.windows([n], seed=seed, depth=depth))
             assert one.orders[0] == together.orders[b]
             assert (one.forwards[0], one.tokens_processed[0]) == (together.forwards[b], together.tokens_processed[b])
 
 
 def test_a_tree_of_one_token_is_algorithm_1(models: list[PERank]) -> None:
     windows = tiny.windows([12, 5])
-    plain, fast = Constrained().decode(models[1], *windows), Speculative(nodes=1).decode(models[1], *windows)
+    plain, fast = Constrained().decode(models[1], windows), Speculative(nodes=1).decode(models[1], windows)
     assert (fast.forwards, fast.tokens_processed) == (plain.forwards, plain.tokens_processed)
 
 
@@ -70,7 +71,7 @@ def test_narrow_arithmetic_only_decides_otherwise_where_the_margin_is_small(dtyp
     for seed in range(5):
         model = tiny.tiny_model(seed, dtype=dtype)
         windows = tiny.windows([20, 13, 31], seed=seed, dtype=dtype)
-        plain, fast = Constrained().decode(model, *windows), Speculative().decode(model, *windows)
+        plain, fast = Constrained().decode(model, windows), Speculative().decode(model, windows)
         for found in differences(plain, fast):
             assert found.margin < max(plain.margins[found.row]) * (1e-4 if dtype == torch.float32 else 0.1)
 

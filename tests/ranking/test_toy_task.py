@@ -10,6 +10,7 @@ from perank.model.losses import RankLoss
 from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
 from perank.ranking.constrained import Constrained
+from perank.ranking.decoder import WindowBatch
 from perank.ranking.speculative import Speculative
 from support import tiny
 
@@ -27,6 +28,10 @@ def rows(count: int, n: int, draw: torch.Generator) -> RankBatch:
         candidates_BN=torch.ones(count, n, dtype=torch.bool),
         order_BK=torch.where(upwards_B[:, None], level_BN, -level_BN).argsort(1),
     )
+
+
+def windows_of(batch: RankBatch) -> WindowBatch:
+    return WindowBatch(batch.prompt, batch.vectors_BNE, batch.candidates_BN)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +58,13 @@ def test_the_task_is_learned_and_decoded_perfectly(learned: tuple[PERank, float]
     model, loss = learned
     batch = rows(64, 8, torch.Generator().manual_seed(1))
     assert loss < 0.02
-    decoded = Constrained().decode(model, batch.prompt, batch.vectors_BNE, batch.candidates_BN)
+    decoded = Constrained().decode(model, windows_of(batch))
     assert torch.equal(torch.tensor(decoded.orders), batch.order_BK)
 
 
 def test_a_sure_model_is_decoded_in_two_forwards(learned: tuple[PERank, float]) -> None:
     batch = rows(64, 8, torch.Generator().manual_seed(2))
-    decoded = Speculative(nodes=7).decode(learned[0], batch.prompt, batch.vectors_BNE, batch.candidates_BN)
+    decoded = Speculative(nodes=7).decode(learned[0], windows_of(batch))
     assert torch.equal(torch.tensor(decoded.orders), batch.order_BK)
     assert decoded.forwards == [2] * 64
     assert decoded.tokens_processed == [length + 7 for length in batch.prompt.length_B.tolist()]

@@ -40,19 +40,19 @@ def test_windows_go_from_the_last_to_the_first() -> None:
 
 
 def test_a_cutoff_of_10_takes_half_of_each_window_of_20() -> None:
-    spans = Windows(20, 10).plan(100, 10)
+    spans = Windows(20, 10, cutoff=10).plan(100)
     assert [span.depth for span in spans] == [10] * 9
     assert [span.depth for span in Windows(20, 10).plan(100)] == [20] * 9
 
 
 def test_the_simpler_rule_would_lose_ranks() -> None:
     # 25 candidates, cutoff 20: the last window [0, 15) must be whole and [5, 25) right up to rank 20.
-    assert Windows(20, 10).plan(25, 20) == [Span(5, 25, 15), Span(0, 15, 15)]
+    assert Windows(20, 10, cutoff=20).plan(25) == [Span(5, 25, 15), Span(0, 15, 15)]
 
 
 def test_windows_without_overlap_that_cannot_reach_the_cutoff_are_left_out() -> None:
-    assert Windows(20, 20).plan(100, 10) == [Span(0, 20, 10)]
-    assert [span.start for span in Windows(20, 20).plan(100, 25)] == [20, 0]
+    assert Windows(20, 20, cutoff=10).plan(100) == [Span(0, 20, 10)]
+    assert [span.start for span in Windows(20, 20, cutoff=25).plan(100)] == [20, 0]
 
 
 @pytest.mark.parametrize(("w", "s"), [(10, 11), (10, 0), (0, 0), (10, -1)])
@@ -63,7 +63,7 @@ def test_a_step_that_leaves_passages_out_is_refused(w: int, s: int) -> None:
 
 def test_a_cutoff_of_nothing_is_refused() -> None:
     with pytest.raises(BadInput, match="cutoff"):
-        Windows().plan(10, 0)
+        Windows(cutoff=0)
 
 
 def test_only_permutations_are_applied() -> None:

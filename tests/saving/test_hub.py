@@ -20,6 +20,7 @@ from perank.model.llm import LLMSettings
 from perank.model.lora import Lora
 from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
+from perank.ranking.decoder import WindowBatch
 from perank.records import Ranking
 from perank.saving import hub
 from perank.saving.hub import from_pretrained, save_pretrained
@@ -71,14 +72,14 @@ def test_a_saved_model_ranks_as_before_with_its_adapters_merged(parts: dict[str,
     assert loaded.encoder.identity == parts["encoder"].identity
     assert (loaded.model.residual, float(loaded.model.score_scale)) == (0.25, pytest.approx(0.7))
     assert ranked(loaded.model, parts).order == ranked(model, parts).order
-    batch, vectors_BNE, _ = tiny.windows([5], dtype=torch.float32)
-    for one, other in zip(_hidden(loaded.model, batch, vectors_BNE), _hidden(model, batch, vectors_BNE), strict=True):
+    windows = tiny.windows([5], dtype=torch.float32)
+    for one, other in zip(_hidden(loaded.model, windows), _hidden(model, windows), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def _hidden(model: PERank, batch: Any, vectors_BNE: torch.Tensor) -> torch.Tensor:
+def _hidden(model: PERank, windows: WindowBatch) -> torch.Tensor:
     with torch.no_grad():
-        embedded_BLD = model.embed(batch, model.project(vectors_BNE))
+        embedded_BLD = model.embed(windows.prompts, model.project(windows.vectors_BNE))
         return model.eval().decoder(inputs_embeds=embedded_BLD, use_cache=False).last_hidden_state
 
 

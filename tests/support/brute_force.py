@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
+from perank.ranking.decoder import WindowBatch
 
 
 def alone(prompts: PromptBatch, b: int, n: int) -> PromptBatch:
@@ -21,16 +21,15 @@ def alone(prompts: PromptBatch, b: int, n: int) -> PromptBatch:
 
 
 @torch.no_grad()
-def brute_force(
-    model: PERank, prompts: PromptBatch, vectors_BNE: Tensor, candidates_BN: Tensor, *, depth: int | None = None
-) -> tuple[list[tuple[int, ...]], list[list[float]]]:
-    """Per row: the ranking (its first `depth` ranks greedy, the rest by the last scores) and each decision's margin."""
-    orders, margins = [], []
+def brute_force(model: PERank, windows: WindowBatch) -> tuple[list[tuple[int, ...]], list[list[float]]]:
+    """Per window: the ranking (its first `depth` ranks greedy, the rest by the last scores), each decision's margin."""
+    orders, margins, depth = [], [], windows.depth
+    assert depth is None or isinstance(depth, int)
     config = model.decoder.config
     scale = config.hidden_size**0.5 if config.model_type.startswith("gemma") else 1.0  # of what Gemma's layers read
-    for b, n in enumerate(candidates_BN.sum(1).tolist()):
-        projected_ND = model.projector(vectors_BNE[b, :n])
-        sequence_LD = model.embed(alone(prompts, b, n), projected_ND[None])[0]
+    for b, n in enumerate(windows.candidates_BN.sum(1).tolist()):
+        projected_ND = model.projector(windows.vectors_BNE[b, :n])
+        sequence_LD = model.embed(alone(windows.prompts, b, n), projected_ND[None])[0]
         left, order, gaps = list(range(n)), list[int](), list[float]()
         while len(left) > 1 and (depth is None or len(order) < depth):
             hidden_D = model.decoder(inputs_embeds=sequence_LD[None], use_cache=False).last_hidden_state[0, -1]

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from perank.ranking.windows import Windows, slide
+from perank.ranking.windows import Windows
+from support.sliding import slide
 
 Rank = Callable[[Sequence[int], int], Sequence[int]]
 _DRAWN = 251  # permutations of each length, of which a ranker picks one by what it is shown
@@ -41,8 +42,7 @@ def brute_force(n: int, w: int, s: int, rank: Rank) -> list[int]:
 
 def check(n: int, w: int, s: int, k: int, seed: int) -> int:
     """All that is promised for n candidates, a window of w, a step of s and a cutoff of k; how many windows it took."""
-    windows, rank = Windows(w, s), arbitrary_ranker(seed)
-    whole, cut = windows.plan(n), windows.plan(n, k)
+    rank, whole, cut = arbitrary_ranker(seed), Windows(w, s).plan(n), Windows(w, s, k).plan(n)
     full, top, expected = slide(whole, n, rank), slide(cut, n, rank), brute_force(n, w, s, rank)
     assert full == expected
     assert top[:k] == expected[:k]

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from perank.model.batches import PromptBatch
+from perank.model.batches import PromptBatch, RankBatch
 from perank.model.encoders.encoder import Encoder
 from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
 from perank.model.prompts import PromptBuilder
+from perank.ranking.decoder import Depth, WindowBatch
 from perank.records import Candidates, Passage, Query
 
 WORDS = [
@@ -188,12 +189,18 @@ def windows(
     width: int = 8,
     dtype: torch.dtype = torch.float64,
     queries: list[str] | None = None,
-) -> tuple[PromptBatch, torch.Tensor, torch.Tensor]:
-    """Prompts, vectors_BNE and candidates_BN of windows of these sizes; a window's own do not depend on the others."""
+    depth: Depth = None,
+) -> WindowBatch:
+    """Windows of these sizes; a window's prompt and vectors do not depend on the others."""
     prompts = tiny_prompts()
     texts = queries or [" ".join(WORDS[: 1 + (seed + n) % 7]) for n in sizes]
     vectors_BNE = torch.zeros(len(sizes), max(sizes), width, dtype=dtype)
     for b, n in enumerate(sizes):
         vectors_BNE[b, :n] = unit_vectors(n, width, seed=1000 * seed + n, dtype=dtype)
     batch = PromptBatch.of([prompts.rank(text, n) for text, n in zip(texts, sizes, strict=True)])
-    return batch, vectors_BNE, torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+    return WindowBatch(batch, vectors_BNE, torch.arange(max(sizes)) < torch.tensor(sizes)[:, None], depth)
+
+
+def rows(windows: WindowBatch, order_BK: torch.Tensor, *, content: PromptBatch | None = None) -> RankBatch:
+    """The windows as training rows with these gold orders."""
+    return RankBatch(windows.prompts, windows.vectors_BNE, windows.candidates_BN, order_BK, content=content)

@@ -42,9 +42,9 @@ def made(lora: bool, *, tied: bool = False) -> PERank:
 
 
 def batch(seed: int) -> RankBatch:
-    prompt, vectors_BNE, candidates_BN = tiny.windows([4, 5], seed=seed, dtype=torch.float32)
+    windows = tiny.windows([4, 5], seed=seed, dtype=torch.float32)
     order_BK = torch.tensor([[2, 0, 1, 3, -1], [4, 3, 0, 2, 1]])
-    return RankBatch(prompt, vectors_BNE, candidates_BN, order_BK, content=prompt)
+    return tiny.rows(windows, order_BK, content=windows.prompts)
 
 
 def losses(model: PERank, steps: int = 4) -> list[float]:
@@ -53,8 +53,9 @@ def losses(model: PERank, steps: int = 4) -> list[float]:
     optimizer, loss, found = torch.optim.AdamW(trained, lr=1e-2), RankLoss(), []
     for step in range(steps):
         rows = batch(step)
-        content_BKN = model.step_scores(rows, with_content=True)
-        terms = loss(model.step_scores(rows), content_BKN, rows.order_BK, rows.candidates_BN)
+        hidden, projected_BND = model.step_states(rows, [rows.prompt, rows.content])
+        scores = [model.score(hidden_BKD, projected_BND, rows.vectors_BNE) for hidden_BKD in hidden]
+        terms = loss(*scores, rows.order_BK, rows.candidates_BN)
         terms["loss"].backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

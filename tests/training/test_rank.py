@@ -47,7 +47,7 @@ def test_distillation_compares_steps_and_encoder_over_what_is_not_ranked_yet_of_
     loss = RankLoss(content=0.0, alpha=0.0, distil=0.5, temperature=0.1, feedback=feedback)
     terms, model, made = stepped(monkeypatch, loss)
     with torch.no_grad():
-        hidden_BKD, projected_BND = model.step_states(made)
+        (hidden_BKD,), projected_BND = model.step_states(made, [made.prompt])
         total = 0.0
         for b, step, ranked in [(0, 0, []), (0, 1, [2]), (0, 2, [2, 0]), (1, 0, []), (1, 1, [1])]:
             left = [at for at in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] if at not in [(b, own) for own in ranked]]

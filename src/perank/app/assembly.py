@@ -174,7 +174,7 @@ class Assembly:
 
     @cached_property
     def windows(self) -> Windows:
-        return windows_of(**self.settings("window", windows_of))
+        return Windows(**self.settings("window", Windows))
 
     def reranker(self, model: PERank, prompts: PromptBuilder, suite: Suite) -> Reranker:
         """PE-Rank over a suite's candidates, as `window` and `decoding` say."""
@@ -184,7 +184,6 @@ class Assembly:
             prompts,
             self.encoder,
             windows=self.windows,
-            cutoff=self.config.window.cutoff,
             decoder=self.config.decoding.name,
             store=self.candidate_store(suite),
         )
@@ -235,8 +234,3 @@ class Assembly:
             queries=[self.collection.queries[id].text for id in queries],
             vectors_QE=torch.from_numpy(self.query_vectors.get(queries)),
         )
-
-
-def windows_of(window: int = 20, step: int = 10, cutoff: int | None = None) -> Windows:
-    """The windows of the config group `window`; who ranks takes its cutoff."""
-    return Windows(window, step)

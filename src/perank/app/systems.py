@@ -146,14 +146,14 @@ def is_here(name: str) -> bool:
 
 
 def _saved(assembly: Assembly, name: str) -> System:
-    from perank.baselines.loading import trained_listwise
+    from perank.baselines.loading import TrainedListwiseRanker
     from perank.saving.saved_text_ranker import is_text_ranker
 
     config = assembly.config
 
     def text_ranker() -> Measure:
         window = {key: config.window[key] for key in ("window", "step", "cutoff")}
-        ranker = trained_listwise(name=name, dtype=config.dtype, **window)
+        ranker = TrainedListwiseRanker(name=name, dtype=config.dtype, **window)
         return lambda suite: evaluate_ranker(ranker, suite, system="text listwise", batch_size=config.batch_size)
 
     def pe_rank() -> Measure:

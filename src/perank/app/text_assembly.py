@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from perank.app.assembly import Assembly, windows_of
+from perank.app.assembly import Assembly
 from perank.baselines.text_listwise import TextListwise
 from perank.evaluation.suites import Suite
 from perank.model.listwise_prompts import ListwisePrompts
@@ -33,24 +33,17 @@ class TextAssembly(Assembly):
 
     def ranker(self, suite: Suite) -> TextListwise:
         """The LLM as it stands, over the suite's texts."""
-        window = self.settings("window", windows_of)
-        return TextListwise(
-            self.model.llm,
-            self.prompts,
-            windows=windows_of(**window),
-            cutoff=window["cutoff"],
-            view=text_view(self.config.data.text),
-        )
+        view = text_view(self.config.data.text)
+        return TextListwise(self.model.llm, self.prompts, windows=self.windows, view=view)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
         """Write the LLM's trained part, for `ranker=trained_listwise`."""
-        window = self.settings("window", windows_of)
         return save_text_ranker(
             folder,
             self.model,
             llm=self.llm,
             prompts=self.prompts,
             text=self.config.data.text,
-            windows=(window["window"], window["step"]),
+            windows=(self.windows.window, self.windows.step),
             state=state,
         )

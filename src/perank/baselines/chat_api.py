@@ -1,7 +1,7 @@
 """Any OpenAI-compatible chat endpoint: bounded concurrency, retries with backoff, and every answer kept on disk.
 
-An answer is written to the cache, whole, before it is used: an interrupted run goes on where it was, and a rerun costs
-nothing. Requests that a retry can't help (a wrong key, an unknown model) fail at once.
+An answer is written to the cache, whole, before it is used: an interrupted run resumes, and a rerun costs nothing.
+Requests that a retry can't help (a wrong key, an unknown model) fail at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,53 +55,58 @@ class Reply:
     dollars: float = field(default=0.0, compare=False)
 
 
+@dataclass(frozen=True)
 class ChatApi:
     """`complete` messages by POST to `<base_url>/chat/completions`, at most `concurrency` at once.
 
     429, 5xx, timeouts, broken connections and bodies that aren't an answer are tried again, `attempts` times in all;
-    waits grow from `patience` seconds, jittered, or are what Retry-After says, at most a minute. Prices are dollars a
-    million tokens. `key_variable` names the environment variable that holds the key (None: no key is sent).
+    waits grow from `patience` seconds, jittered, or are what Retry-After says, at most a minute. Prices are dollars per
+    million tokens. `key_variable` names the environment variable that holds the key (None: no key is sent), `cache` the
+    folder that keeps answers (None: perank's own), `options` further fields of requests.
 
     Raises `Absent` where that variable is empty.
     """
 
-    def __init__(
-        self,
-        model: str,
-        base_url: str = "https://api.openai.com/v1",
-        *,
-        key_variable: str | None = "OPENAI_API_KEY",
-        concurrency: int = 8,
-        attempts: int = 6,
-        patience: float = 1.0,
-        timeout: float = 120.0,
-        input_price: float = 0.0,
-        output_price: float = 0.0,
-        options: Mapping[str, Any] | None = None,
-        cache: str | Path | None = None,
-    ) -> None:
-        for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    _: KW_ONLY
+    key_variable: str | None = "OPENAI_API_KEY"
+    concurrency: int = 8
+    attempts: int = 6
+    patience: float = 1.0
+    timeout: float = 120.0
+    input_price: float = 0.0
+    output_price: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cache: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in {"concurrency": self.concurrency, "attempts": self.attempts}.items():
             if value < 1:
                 raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=name)
-        if key_variable is not None and not os.environ.get(key_variable):
-            problem = f"there is no key in the environment variable {key_variable}"
-            raise Absent(problem, remedy="set it, or key_variable=null for an endpoint without keys", id=model)
-        self.model, self.url = model, base_url.rstrip("/") + "/chat/completions"
-        self.key = os.environ[key_variable] if key_variable is not None else None
-        self.concurrency, self.attempts, self.patience, self.timeout = concurrency, attempts, patience, timeout
-        self.input_price, self.output_price = input_price, output_price
-        self.options = {"temperature": 0.0, **(options or {})}
-        self.cache = Path(cache) if cache is not None else cache_dir() / "chat"
+        if self.key_variable is not None and not os.environ.get(self.key_variable):
+            problem = f"there is no key in the environment variable {self.key_variable}"
+            raise Absent(problem, remedy="set it, or key_variable=null for an endpoint without keys", id=self.model)
+
+    @property
+    def url(self) -> str:
+        """Where messages are sent."""
+        return self.base_url.rstrip("/") + "/chat/completions"
 
     def session(self) -> Session:
         """Connections for one event loop; use it with `async with`."""
         return Session(self)
 
+    def request(self, messages: Sequence[Message]) -> dict[str, Any]:
+        """What is sent."""
+        return {"model": self.model, "messages": [dict(m) for m in messages], "temperature": 0.0, **self.options}
+
     def kept(self, request: Mapping[str, Any]) -> Path:
         """Where the answer to a request is kept."""
         identity = json.dumps([self.url, request], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
-        return self.cache / digest[:2] / f"{digest}.json"
+        folder = cache_dir() / "chat" if self.cache is None else Path(self.cache)
+        return folder / digest[:2] / f"{digest}.json"
 
 
 class Session:
@@ -113,7 +118,8 @@ class Session:
     async def __aenter__(self) -> Session:
         import httpx
 
-        headers = {} if self.api.key is None else {"Authorization": f"Bearer {self.api.key}"}
+        variable = self.api.key_variable
+        headers = {} if variable is None else {"Authorization": f"Bearer {os.environ[variable]}"}
         self.client: httpx.AsyncClient = httpx.AsyncClient(headers=headers, timeout=self.api.timeout)
         return self
 
@@ -125,7 +131,7 @@ class Session:
 
         Raises `TooLong`, and `BadInput` where the endpoint refuses the request or doesn't answer it in any attempt.
         """
-        request = {"model": self.api.model, "messages": [dict(m) for m in messages], **self.api.options}
+        request = self.api.request(messages)
         path = self.api.kept(request)
         if (known := _read(path)) is not None:
             return known
@@ -137,7 +143,7 @@ class Session:
     async def _asked(self, request: Mapping[str, Any]) -> Reply:
         from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-        attempts = AsyncRetrying(
+        retrying = AsyncRetrying(
             stop=stop_after_attempt(self.api.attempts),
             wait=self._pause,
             retry=retry_if_exception_type(_Again),
@@ -145,14 +151,12 @@ class Session:
             reraise=True,
         )
         try:
-            async for attempt in attempts:
-                with attempt:
-                    return await self._once(request)
+            reply: Reply = await retrying(self._once, request)
         except _Again as error:
             problem = f"no answer in {self.api.attempts} attempts: {error}"
             remedy = "run again later: what was answered is kept"
             raise BadInput(problem, remedy=remedy, id=self.api.model) from error
-        raise AssertionError("tenacity returns or raises")
+        return reply
 
     async def _once(self, request: Mapping[str, Any]) -> Reply:
         import httpx

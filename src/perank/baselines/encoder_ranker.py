@@ -15,7 +15,7 @@ from perank.retrieval.store import EmbeddingStore
 class EncoderRanker:
     """A `Ranker`; passage vectors come from `store` if given, else from the passages' titles and texts.
 
-    Every query is encoded with its own candidates and no others, so company changes nothing; the bill counts
+    Every query is encoded with its own candidates alone, so the rest of the batch changes nothing; the bill counts
     `seconds_encode`. Raises `BadInput` if another encoder filled the store, or for a passage that it doesn't hold.
     """
 

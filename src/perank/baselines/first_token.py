@@ -6,87 +6,49 @@ nothing is written. The published model was trained for it; any local LLM can be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import torch
-
-from perank.baselines.sliding import Sliding
+from perank.baselines.text_listwise import TextListwise, TextWindow
 from perank.errors import BadInput
-from perank.model.listwise_prompts import ListwisePrompt, ListwisePrompts
-from perank.model.precision import autocast_for
+from perank.model.listwise_prompts import ListwisePrompts
 from perank.ranking.decoder import Clock
-from perank.ranking.kv_cache import KVCache
-from perank.ranking.reranker import evaluating
-from perank.ranking.text_decoding import TextDecoder
-from perank.ranking.vectors import batches
-from perank.ranking.windows import Windows
-from perank.records import Bill, Candidates, Ranking
-from perank.sources.views import Field, TextView
+from perank.records import Bill
 
 LETTERS = 26
 
 
-class FirstToken:
-    """A `Ranker`; equal logits keep their order. `batch_tokens` bounds what runs together (None: 4,096 on a CPU).
+class FirstToken(TextListwise):
+    """Equal logits keep their order. `batch_tokens` is by default 4,096 on a CPU, else 65,536.
 
     Raises `BadInput` for a window of more than 26 passages, for prompts whose identifiers aren't letters, and for a
     tokenizer that doesn't give every letter a token of its own.
     """
 
-    def __init__(
-        self,
-        llm: Any,
-        prompts: ListwisePrompts,
-        *,
-        windows: Windows | None = None,
-        cutoff: int | None = None,
-        view: TextView | None = None,
-        batch_tokens: int | None = None,
-    ) -> None:
-        self.writer, self.prompts = TextDecoder(llm, prompts.builder.tokenizer), prompts
-        self.windows, self.cutoff, self.view = windows or Windows(), cutoff, view or Field()
-        self.batch_tokens = batch_tokens or (4096 if self.writer.device.type == "cpu" else 65_536)
+    batch_tokens_cpu, batch_tokens_gpu = 4096, 65_536
+
+    def _check_prompts(self) -> None:
         if self.windows.window > LETTERS:
             problem = f"a window of {self.windows.window} passages, there are {LETTERS} letters"
             raise BadInput(problem, remedy="use window=w20s10")
-        self.letters = letter_tokens(prompts)
-        positions = getattr(self.writer.decoder.config, "max_position_embeddings", None) or prompts.max_length
-        self.max_length = min(prompts.max_length, positions - 1)
+        self.letters = letter_tokens(self.prompts)
+        self.max_length = min(self.max_length, self.writer.positions - 1)
 
-    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order."""
-        jobs = [Sliding.over(found, self.windows, self.cutoff, every_rank=False) for found in batch]
-        with evaluating(self.writer.llm), autocast_for(self.writer.llm, self.writer.device):
-            for wave in range(max((len(job.spans) for job in jobs), default=0)):
-                running = [job for job in jobs if wave < len(job.spans)]
-                prompts = [self._prompt(job, wave) for job in running]
-                for group in batches([(len(prompt.ids), 0) for prompt in prompts], self.batch_tokens):
-                    self._rank([running[i] for i in group], [prompts[i] for i in group], wave)
-        return [job.ranking() for job in jobs]
+    def _answer_tokens(self, size: int, asked: int) -> int:
+        return 0
 
-    def _prompt(self, job: Sliding, wave: int) -> ListwisePrompt:
-        texts = job.texts(job.spans[wave], self.view)
-        return self.prompts.rank(job.candidates.query.text, texts, within=self.max_length)
-
-    def _rank(self, jobs: list[Sliding], prompts: list[ListwisePrompt], wave: int) -> None:
+    def _rank(self, windows: list[TextWindow]) -> Iterator[tuple[Sequence[int], Bill]]:
         clock = Clock(self.writer.device)
-        ids = [prompt.ids for prompt in prompts]
-        with torch.no_grad():
-            logits_BV = self.writer.logits(self.writer.read(KVCache(self.writer, max(map(len, ids))), ids))
-        scores_BN = logits_BV[:, self.letters]
-        seconds, tokens = clock.lap(), sum(map(len, ids))
-        for job, prompt, scores_N in zip(jobs, prompts, scores_BN, strict=True):
-            span = job.spans[wave]
-            order = scores_N[: span.stop - span.start].sort(descending=True, stable=True).indices.tolist()
+        scores_BN = self.writer.next_logits([window.prompt.ids for window in windows])[:, self.letters]
+        seconds, tokens = clock.lap(), sum(len(window.prompt.ids) for window in windows)
+        for window, scores_N in zip(windows, scores_BN, strict=True):
             bill = Bill(
                 forwards=1,
-                tokens_processed=len(prompt.ids),
+                tokens_processed=len(window.prompt.ids),
                 tokens_generated=1,
-                seconds_prefill=seconds * len(prompt.ids) / tokens,
-                texts_shortened=prompt.shortened,
+                seconds_prefill=seconds * len(window.prompt.ids) / tokens,
+                texts_shortened=window.prompt.shortened,
             )
-            job.settle(span, order, bill)
+            yield scores_N[: window.size].sort(descending=True, stable=True).indices.tolist(), bill
 
 
 def letter_tokens(prompts: ListwisePrompts) -> list[int]:

@@ -1,14 +1,14 @@
-"""Text listwise reranking by an LLM that was never taught to: the time it takes, not the ranking it gives.
+"""The time that text listwise reranking takes, without an LLM that was trained for it.
 
-An LLM that doesn't know the format writes on, or stops early. For measuring speed it is made to write exactly as many
-tokens as the answer has that a taught one would write: `[4] > [2] > ...`, as deep as somebody looks, and its end.
+An LLM that doesn't know the format goes on writing, or stops early. To measure speed it is made to write exactly as
+many tokens as a trained one's answer has: `[4] > [2] > ...`, as deep as it is read, and its end. The ranking means
+nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from perank.baselines.sliding import Sliding, needed
 from perank.baselines.text_listwise import TextListwise
 
 
@@ -19,6 +19,5 @@ class FixedLengthListwise(TextListwise):
         super().__init__(*args, spare_tokens=0, **options)
         self.writer.ends = set()
 
-    def _budget(self, job: Sliding, wave: int) -> int:
-        span = job.spans[wave]
-        return self.prompts.answer_tokens(span.stop - span.start if self.every_rank else needed(span))
+    def _answer_tokens(self, size: int, asked: int) -> int:
+        return self.prompts.answer_tokens(asked)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # White space is collapsed first, and no repetition is open-ended: what an LLM writes when it is lost can be long.
 _NAMED = r"(?:(?:passages?|documents?|docs?|texts?|id|no\.?|number|rank) ?[#:]? ?)?#?"
@@ -22,8 +23,7 @@ _BARE = re.compile(r"(?<![\d.])\d+(?!\d|\.\d)")
 _THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)  # the answer follows
 
 
-@dataclass(frozen=True, slots=True)
-class Repairs:
+class Repairs(NamedTuple):
     """What had to be mended in an answer. `rephrased` is 1 where it wasn't of the form `[4] > [2] > ...` throughout."""
 
     missing: int = 0
@@ -34,15 +34,7 @@ class Repairs:
     @property
     def total(self) -> int:
         """All repairs together."""
-        return self.missing + self.repeated + self.out_of_range + self.rephrased
-
-    def __add__(self, other: Repairs) -> Repairs:
-        return Repairs(
-            self.missing + other.missing,
-            self.repeated + other.repeated,
-            self.out_of_range + other.out_of_range,
-            self.rephrased + other.rephrased,
-        )
+        return sum(self)
 
 
 @dataclass(frozen=True, slots=True)

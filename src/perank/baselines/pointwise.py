@@ -1,22 +1,25 @@
 """Pointwise reranking: every passage is scored with the query alone, and passages are sorted by score.
 
-Pairs of all queries are scored together, longest first, so that a batch holds pairs of like length. A pair's score
-doesn't depend on its company, to the rounding that other batch shapes bring.
+Pairs of all queries are scored together, longest first, so that a batch holds pairs of similar length. A pair's score
+doesn't depend on the rest of the batch, to the rounding that other batch shapes bring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from operator import attrgetter
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from perank.errors import BadInput
+from perank.model.batches import padded
+from perank.ranking.batching import batches
 from perank.ranking.decoder import Clock
-from perank.ranking.vectors import batches
-from perank.records import Bill, Candidates, Ranking
-from perank.sources.views import Field, TextView
+from perank.records import Bill, Candidates, Passage, Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,52 +31,76 @@ class Pair:
     shortened: bool = False
 
 
-class PairScorer(Protocol):
-    """monoBERT, monoT5 and their like."""
+class PairScorer:
+    """A model and its tokenizer, which read a query and a text of at most `max_length` tokens together."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 512) -> None:
+        self.model, self.tokenizer, self.max_length = model.eval(), tokenizer, max_length
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        ...
+        return next(self.model.parameters()).device
 
     def pair(self, query: str, text: str) -> Pair:
-        """The tokens of one pair. Raises `BadInput` for a query that leaves no room for a text."""
-        ...
+        """The tokens of one pair; texts are cut at their end, queries never.
 
+        Raises `BadInput` for a query that leaves no room for a text.
+        """
+        raise NotImplementedError
+
+    @torch.inference_mode()
     def scores(self, pairs: Sequence[Pair]) -> list[float]:
-        """One score a pair, the higher the more relevant."""
-        ...
+        """One score per pair, the higher the more relevant."""
+        inputs = {
+            "input_ids": padded([pair.ids for pair in pairs], self.tokenizer.pad_token_id or 0),
+            "attention_mask": padded([[1] * len(pair.ids) for pair in pairs], 0),
+        }
+        if pairs[0].types:
+            inputs["token_type_ids"] = padded([pair.types for pair in pairs], 0)
+        scores: list[float] = self._scores({key: value.to(self.device) for key, value in inputs.items()}).tolist()
+        return scores
+
+    def _scores(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """scores_B of padded pairs, in fp32 or wider."""
+        raise NotImplementedError
+
+    def _no_room(self, query: str) -> BadInput:
+        problem = f"the query leaves no room for a text in {self.max_length} tokens"
+        return BadInput(problem, remedy="raise max_length or shorten the query", id=query[:60])
 
 
 class Pointwise:
     """A `Ranker`; equal scores go by passage id descending.
 
-    `batch_tokens` bounds what runs together, padding included (None: 2,048 on a CPU, else 65,536). Equal texts of a
-    query are read once: read twice, they could differ in the last bit. Every pair that is read is one forward on the
-    bill; seconds are shared by tokens. Raises `BadInput` for an empty query and a score that isn't a finite number.
+    `view` is the text that stands for a passage. `batch_tokens` bounds what runs together, padding included (None:
+    2,048 on a CPU, else 65,536). Equal texts of a query are read once: read twice, they could differ in the last bit.
+    Every pair that is read is one forward on the bill; seconds are shared by tokens. Raises `BadInput` for an empty
+    query and a score that isn't a finite number.
     """
 
-    def __init__(self, scorer: PairScorer, *, view: TextView | None = None, batch_tokens: int | None = None) -> None:
-        self.scorer, self.view = scorer, view or Field()
+    def __init__(
+        self,
+        scorer: PairScorer,
+        *,
+        view: Callable[[Passage], str] = attrgetter("contents"),
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.scorer, self.view = scorer, view
         self.batch_tokens = batch_tokens or (2048 if scorer.device.type == "cpu" else 65_536)
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """One ranking per element of `batch`, in its order."""
         clock = Clock(self.scorer.device)
         pairs = [self._pairs(candidates) for candidates in batch]
-        once = [list(dict.fromkeys(row)) for row in pairs]
-        flat = [pair for row in once for pair in row]
-        scores = [0.0] * len(flat)
-        for group in batches([(len(pair.ids), 0) for pair in flat], self.batch_tokens):
-            for i, score in zip(group, self.scorer.scores([flat[i] for i in group]), strict=True):
-                scores[i] = score
-        rate = clock.lap() / max(1, sum(len(pair.ids) for pair in flat))
-        rankings, start = [], 0
-        for candidates, row, read in zip(batch, pairs, once, strict=True):
-            known = dict(zip(read, scores[start : start + len(read)], strict=True))
-            rankings.append(_ranking(candidates, row, known, rate))
-            start += len(read)
-        return rankings
+        flat = [(query, pair) for query, row in enumerate(pairs) for pair in dict.fromkeys(row)]
+        known: list[dict[Pair, float]] = [{} for _ in batch]
+        for group in batches([(len(pair.ids), 0) for _, pair in flat], self.batch_tokens):
+            read = [flat[i] for i in group]
+            for (query, pair), score in zip(read, self.scorer.scores([pair for _, pair in read]), strict=True):
+                known[query][pair] = score
+        rate = clock.lap() / max(1, sum(len(pair.ids) for _, pair in flat))
+        return [_ranking(*row, rate) for row in zip(batch, pairs, known, strict=True)]
 
     def _pairs(self, candidates: Candidates) -> list[Pair]:
         query = candidates.query
@@ -85,7 +112,7 @@ class Pointwise:
 def _ranking(candidates: Candidates, pairs: Sequence[Pair], known: Mapping[Pair, float], rate: float) -> Ranking:
     ids, scores = [passage.id for passage in candidates.passages], [known[pair] for pair in pairs]
     for id, score in zip(ids, scores, strict=True):
-        if not torch.isfinite(torch.tensor(score)):
+        if not math.isfinite(score):
             remedy = "run the model in float32 or bfloat16, or check its weights"
             raise BadInput(f"the score is {score}", remedy=remedy, id=id)
     tokens = sum(len(pair.ids) for pair in known)

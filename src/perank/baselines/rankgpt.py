@@ -7,16 +7,16 @@ Whatever comes back becomes a permutation: no passage is lost, and repairs and d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from perank.baselines.chat_api import ChatApi, Message, Reply, Session, TooLong
 from perank.baselines.permutation import permutation
-from perank.baselines.sliding import Sliding
 from perank.errors import BadInput
 from perank.model.templates import round_brackets
+from perank.ranking.sliding import SlidingQuery
 from perank.ranking.windows import Windows
-from perank.records import Bill, Candidates, Ranking
-from perank.sources.views import Field, TextView
+from perank.records import Bill, Candidates, Passage, Ranking
 
 _SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
 _OFFER = (
@@ -35,7 +35,8 @@ class RankGPT:
     """A `Ranker`. Texts are cut to `words` words, and further, evenly, where the endpoint says a prompt is too long.
 
     On the bill a window is one forward, its tokens are those the endpoint counted, and its seconds those it took when
-    it was asked for, also where the answer is a kept one; dollars are what was paid now.
+    it was asked for, also where the answer is a kept one; dollars are what was paid now. `view` is the text that stands
+    for a passage.
     """
 
     def __init__(
@@ -43,32 +44,29 @@ class RankGPT:
         api: ChatApi,
         *,
         windows: Windows | None = None,
-        cutoff: int | None = None,
-        view: TextView | None = None,
+        view: Callable[[Passage], str] = attrgetter("contents"),
         words: int = 300,
     ) -> None:
-        self.api, self.windows, self.cutoff = api, windows or Windows(), cutoff
-        self.view, self.words = view or Field(), words
-        self.windows.plan(0, cutoff)
+        self.api, self.windows, self.view, self.words = api, windows or Windows(), view, words
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """One ranking per element of `batch`, in its order. Raises what `Session.complete` raises."""
-        jobs = [Sliding.over(found, self.windows, self.cutoff, every_rank=True) for found in batch]
+        queries = [SlidingQuery(candidates, self.windows) for candidates in batch]
         try:
-            asyncio.run(self._all(jobs))
+            asyncio.run(self._rank_all(queries))
         except ExceptionGroup as group:  # the first failure stopped the others
             raise next((e for e in group.exceptions if isinstance(e, BadInput)), group.exceptions[0]) from None
-        return [job.ranking() for job in jobs]
+        return [query.ranking() for query in queries]
 
-    async def _all(self, jobs: Sequence[Sliding]) -> None:
+    async def _rank_all(self, queries: Sequence[SlidingQuery]) -> None:
         async with self.api.session() as session, asyncio.TaskGroup() as group:
-            for job in jobs:
-                group.create_task(self._one(session, job))
+            for query in queries:
+                group.create_task(self._rank(session, query))
 
-    async def _one(self, session: Session, job: Sliding) -> None:
-        for span in job.spans:
-            texts = [round_brackets(text) for text in job.texts(span, self.view)]
-            reply, shortened = await self._answer(session, job.candidates.query.text, texts)
+    async def _rank(self, session: Session, query: SlidingQuery) -> None:
+        while query.spans:
+            texts = [round_brackets(self.view(passage)) for passage in query.passages]
+            reply, shortened = await self._answer(session, query.text, texts)
             found = permutation(reply.text, len(texts))
             bill = Bill(
                 forwards=1,
@@ -79,7 +77,7 @@ class RankGPT:
                 texts_shortened=shortened,
                 dollars=reply.dollars,
             )
-            job.settle(span, found.order, bill)
+            query.settle(found.order, bill)
 
     async def _answer(self, session: Session, query: str, texts: Sequence[str]) -> tuple[Reply, int]:
         """The reply, and how many texts were shortened for it."""

@@ -12,15 +12,17 @@ from torch import Tensor
 from perank.model.prompts import Prompt
 
 
-class _Movable:
+class Batch:
+    """A dataclass of tensors, nested batches and plain values."""
+
     def to(self, device: torch.device | str) -> Self:
-        """A copy on `device`; None and nested batches are carried along."""
+        """A copy whose tensors are on `device`."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return type(self)(**{k: v.to(device) if hasattr(v, "to") else v for k, v in moved.items()})
 
 
 @dataclass(frozen=True, slots=True)
-class PromptBatch(_Movable):
+class PromptBatch(Batch):
     """`ids_BL` right-padded, `length_B` true lengths, `slots_BN` vector positions (-1: none), `query_slot_B` too."""
 
     ids_BL: Tensor
@@ -40,7 +42,7 @@ class PromptBatch(_Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class RankBatch(_Movable):
+class RankBatch(Batch):
     """Rows of stage 2: prompts, passage vectors in prompt order, the gold order of the first K ranks.
 
     vectors_BNE fp32, candidates_BN bool (False: padding), order_BK (-1: padding), query_BE the query's own vector.
@@ -53,29 +55,9 @@ class RankBatch(_Movable):
     query_BE: Tensor | None = None
     content: PromptBatch | None = None
 
-    def similarities_across(self, feedback: Sequence[float] = ()) -> Tensor:
-        """[B, B * N]: the encoder's similarity of every row's query to the passages of all rows.
-
-        `feedback` adds so much of the row's first passages, weight by weight, to its query's vector.
-        """
-        if self.query_BE is None:
-            raise ValueError("this batch carries no query vectors")
-        first = list(feedback)[: self.vectors_BNE.shape[1]]
-        weight_N = torch.tensor(first, dtype=self.query_BE.dtype, device=self.query_BE.device)
-        moved_BE = self.query_BE + (self.vectors_BNE[:, : len(first)] * weight_N[:, None]).sum(1)
-        return moved_BE @ self.vectors_BNE.flatten(0, 1).T
-
-    def remaining_across(self, remaining_BKN: Tensor) -> Tensor:
-        """[B, K, B * N]: the passages of all rows, a row's own ones while they compete at its step."""
-        rows, steps, n = remaining_BKN.shape
-        everyone_BKBN = self.candidates_BN.expand(rows, steps, rows, n).clone()
-        own = torch.arange(rows, device=remaining_BKN.device)
-        everyone_BKBN[own, :, own] = remaining_BKN
-        return everyone_BKBN.flatten(2)
-
 
 @dataclass(frozen=True, slots=True)
-class AlignBatch(_Movable):
+class AlignBatch(Batch):
     """Rows of stage 1: instruction + answer ids, one vector a row, targets with -100 where no token is predicted."""
 
     prompt: PromptBatch
@@ -84,7 +66,7 @@ class AlignBatch(_Movable):
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerBatch(_Movable):
+class AnswerBatch(Batch):
     """Prompts with texts and their answers as one sequence, right-padded; targets are -100 where none is predicted."""
 
     ids_BL: Tensor

@@ -8,7 +8,7 @@ shortened evenly where a prompt would be too long, and how many were is said; th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perank.errors import BadInput
@@ -98,15 +98,8 @@ LISTWISE_TEMPLATES = {
         head=_RANK_LLM_HEAD, line=_LINE, tail=_RANK_LLM_TAIL, chat_template=_VICUNA_CHAT, clean=_one_line
     ),
     "rankzephyr": _ZEPHYR,
-    "first": ListwiseTemplate(
-        head=_LETTERED_HEAD,
-        line=_LINE,
-        tail=_RANK_LLM_TAIL.replace("[4] > [2]", "[B] > [A]"),
-        system=_SYSTEM,
-        chat_template=_ZEPHYR_CHAT,
-        opening="[",
-        letters=True,
-        clean=_one_line,
+    "first": replace(
+        _ZEPHYR, head=_LETTERED_HEAD, tail=_ZEPHYR.tail.replace("[2] > [1]", "[B] > [A]"), opening="[", letters=True
     ),
     "compact": ListwiseTemplate(
         head="Passages:\n", line=_LINE, tail="Query: {query}\nRanking:", chat=False, clean=_one_line

@@ -7,6 +7,7 @@ the top of the ranking is trained. Masked entries contribute 0, never NaN.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from perank.errors import BadInput
 
 IGNORE = -100
+_REDUCTIONS = ("sum", "mean")
 
 
 def reconstruction(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
@@ -50,11 +52,41 @@ def kl(logp_BKN: Tensor, logq_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
     return torch.where(remaining_BKN, p.exp() * (p - q), 0.0).sum(-1)
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPassages:
+    """The passages of all B rows, X = B * N, as every row's steps and its query see them: what is distilled.
+
+    Not in the paper: a row of 20 passages says little about a query, all passages of a batch say much more.
+    """
+
+    scores_BKX: Tensor
+    vectors_BNE: Tensor
+    query_BE: Tensor
+
+    def similarities(self, feedback: Sequence[float] = ()) -> Tensor:
+        """[B, X]: the encoder's similarity of every row's query to all passages.
+
+        `feedback` adds so much of the row's first passages, weight by weight, to its query's vector.
+        """
+        first, query_BE = list(feedback)[: self.vectors_BNE.shape[1]], self.query_BE
+        weights = torch.tensor(first, dtype=query_BE.dtype, device=query_BE.device)
+        moved_BE = query_BE + (self.vectors_BNE[:, : len(weights)] * weights[:, None]).sum(1)
+        with torch.autocast(moved_BE.device.type, enabled=False):
+            return moved_BE @ self.vectors_BNE.flatten(0, 1).T
+
+    def remaining(self, remaining_BKN: Tensor, candidates_BN: Tensor) -> Tensor:
+        """[B, K, X]: the passages of other rows, and a row's own ones while they compete at its step."""
+        rows, steps, n = remaining_BKN.shape
+        everyone_BKBN = candidates_BN.expand(rows, steps, rows, n).clone()
+        own = torch.arange(rows, device=remaining_BKN.device)
+        everyone_BKBN[own, :, own] = remaining_BKN
+        return everyone_BKBN.flatten(2)
+
+
 def distillation(scores_BKX: Tensor, similarities_BX: Tensor, remaining_BKX: Tensor, temperature: float) -> Tensor:
     """KL(encoder || LLM) for every step over X passages, [B, K]; passages that no longer compete contribute 0.
 
     The encoder's distribution is the softmax of similarity / `temperature`, the LLM's that of the step's scores.
-    Not in the paper: a row of 20 candidates says little about a query, all passages of a batch say much more.
     """
     similarities_BKX = (similarities_BX / temperature)[:, None].expand_as(scores_BKX)
     return kl(
@@ -93,22 +125,18 @@ class RankLoss:
         for name in ("rank", "content", "alpha", "first_weight", "distil"):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"the weight is {getattr(self, name)}", remedy="use 0 or more", id=f"loss.{name}")
-        for value in (self.reduction, self.kl_reduction):
-            if value not in ("sum", "mean"):
-                raise BadInput(f"unknown reduction {value!r}", remedy="choose sum or mean")
-        if self.direction not in ("embeddings_content", "content_embeddings"):
-            raise BadInput(
-                f"unknown KL direction {self.direction!r}", remedy="choose embeddings_content or content_embeddings"
-            )
+        directions = ("embeddings_content", "content_embeddings")
+        for name, known in {"reduction": _REDUCTIONS, "kl_reduction": _REDUCTIONS, "direction": directions}.items():
+            if (value := getattr(self, name)) not in known:
+                raise BadInput(f"unknown option {value!r}", remedy=f"choose {' or '.join(known)}", id=f"loss.{name}")
         if not all(weight >= 0 for weight in self.feedback):
             raise BadInput(f"the weights are {list(self.feedback)}", remedy="use 0 or more", id="loss.feedback")
         if self.feedback and not self.distil:
             problem = f"feedback of {list(self.feedback)}, and nothing is distilled"
             raise BadInput(problem, remedy="set loss.distil above 0, or loss.feedback=[]", id="loss.distil")
         if not self.temperature > 0:
-            raise BadInput(
-                f"the temperature is {self.temperature}", remedy="use a number above 0", id="loss.temperature"
-            )
+            problem = f"the temperature is {self.temperature}"
+            raise BadInput(problem, remedy="use a number above 0", id="loss.temperature")
 
     @property
     def needs_content(self) -> bool:
@@ -121,9 +149,14 @@ class RankLoss:
         return self.distil > 0
 
     def __call__(
-        self, scores_BKN: Tensor, content_BKN: Tensor | None, order_BK: Tensor, candidates_BN: Tensor
+        self,
+        scores_BKN: Tensor,
+        content_BKN: Tensor | None,
+        order_BK: Tensor,
+        candidates_BN: Tensor,
+        passages: BatchPassages | None = None,
     ) -> dict[str, Tensor]:
-        """The terms by name ("rank", "content", "kl") unweighted, and "loss", their weighted sum."""
+        """The terms by name ("rank", "content", "kl", "distil") unweighted, and "loss", their weighted sum."""
         left_BKN = remaining(order_BK, candidates_BN)
         logp_BKN = log_probabilities(scores_BKN, left_BKN)
         terms = {"rank": self._cross_entropy(logp_BKN, order_BK)}
@@ -135,6 +168,14 @@ class RankLoss:
             loss = loss + self.content * terms["content"] + self.alpha * terms["kl"]
         elif self.needs_content:
             raise ValueError("this loss needs the scores of the prompt with texts")
+        if self.distil:
+            if passages is None:
+                raise ValueError("this loss needs the scores of all passages of the batch")
+            left_BKX = passages.remaining(left_BKN, candidates_BN)
+            similarities_BX = passages.similarities(self.feedback)
+            steps_BK = distillation(passages.scores_BKX, similarities_BX, left_BKX, self.temperature)
+            terms["distil"] = (steps_BK * (order_BK >= 0)).sum() / (order_BK >= 0).sum()
+            loss = loss + self.distil * terms["distil"]
         return {**terms, "loss": loss}
 
     def _cross_entropy(self, logp_BKN: Tensor, order_BK: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """PERank: any Hugging Face causal LM and a projector, composed. Step scores for training; embeddings for decoding.
 
-Rows are right-padded, and with causal attention a token never sees what lies to its right: training needs no
-attention mask, and a row's scores don't depend on its company. The ranked passages' vectors follow each row's prompt
+Rows are right-padded, and with causal attention a token never sees what is to its right: training needs no
+attention mask, and a row's scores don't depend on the other rows. The ranked passages' vectors follow each row's prompt
 directly (teacher forcing), so h_i sits at position length - 1 + i.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -55,42 +56,45 @@ class PERank(nn.Module):
 
     def step_scores(self, batch: RankBatch, *, with_content: bool = False) -> Tensor:
         """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); with texts in the prompt on request."""
-        hidden_BKD, projected_BND = self.step_states(batch, with_content=with_content)
+        (hidden_BKD,), projected_BND = self.step_states(batch, [batch.content if with_content else batch.prompt])
         return self.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE)
 
-    def step_states(self, batch: RankBatch, *, with_content: bool = False) -> tuple[Tensor, Tensor]:
-        """h_1 .. h_K of the gold order [B, K, D], and the projected passages [B, N, D]: what scores are made of."""
-        prompt = batch.content if with_content else batch.prompt
-        if prompt is None:
-            raise ValueError("this batch carries no prompts with texts")
+    def step_states(self, batch: RankBatch, prompts: Sequence[PromptBatch | None]) -> tuple[list[Tensor], Tensor]:
+        """What scores are made of: h_1 .. h_K of the gold order [B, K, D] behind each prompt, and E_M(e) [B, N, D].
+
+        Raises `ValueError` for a prompt that the batch doesn't carry.
+        """
         projected_BND = self.project(batch.vectors_BNE)
         query_BD = None if batch.query_BE is None else self.project(batch.query_BE)
-        embedded_BLD = self.embed(prompt, projected_BND, query_BD)
         steps = batch.order_BK.shape[1]
-        fed_BKD = _rows_of(self.as_tokens(projected_BND), batch.order_BK[:, : steps - 1])
-        sequence_BMD = _append(embedded_BLD, prompt.length_B, fed_BKD)
-        hidden_BMD = self.decoder(inputs_embeds=sequence_BMD, use_cache=False).last_hidden_state
-        at_BK = prompt.length_B[:, None] - 1 + torch.arange(steps, device=prompt.length_B.device)
-        return _rows_of(hidden_BMD, at_BK), projected_BND
-
-    def scores_across(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
-        """[B, K, B * N]: every row's states against the passages of all rows, in fp32; the residual as in `score`."""
-        wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
-        with torch.autocast(hidden_BKD.device.type, enabled=False):
-            scores_BKX = self.score_scale.to(wide) * (hidden_BKD.to(wide) @ projected_BND.to(wide).flatten(0, 1).T)
-            return scores_BKX + self.residual * batch.similarities_across()[:, None] if self.residual else scores_BKX
+        hidden = []
+        for prompt in prompts:
+            if prompt is None:
+                raise ValueError("this batch carries no prompts with texts")
+            embedded_BLD = self.embed(prompt, projected_BND, query_BD)
+            fed_BKD = _rows_of(self.as_tokens(projected_BND), batch.order_BK[:, : steps - 1])
+            sequence_BMD = _append(embedded_BLD, prompt.length_B, fed_BKD)
+            hidden_BMD = self.decoder(inputs_embeds=sequence_BMD, use_cache=False).last_hidden_state
+            at_BK = prompt.length_B[:, None] - 1 + torch.arange(steps, device=prompt.length_B.device)
+            hidden.append(_rows_of(hidden_BMD, at_BK))
+        return hidden, projected_BND
 
     def score(
         self, hidden_BKD: Tensor, projected_BND: Tensor, vectors_BNE: Tensor, query_BE: Tensor | None = None
     ) -> Tensor:
-        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], with the residual if it is on."""
+        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], with the residual if it is on.
+
+        Passages without the dimension B, [N, D] and [N, E], are the same for all rows.
+        """
         wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
         with torch.autocast(hidden_BKD.device.type, enabled=False):
             scores_BKN = self.score_scale.to(wide) * (hidden_BKD.to(wide) @ projected_BND.to(wide).mT)
             if self.residual:
                 if query_BE is None:
                     raise ValueError("the residual term needs the query's vector")
-                similarity_BN = (vectors_BNE.to(wide) @ query_BE.to(wide)[..., None]).squeeze(-1)
+                vectors, query_BE = vectors_BNE.to(wide), query_BE.to(wide)
+                shared = vectors.ndim == 2
+                similarity_BN = query_BE @ vectors.mT if shared else (vectors @ query_BE[..., None]).squeeze(-1)
                 scores_BKN = scores_BKN + self.residual * similarity_BN[:, None]
         return scores_BKN
 

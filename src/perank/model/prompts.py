@@ -65,18 +65,18 @@ class PromptBuilder:
 
     def rank(self, query: str, n: int) -> Prompt:
         """The prompt of Table 8: n passages as vectors alone."""
-        return self._rank(query, n, None)
+        return self._checked(self._rank(query, n, None), query)
 
     def rank_with_text(self, query: str, texts: Sequence[str]) -> Prompt:
         """The prompt of Table 9: every passage as its vector followed by its text."""
         cut = [self.cut(self.template.clean(text), self.text_tokens) for text in texts]
-        prompt = self._rank(query, len(texts), cut, check=False)
+        prompt = self._rank(query, len(texts), cut)
         allowed = max((self.count(text) for text in cut), default=0)
         while len(prompt) > self.max_length and allowed > 0:
             over = len(prompt) - self.max_length
             allowed -= max(1, over // max(1, len(texts)))
             cut = [self.cut(text, max(allowed, 0)) for text in cut]
-            prompt = self._rank(query, len(texts), cut, check=False)
+            prompt = self._rank(query, len(texts), cut)
         return self._checked(prompt, query)
 
     def chat(self, user: str, answer: str | None = None) -> Prompt:
@@ -103,25 +103,24 @@ class PromptBuilder:
                     query_slot = len(ids)
                 ids.append(self.stand_in)
             else:
-                # Whole texts don't come again; what lies between slots does.
+                # Cache only short fragments: full texts rarely repeat.
                 ids.extend(self._ids_of(text, special) if len(text) < 512 else self._tokenise(text, special))
         return Prompt(tuple(ids), tuple(slots), query_slot)
 
-    def _rank(self, query: str, n: int, texts: Sequence[str] | None, *, check: bool = True) -> Prompt:
+    def _rank(self, query: str, n: int, texts: Sequence[str] | None) -> Prompt:
         shape, query = self.template, clean(query)
         if not query:
             raise BadInput("the query is empty", remedy="give it a text")
         texts = None if texts is None else [clean(text) for text in texts]
         user = shape.message(query, n, slot=SLOT, texts=texts, query_slot=QUERY_SLOT if self.query_slot else "")
-        prompt = self.ids_of_rendered(self.in_chat(user) if shape.chat else [(user, False)])
-        return self._checked(prompt, query) if check else prompt
+        return self.ids_of_rendered(self.in_chat(user) if shape.chat else [(user, False)])
 
     def _checked(self, prompt: Prompt, query: str) -> Prompt:
         if len(prompt) > self.max_length:
             raise BadInput(
                 f"the prompt takes {len(prompt)} tokens without any passage text to shorten, {self.max_length} fit",
                 remedy="raise prompt.max_length, or use a smaller window or a shorter query",
-                id=query[:60],
+                id=clean(query)[:60],
             )
         return prompt
 
@@ -171,23 +170,16 @@ def clean(text: str) -> str:
 
 def _runs(pieces: Sequence[tuple[str, bool]], specials: Sequence[str]) -> list[tuple[str, bool]]:
     """Neighbouring text joined, split at slots and, where allowed, at special tokens: (text, is one special token)."""
-    marks = re.compile("|".join(re.escape(s) for s in sorted(specials, key=len, reverse=True)) or r"(?!)")
+    slots = [SLOT, QUERY_SLOT]
+    marks = [re.escape(mark) for mark in sorted(specials, key=len, reverse=True)]
     runs: list[tuple[str, bool]] = []
-    open_text = ""
-
-    def close() -> None:
-        nonlocal open_text
-        if open_text:
-            runs.append((open_text, False))
-        open_text = ""
-
     for text, special in pieces:
-        splitter = re.compile(f"([{SLOT}{QUERY_SLOT}]{'|' + marks.pattern if special else ''})")
-        for part in splitter.split(text):
-            if part in (SLOT, QUERY_SLOT) or (special and marks.fullmatch(part)):
-                close()
-                runs.append((part, part not in (SLOT, QUERY_SLOT)))
-            else:
-                open_text += part
-    close()
+        parts = re.split(f"({'|'.join([*slots, *marks] if special else slots)})", text)
+        for i, part in enumerate(parts):
+            if i % 2:  # what was split at
+                runs.append((part, part not in slots))
+            elif part and runs and not runs[-1][1] and runs[-1][0] not in slots:
+                runs[-1] = (runs[-1][0] + part, False)
+            elif part:
+                runs.append((part, False))
     return runs

@@ -25,7 +25,7 @@ class TextRanker(nn.Module):
     def answer_loss(self, batch: AnswerBatch) -> Tensor:
         """Cross entropy of the answers' tokens, a mean over all of the batch's. Prompts never meet the vocabulary.
 
-        Rows are right-padded: with causal attention a token sees nothing of what lies to its right.
+        Rows are right-padded: with causal attention a token sees nothing of what is to its right.
         """
         hidden_BLD = self.decoder(input_ids=batch.ids_BL, use_cache=False).last_hidden_state
         predicted_BL = batch.targets_BL[:, 1:] != IGNORE

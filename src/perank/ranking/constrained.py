@@ -8,11 +8,9 @@ them take `depth`. Ranks that weren't asked for follow the last step's scores.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-from perank.ranking.decoder import Clock, Decoded, Depth, best_first, depths
+from perank.ranking.decoder import Clock, Decoded, WindowBatch, best_first
 from perank.ranking.reader import Reader
 
 
@@ -20,25 +18,15 @@ class Constrained:
     """Greedy decoding over the remaining candidates; rows that are done wait for the longest."""
 
     @torch.no_grad()
-    def decode(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        candidates_BN: Tensor,
-        *,
-        depth: Depth = None,
-        query_BE: Tensor | None = None,
-    ) -> Decoded:
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises `BadInput` for scores that aren't finite and LLMs that `KVCache` refuses."""
-        counts, wanted = depths(candidates_BN, depth)
-        steps = [min(k, max(n - 1, 0)) for k, n in zip(wanted, counts, strict=True)]
-        clock, prefilled = Clock(vectors_BNE.device), 0.0
-        open_BN = candidates_BN.clone()
+        steps, lengths = windows.steps, windows.prompts.length_B.tolist()
+        clock, prefilled = Clock(windows.vectors_BNE.device), 0.0
+        open_BN = windows.candidates_BN.clone()
         order_BN, _ = best_first(torch.zeros(open_BN.shape, device=open_BN.device), open_BN)
         margin_BN = torch.full(order_BN.shape, torch.inf, device=order_BN.device)
         if any(steps):
-            reader = Reader(model, prompts, vectors_BNE, query_BE, ranks=max(steps) - 1)
+            reader = Reader(model, windows, ranks=max(steps) - 1)
             scores_BN = reader.read()
             prefilled = clock.lap()
             steps_B1 = torch.tensor(steps, device=order_BN.device)[:, None]
@@ -51,12 +39,10 @@ class Constrained:
                     scores_BN = reader.feed(ranked_BN[:, 0])
             reader.check()
         return Decoded(
-            orders=[tuple(row[:n]) for row, n in zip(order_BN.tolist(), counts, strict=True)],
+            orders=[tuple(row[:n]) for row, n in zip(order_BN.tolist(), windows.counts, strict=True)],
             forwards=steps,
-            tokens_processed=[
-                length + s - 1 if s else 0 for length, s in zip(prompts.length_B.tolist(), steps, strict=True)
-            ],
-            tokens_generated=wanted,
+            tokens_processed=[length + s - 1 if s else 0 for length, s in zip(lengths, steps, strict=True)],
+            tokens_generated=windows.depths,
             margins=[tuple(row[:s]) for row, s in zip(margin_BN.tolist(), steps, strict=True)],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),

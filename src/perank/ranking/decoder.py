@@ -1,21 +1,89 @@
-"""What decoding gives back, and what every decoder takes."""
+"""What every decoder takes, a batch of windows, and what it gives back."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from perank.errors import BadInput
-from perank.model.batches import PromptBatch
+from perank.model.batches import Batch, PromptBatch
 from perank.model.pe_rank import PERank
+from perank.model.prompts import Prompt
+from perank.records import Bill
 
 Depth = int | Sequence[int] | None
-"""How many ranks have to be right: for all rows, one a row, or None for full rankings."""
+"""How many ranks have to be right: for all windows, one per window, or None for full rankings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A prompt with its N passages' embeddings [N, E], how many ranks are asked for, and the query's embedding [E]."""
+
+    prompt: Prompt
+    vectors_NE: Tensor
+    depth: int
+    query_E: Tensor | None = None
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Tokens of the prompt, and of the ranking."""
+        return len(self.prompt), len(self.vectors_NE)
+
+
+@dataclass(frozen=True)
+class WindowBatch(Batch):
+    """B windows to be ranked together; N is the size of the largest.
+
+    `vectors_BNE` are the passages' embeddings in prompt order; `candidates_BN` is False where a window has fewer than
+    N. `query_BE` are the queries' embeddings, for models that read them.
+    """
+
+    prompts: PromptBatch
+    vectors_BNE: Tensor
+    candidates_BN: Tensor
+    depth: Depth = None
+    query_BE: Tensor | None = None
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> WindowBatch:
+        """Stack windows of any sizes. All of them have a query's embedding, or none has."""
+        sizes = torch.tensor([len(window.vectors_NE) for window in windows])
+        queries = [window.query_E for window in windows if window.query_E is not None]
+        return cls(
+            PromptBatch.of([window.prompt for window in windows]),
+            pad_sequence([window.vectors_NE for window in windows], batch_first=True),
+            torch.arange(int(sizes.max())) < sizes[:, None],
+            [window.depth for window in windows],
+            torch.stack(queries) if queries else None,
+        )
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """Passages in each window."""
+        counts: list[int] = self.candidates_BN.sum(1).tolist()
+        return counts
+
+    @cached_property
+    def depths(self) -> list[int]:
+        """Ranks asked for in each window, at most its size. Raises `BadInput` for a negative depth."""
+        counts, depth = self.counts, self.depth
+        wanted = counts if depth is None else [depth] * len(counts) if isinstance(depth, int) else list(depth)
+        if len(wanted) != len(counts) or min(wanted, default=0) < 0:
+            remedy = "give one number from 0 on, or one per window"
+            raise BadInput(f"depth {depth} for {len(counts)} windows", remedy=remedy)
+        return [min(k, n) for k, n in zip(wanted, counts, strict=True)]
+
+    @property
+    def steps(self) -> list[int]:
+        """Ranks that scores decide: those asked for, but for the last passage, which is forced."""
+        return [min(k, max(n - 1, 0)) for k, n in zip(self.depths, self.counts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,57 +103,28 @@ class Decoded:
     seconds_prefill: float
     seconds_decode: float
 
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Row `row` of two decodings parts at rank `rank` (from 0), where the first one's best led by `margin`."""
-
-    row: int
-    rank: int
-    margin: float
-
-
-def differences(one: Decoded, other: Decoded) -> list[Difference]:
-    """Where two decodings of the same windows decided otherwise: the first such rank of each row, with its margin.
-
-    Ranks beyond the depth that was asked for don't count. What follows a first difference follows from it.
-    """
-    found = []
-    for row, (mine, theirs) in enumerate(zip(one.orders, other.orders, strict=True)):
-        for rank, margin in enumerate(one.margins[row]):
-            if mine[rank] != theirs[rank]:
-                found.append(Difference(row, rank, margin))
-                break
-    return found
+    @property
+    def bills(self) -> list[Bill]:
+        """What each window cost; of the seconds its share by tokens processed."""
+        processed = sum(self.tokens_processed) or 1
+        return [
+            Bill(
+                forwards=self.forwards[b],
+                tokens_processed=tokens,
+                tokens_generated=self.tokens_generated[b],
+                seconds_prefill=self.seconds_prefill * tokens / processed,
+                seconds_decode=self.seconds_decode * tokens / processed,
+            )
+            for b, tokens in enumerate(self.tokens_processed)
+        ]
 
 
 class Decoder(Protocol):
     """Turns B windows into rankings."""
 
-    def decode(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        candidates_BN: Tensor,
-        *,
-        depth: Depth = None,
-        query_BE: Tensor | None = None,
-    ) -> Decoded:
-        """`candidates_BN` is False where a row has fewer than N passages. Exact ties go to the lower position."""
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
+        """Rank each window on its own. Exact ties go to the lower prompt position."""
         ...
-
-
-def depths(candidates_BN: Tensor, depth: Depth) -> tuple[list[int], list[int]]:
-    """Per row: how many candidates there are, and how many ranks are asked for (at most all).
-
-    Raises `BadInput` for a negative depth.
-    """
-    counts = candidates_BN.sum(1).tolist()
-    wanted = counts if depth is None else [depth] * len(counts) if isinstance(depth, int) else list(depth)
-    if len(wanted) != len(counts) or min(wanted, default=0) < 0:
-        raise BadInput(f"depth {depth} for {len(counts)} windows", remedy="give one number from 0 on, or one a window")
-    return counts, [min(k, n) for k, n in zip(wanted, counts, strict=True)]
 
 
 def best_first(scores_BN: Tensor, open_BN: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_TEMPERATURE_GROWTH = 0.1  # by which part of it the temperature grows a rank
+_TEMPERATURE_GROWTH = 0.1  # relative growth of the temperature per rank
 
 
 @dataclass(slots=True)

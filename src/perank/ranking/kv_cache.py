@@ -1,6 +1,6 @@
 """The keys and values of a batch of sequences that grow by different amounts and may take tokens back.
 
-Entry m of a row is its m-th token, whatever the rows beside it hold: a row's padding and its rejected drafts are
+Entry m of a row is its m-th token, whatever the other rows hold: a row's padding and its rejected drafts are
 overwritten by the next tokens that belong there. So there are no holes, and the tensors keep their shape. Drafts
 stand behind the last accepted token until they are moved to where they belong. The last entry is never read; it
 takes the padding of uneven appends.
@@ -83,7 +83,7 @@ class KVCache:
                 states[rows_B1, :, to_BK] = states[rows_B1, :, from_BK]
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only."""
+        """Keep these rows only."""
         for layer in self.cache.written:
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
+from perank.ranking.decoder import WindowBatch
 from perank.ranking.draft_tree import Tree
 from perank.ranking.kv_cache import KVCache
 
@@ -22,23 +22,14 @@ class Reader:
     tokens each row holds. Scores are those of `PERank.score`, fp32 or wider. Raises what `KVCache` raises.
     """
 
-    def __init__(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        query_BE: Tensor | None,
-        *,
-        ranks: int,
-        nodes: int = 0,
-    ) -> None:
-        self.model, self.prompts = model, prompts
-        self.vectors_BNE, self.query_BE = vectors_BNE, query_BE
-        self.projected_BND = model.project(vectors_BNE)
-        self.lengths: list[int] = prompts.length_B.tolist()
+    def __init__(self, model: PERank, windows: WindowBatch, *, ranks: int, nodes: int = 0) -> None:
+        self.model, self.prompts = model, windows.prompts
+        self.vectors_BNE, self.query_BE = windows.vectors_BNE, windows.query_BE
+        self.projected_BND = model.project(self.vectors_BNE)
+        self.lengths: list[int] = self.prompts.length_B.tolist()
         self.memory = KVCache(model, max(self.lengths) + ranks, nodes)
         self._dtype = model.llm.get_input_embeddings().weight.dtype
-        self._finite = torch.ones((), dtype=torch.bool, device=vectors_BNE.device)
+        self._finite = torch.ones((), dtype=torch.bool, device=self.vectors_BNE.device)
 
     def read(self) -> Tensor:
         """scores_BN behind the prompts."""
@@ -86,7 +77,7 @@ class Reader:
         self.lengths = [length + len(path) for length, path in zip(self.lengths, paths, strict=True)]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
+        """Keep these rows only."""
         if len(rows) < len(self.lengths):
             index = self._on_device(rows)
             self.memory.keep(index)

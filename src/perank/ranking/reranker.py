@@ -7,37 +7,33 @@ A ranking depends on its own query and candidates only, to the rounding that oth
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-from perank.model.precision import autocast_for
-from perank.model.prompts import Prompt, PromptBuilder
-from perank.ranking.decoder import Clock, Decoder
-from perank.ranking.decoders import named
-from perank.ranking.vectors import batches, candidate_vectors, check_store, given_vectors
-from perank.ranking.windows import Span, Windows, apply
+from perank.model.prompts import PromptBuilder
+from perank.ranking.constrained import Constrained
+from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
+from perank.ranking.inference import inference
+from perank.ranking.single_pass import SinglePass
+from perank.ranking.sliding import SlidingQuery, run_windows
+from perank.ranking.speculative import Speculative
+from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
+from perank.ranking.windows import Windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
 
 
-@dataclass(slots=True)
-class _Job:
-    """One query on its way through its windows."""
+class _EmbeddedQuery(SlidingQuery):
+    """With the embeddings it is ranked by, [N, E] and [E]."""
 
-    candidates: Candidates
     vectors_NE: Tensor
     query_E: Tensor | None
-    spans: list[Span]
-    order: list[int]
-    bill: Bill
-    prompts: dict[int, Prompt] = field(default_factory=dict)
 
 
 class Reranker:
@@ -45,14 +41,13 @@ class Reranker:
 
     Without a `model` it is the one that ships inside the package, as `Reranker.from_pretrained()` loads it.
     `decoder` is `speculative` (Algorithm 1's ranking in fewer forwards), `constrained` (Algorithm 1 itself),
-    `single_pass` (an approximation) or any `Decoder`. With a `cutoff` only that many first ranks are exact. A `store`
-    replaces encoding: passages are looked up by id. `batch_tokens` bounds what runs together, padding included (None:
-    4,096 on a CPU, else 16,384); a single window beyond it runs alone.
+    `single_pass` (an approximation) or any `Decoder`. A `store` replaces encoding: passages are looked up by id.
+    `batch_tokens` bounds what runs together, padding included (None: 4,096 on a CPU, else 16,384); a single window
+    beyond it runs alone. Raises `BadInput` for a store that another encoder filled.
 
-    Bills: forwards and tokens are counted for every window as if it ran alone (padding and rows that wait for others
-    are nobody's); only how many tokens speculation drafts a forward depends on the company. Seconds of encoding are
-    the query's own; those of prefill and decoding are its share of the batch's, by tokens processed.
-    Raises `BadInput` for a cutoff below 1 and a store that another encoder filled.
+    Bills: forwards and tokens are counted for every window as if it ran alone, without padding; only how many tokens
+    speculation drafts per forward depends on the rest of the batch. Seconds of encoding are the query's own; those of
+    prefill and decoding are its share of the batch's, by tokens processed.
     """
 
     def __init__(
@@ -63,7 +58,6 @@ class Reranker:
         *,
         windows: Windows | None = None,
         decoder: str | Decoder = "speculative",
-        cutoff: int | None = None,
         store: Vectors | None = None,
         batch_tokens: int | None = None,
     ) -> None:
@@ -75,10 +69,8 @@ class Reranker:
             windows = windows or Windows(found.window, found.step)
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        self.windows, self.cutoff = windows or Windows(), cutoff
-        self.windows.plan(0, cutoff)
-        self.decoder = named(decoder) if isinstance(decoder, str) else decoder
-        self.batch_tokens = batch_tokens
+        self.windows, self.batch_tokens = windows or Windows(), batch_tokens
+        self.decoder = decoder_named(decoder) if isinstance(decoder, str) else decoder
 
     @classmethod
     def from_pretrained(
@@ -129,89 +121,61 @@ class Reranker:
         query_E = None
         if query_embedding is not None:
             query_E = given_vectors([query_embedding], width, of="query")[0]
-        made = passages if passages is not None else [""] * len(vectors_NE if vectors_NE is not None else [])
-        named = tuple(p if isinstance(p, Passage) else Passage(str(i), p) for i, p in enumerate(made))
-        cutoff = self.cutoff if top_k is None else top_k
-        return self._run([self._job(Candidates(Query("", query), named), vectors_NE, query_E, cutoff)])[0]
+        texts = passages if passages is not None else [""] * len(vectors_NE if vectors_NE is not None else [])
+        found = tuple(p if isinstance(p, Passage) else Passage(str(i), p) for i, p in enumerate(texts))
+        windows = self.windows if top_k is None else replace(self.windows, cutoff=top_k)
+        return self._run([self._embedded(Candidates(Query("", query), found), windows, vectors_NE, query_E)])[0]
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """One ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
-        return self._run([self._job(candidates, None, None, self.cutoff) for candidates in batch])
+        return self._run([self._embedded(candidates, self.windows) for candidates in batch])
 
-    def _job(
-        self, candidates: Candidates, vectors_NE: Tensor | None, query_E: Tensor | None, cutoff: int | None
-    ) -> _Job:
-        if not candidates.query.text.strip():
-            raise BadInput("the query is empty", remedy="give it a text", id=candidates.query.id)
-        spans = self.windows.plan(len(candidates), cutoff)
-        clock = Clock(self.device)
-        if vectors_NE is None and len(candidates):
-            vectors_NE = candidate_vectors(candidates, self.encoder, self.store)
+    def _embedded(
+        self,
+        candidates: Candidates,
+        windows: Windows,
+        vectors_NE: Tensor | None = None,
+        query_E: Tensor | None = None,
+    ) -> _EmbeddedQuery:
+        """A query at its first window; embeddings that weren't given are looked up or made."""
+        query, clock, width = _EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
         if vectors_NE is None:
-            vectors_NE = torch.empty(0, self.model.projector.width_in)
+            none = torch.empty(0, width)
+            vectors_NE = candidate_vectors(candidates, self.encoder, self.store) if len(candidates) else none
         if query_E is None and (self.prompts.query_slot or self.model.residual):
             if self.encoder is None:
                 raise BadInput("this model reads the query's vector", remedy="give query_embedding or an encoder")
-            query_E = torch.as_tensor(self.encoder.encode_queries([candidates.query.text]))[0]
-        if vectors_NE.shape[1] != self.model.projector.width_in:
-            problem = f"vectors of width {vectors_NE.shape[1]}, the model takes {self.model.projector.width_in}"
+            query_E = torch.as_tensor(self.encoder.encode_queries([query.text]))[0]
+        if vectors_NE.shape[1] != width:
+            problem = f"vectors of width {vectors_NE.shape[1]}, the model takes {width}"
             raise BadInput(problem, remedy="use the encoder this model was trained with", id=candidates.query.id)
-        order = list(range(len(candidates)))
-        return _Job(candidates, vectors_NE, query_E, spans, order, Bill(seconds_encode=clock.lap()))
+        query.vectors_NE, query.query_E, query.bill = vectors_NE.float(), query_E, Bill(seconds_encode=clock.lap())
+        return query
 
-    def _run(self, jobs: list[_Job]) -> list[Ranking]:
-        with evaluating(self.model), autocast_for(self.model.llm, self.device):
-            for wave in range(max((len(job.spans) for job in jobs), default=0)):
-                running = [job for job in jobs if wave < len(job.spans) and len(job.candidates) > 1]
-                costs = [self._cost(job, job.spans[wave]) for job in running]
-                for group in batches(costs, self._budget()):
-                    self._decode([running[i] for i in group], wave)
-        return [Ranking(job.candidates, tuple(job.order), job.bill) for job in jobs]
+    def _run(self, queries: list[_EmbeddedQuery]) -> list[Ranking]:
+        prompt_of = cache(self.prompts.rank)  # most windows of a query are of one size
 
-    def _cost(self, job: _Job, span: Span) -> tuple[int, int]:
-        n = span.stop - span.start
-        if n not in job.prompts:
-            job.prompts[n] = self.prompts.rank(job.candidates.query.text, n)
-        return len(job.prompts[n]), n
+        def prepare(query: _EmbeddedQuery) -> Window:
+            span = query.spans[0]
+            prompt = prompt_of(query.text, span.size)
+            return Window(prompt, query.vectors_NE[query.positions], span.depth, query.query_E)
 
-    def _decode(self, jobs: list[_Job], wave: int) -> None:
-        spans = [job.spans[wave] for job in jobs]
-        sizes = [span.stop - span.start for span in spans]
-        vectors_BNE = torch.zeros(len(jobs), max(sizes), jobs[0].vectors_NE.shape[1])
-        for b, (job, span) in enumerate(zip(jobs, spans, strict=True)):
-            vectors_BNE[b, : sizes[b]] = job.vectors_NE[job.order[span.start : span.stop]]
-        queries = [job.query_E for job in jobs if job.query_E is not None]
-        decoded = self.decoder.decode(
-            self.model,
-            PromptBatch.of([job.prompts[n] for job, n in zip(jobs, sizes, strict=True)]).to(self.device),
-            vectors_BNE.to(self.device),
-            (torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]).to(self.device),
-            depth=[span.depth for span in spans],
-            query_BE=torch.stack(queries).to(self.device) if queries else None,
-        )
-        processed = sum(decoded.tokens_processed) or 1
-        for b, (job, span) in enumerate(zip(jobs, spans, strict=True)):
-            share = decoded.tokens_processed[b] / processed
-            job.order = apply(job.order, span, decoded.orders[b])
-            job.bill += Bill(
-                forwards=decoded.forwards[b],
-                tokens_processed=decoded.tokens_processed[b],
-                tokens_generated=decoded.tokens_generated[b],
-                seconds_prefill=decoded.seconds_prefill * share,
-                seconds_decode=decoded.seconds_decode * share,
-            )
+        budget = self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
+        with inference(self.model, self.model.llm):
+            return run_windows(queries, prepare, self._decode, budget)
 
-    def _budget(self) -> int:
-        return self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
+    def _decode(self, windows: list[Window]) -> Iterable[tuple[Sequence[int], Bill]]:
+        decoded = self.decoder.decode(self.model, WindowBatch.of(windows).to(self.device))
+        return zip(decoded.orders, decoded.bills, strict=True)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, afterwards every module's own mode again: a model may be ranked with between two steps."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def decoder_named(name: str) -> Decoder:
+    """`constrained`, `speculative` or `single_pass`. Raises `BadInput` for another name."""
+    match name:
+        case "constrained":
+            return Constrained()
+        case "speculative":
+            return Speculative()
+        case "single_pass":
+            return SinglePass()
+    raise BadInput(f"unknown decoder {name!r}", remedy="choose speculative, constrained or single_pass")

@@ -7,30 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor
-
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
 from perank.ranking.constrained import Constrained
-from perank.ranking.decoder import Decoded, Depth, depths
+from perank.ranking.decoder import Decoded, WindowBatch
 
 
 class SinglePass:
     """An approximation of `Constrained` whose first rank alone is exact, whatever depth is asked for."""
 
-    def decode(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        candidates_BN: Tensor,
-        *,
-        depth: Depth = None,
-        query_BE: Tensor | None = None,
-    ) -> Decoded:
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises what `Constrained.decode` raises."""
-        _, wanted = depths(candidates_BN, depth)
-        first = Constrained().decode(
-            model, prompts, vectors_BNE, candidates_BN, depth=[min(k, 1) for k in wanted], query_BE=query_BE
-        )
-        return replace(first, tokens_generated=wanted)
+        first = replace(windows, depth=[min(k, 1) for k in windows.depths])
+        return replace(Constrained().decode(model, first), tokens_generated=windows.depths)

@@ -11,25 +11,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-from perank.ranking.decoder import Clock, Decoded, Depth, depths
+from perank.ranking.decoder import Clock, Decoded, WindowBatch
 from perank.ranking.draft_tree import Tree, draft_tree
 from perank.ranking.reader import Reader
 
-_UNSEEN = 0.2  # temperature of a first draft over the deviation of the scores: there is no change to learn from yet
-_SEEN = 0.5  # temperature over the deviation of the scores' changes, from one rank to the next
-_MEMORY = 0.5  # share of the last change in what is remembered of them
+# The temperature of a draft, relative to the deviation of how much the scores change from one rank to the next ...
+_TEMPERATURE = 0.5
+_FIRST_TEMPERATURE = 0.2  # ... or to the scores' own, as long as no change has been seen
+_LATEST_CHANGE = 0.5  # weight of the latest change in the moving average of the changes
 
 
 class Speculative:
     """Greedy decoding by draft and check; the orders of `Constrained`, but for rounding where margins are small.
 
     `nodes` is how many tokens a row drafts for one forward: more mean fewer forwards and more tokens. None: what is
-    fastest for the number of rows still running, so that how many forwards a row takes depends on its company.
+    fastest for the number of rows still running; then a row's forwards depend on the rest of the batch.
     """
 
     def __init__(self, nodes: int | None = None) -> None:
@@ -38,26 +37,13 @@ class Speculative:
         self.nodes = nodes
 
     @torch.no_grad()
-    def decode(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        candidates_BN: Tensor,
-        *,
-        depth: Depth = None,
-        query_BE: Tensor | None = None,
-    ) -> Decoded:
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises what `Constrained.decode` raises."""
-        counts, wanted = depths(candidates_BN, depth)
-        rows = [
-            _Row(there, min(k, max(n - 1, 0)))
-            for there, k, n in zip(candidates_BN.tolist(), wanted, counts, strict=True)
-        ]
-        clock, prefilled = Clock(vectors_BNE.device), 0.0
-        if ranks := max((row.steps for row in rows), default=0):
-            nodes = self.nodes or _most_nodes(vectors_BNE.device)
-            reader = Reader(model, prompts, vectors_BNE, query_BE, ranks=ranks - 1, nodes=nodes)
+        rows = [_Row(*row) for row in zip(windows.candidates_BN.tolist(), windows.steps, strict=True)]
+        device = windows.vectors_BNE.device
+        clock, prefilled = Clock(device), 0.0
+        if ranks := max(windows.steps, default=0):
+            reader = Reader(model, windows, ranks=ranks - 1, nodes=self.nodes or _most_nodes(device))
             scores_BN = reader.read()
             prefilled = clock.lap()
             for row, scores_N, length in zip(rows, scores_BN.double().cpu().numpy(), reader.lengths, strict=True):
@@ -66,7 +52,7 @@ class Speculative:
             while kept := [b for b, row in enumerate(running) if row.unfinished]:
                 reader.keep(kept)
                 running = [running[b] for b in kept]
-                nodes = self.nodes or _most_nodes(vectors_BNE.device, len(running))
+                nodes = self.nodes or _most_nodes(device, len(running))
                 trees = [row.draft(nodes) for row in running]
                 scores_BKN = reader.feed_trees(trees).double().cpu().numpy()
                 reader.settle(
@@ -77,7 +63,7 @@ class Speculative:
             orders=[row.order for row in rows],
             forwards=[row.forwards for row in rows],
             tokens_processed=[row.processed for row in rows],
-            tokens_generated=wanted,
+            tokens_generated=windows.depths,
             margins=[tuple(row.margins) for row in rows],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),
@@ -85,7 +71,7 @@ class Speculative:
 
 
 def _most_nodes(device: torch.device, rows: int = 1) -> int:
-    """Tokens that cost next to nothing beside reading the weights for one forward, shared by the rows.
+    """Tokens that cost next to nothing compared to reading the weights once, shared by the rows.
 
     On a CPU: measured with 6 layers of SmolLM2-135M in batches of 1, 4, 16 and 64.
     """
@@ -125,8 +111,12 @@ class _Row:
         """The most probable continuations, as deep as ranks are asked for."""
         best = self.left[: nodes + 1]
         depth = self.steps - len(self.margins)
-        unsure = _UNSEEN * float(self.scores_N[self.left].std()) if self.change is None else _SEEN * self.change
-        return draft_tree(self.scores_N[best].tolist(), best.tolist(), nodes=nodes, depth=depth, temperature=unsure)
+        if self.change is None:
+            temperature = _FIRST_TEMPERATURE * float(self.scores_N[self.left].std())
+        else:
+            temperature = _TEMPERATURE * self.change
+        scores = self.scores_N[best].tolist()
+        return draft_tree(scores, best.tolist(), nodes=nodes, depth=depth, temperature=temperature)
 
     def take(self, tree: Tree, scores_KN: np.ndarray) -> list[int]:
         """The tree's nodes that greedy decoding takes, from the root on; the ranks they decide are decided."""
@@ -146,7 +136,7 @@ class _Row:
         positions = np.flatnonzero(self.open_N)
         if self.ranked:
             change = float((scores_N - self.scores_N)[positions].std())
-            self.change = change if self.change is None else self.change + _MEMORY * (change - self.change)
+            self.change = change if self.change is None else self.change + _LATEST_CHANGE * (change - self.change)
         self.scores_N, self.left = scores_N, positions[np.argsort(-scores_N[positions], kind="stable")]
         first, second = scores_N[self.left[:2]].tolist()
         self.margins.append(first - second)

@@ -1,11 +1,13 @@
-"""Greedy writing by a local causal LM, with a KV cache, for many prompts at once; each stops as soon as it may.
+"""Greedy decoding of texts by a local causal LM, with a KV cache, for many prompts at once.
 
-It stands on the same cache as PE-Rank's decoding: prompts are read without padding in between, rows that are done leave
-the batch, and of a prompt only the last position meets the vocabulary. A row's text doesn't depend on its company.
+The cache is that of PE-Rank's decoders: prompts are read without padding in between, rows that are done leave the
+batch, and only a prompt's last position is projected onto the vocabulary. A text doesn't depend on the rest of the
+batch.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +53,11 @@ class TextDecoder:
         """Where the LLM is."""
         return self.llm.get_input_embeddings().weight.device
 
+    @property
+    def positions(self) -> int:
+        """The longest sequence that the LLM takes."""
+        return getattr(self.decoder.config, "max_position_embeddings", None) or sys.maxsize
+
     @torch.no_grad()
     def write(
         self, prompts: Sequence[Sequence[int]], budgets: Sequence[int], enough: Callable[[int, str], bool]
@@ -61,8 +68,8 @@ class TextDecoder:
         """
         clock = Clock(self.device)
         lengths = [len(ids) for ids in prompts]
-        memory = KVCache(self, max(length + budget for length, budget in zip(lengths, budgets, strict=True)))
-        chosen = self._choose(self.read(memory, prompts))
+        cache = KVCache(self, max(length + budget for length, budget in zip(lengths, budgets, strict=True)))
+        chosen = self._choose(self._read(cache, prompts))
         prefilled = clock.lap()
         written: list[list[int]] = [[] for _ in prompts]
         texts, rows = [""] * len(prompts), list(range(len(prompts)))
@@ -78,19 +85,23 @@ class TextDecoder:
             if not stay:
                 break
             if len(stay) < len(rows):
-                memory.keep(torch.tensor(stay, device=self.device))
+                cache.keep(torch.tensor(stay, device=self.device))
                 rows = [rows[place] for place in stay]
-            chosen = self._choose(self._feed(memory, written, lengths, rows))
+            chosen = self._choose(self._feed(cache, written, lengths, rows))
         ended = [tokens[-1] in self.ends for tokens in written]
         return DecodedTexts(texts, [len(tokens) for tokens in written], ended, prefilled, clock.lap())
 
-    def read(self, memory: KVCache, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """hidden_BD behind each prompt, which the memory then holds."""
-        ids_BL = padded(prompts, 0).to(self.device)
-        return memory.read(self.llm.get_input_embeddings()(ids_BL), [len(ids) for ids in prompts])
+    @torch.no_grad()
+    def next_logits(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """logits_BV of the first token behind each prompt, in fp32 or wider. Raises what `write` raises."""
+        return self._logits(self._read(KVCache(self, max(map(len, prompts))), prompts))
 
-    def logits(self, hidden_BD: Tensor) -> Tensor:
-        """logits_BV in fp32 or wider. Raises `BadInput` where they aren't finite."""
+    def _read(self, cache: KVCache, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """hidden_BD behind each prompt; the cache then holds the prompts."""
+        ids_BL = padded(prompts, 0).to(self.device)
+        return cache.read(self.llm.get_input_embeddings()(ids_BL), [len(ids) for ids in prompts])
+
+    def _logits(self, hidden_BD: Tensor) -> Tensor:
         head = self.llm.get_output_embeddings()
         logits_BV = head(hidden_BD.to(head.weight.dtype))
         if not bool(logits_BV.isfinite().all()):
@@ -99,13 +110,13 @@ class TextDecoder:
         return logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32))
 
     def _choose(self, hidden_BD: Tensor) -> list[int]:
-        chosen: list[int] = self.logits(hidden_BD).argmax(dim=1).tolist()
+        chosen: list[int] = self._logits(hidden_BD).argmax(dim=1).tolist()
         return chosen
 
-    def _feed(self, memory: KVCache, written: list[list[int]], lengths: list[int], rows: list[int]) -> Tensor:
+    def _feed(self, cache: KVCache, written: list[list[int]], lengths: list[int], rows: list[int]) -> Tensor:
         """hidden_BD behind the last written token of each of `rows`."""
         entries = [lengths[b] + len(written[b]) - 1 for b in rows]
         ids_B1 = torch.tensor([[written[b][-1]] for b in rows], device=self.device)
         entry_B1 = torch.tensor(entries, device=self.device)[:, None]
         seen_B1M = torch.arange(max(entries) + 1, device=self.device) <= entry_B1[..., None]
-        return memory.append(self.llm.get_input_embeddings()(ids_B1), entry_B1, entry_B1, seen_B1M)[:, 0]
+        return cache.append(self.llm.get_input_embeddings()(ids_B1), entry_B1, entry_B1, seen_B1M)[:, 0]

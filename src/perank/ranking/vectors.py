@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,21 +68,3 @@ def check_store(store: object, encoder: object) -> None:
         found = "; ".join(f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in parts)
         problem = f"the store holds another encoder's vectors ({found})"
         raise BadInput(problem, remedy="use the encoder that filled the store, or encode into another folder")
-
-
-def batches(costs: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
-    """Positions of windows grouped so that (windows x (longest prompt + most passages)) stays within `budget` tokens.
-
-    `costs` are (prompt tokens, passages). Similar windows come together; one that is beyond the budget runs alone.
-    """
-    order = sorted(range(len(costs)), key=lambda i: (costs[i], i), reverse=True)
-    groups: list[list[int]] = []
-    longest = 0
-    for i in order:
-        longest = max(longest, sum(costs[i]))
-        if groups and longest * (len(groups[-1]) + 1) <= budget:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-            longest = sum(costs[i])
-    return groups

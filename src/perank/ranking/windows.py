@@ -7,7 +7,7 @@ its order is nobody's input. (The simpler `w - s` is wrong for cutoffs and where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perank.errors import BadInput
@@ -21,27 +21,39 @@ class Span:
     stop: int
     depth: int
 
+    @property
+    def size(self) -> int:
+        """How many passages it holds."""
+        return self.stop - self.start
 
+
+@dataclass(frozen=True, slots=True)
 class Windows:
-    """`window` passages at a time, moving up by `step`. Raises `BadInput` for a step beyond the window or below 1."""
+    """`window` passages at a time, moving up by `step`.
 
-    def __init__(self, window: int = 20, step: int = 10) -> None:
-        if not 1 <= step <= window:
+    With a `cutoff` the first `cutoff` ranks are those of full rankings, the others are not. Raises `BadInput` for a
+    step beyond the window or below 1, and for a cutoff below 1.
+    """
+
+    window: int = 20
+    step: int = 10
+    cutoff: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.step <= self.window:
             raise BadInput(
-                f"a window of {window} with a step of {step} leaves passages out",
+                f"a window of {self.window} with a step of {self.step} leaves passages out",
                 remedy="choose a step between 1 and the window",
             )
-        self.window, self.step = window, step
+        if self.cutoff is not None and self.cutoff < 1:
+            raise BadInput(f"a cutoff of {self.cutoff}", remedy="give the number of ranks wanted, or none for all")
 
-    def plan(self, n: int, cutoff: int | None = None) -> list[Span]:
+    def plan(self, n: int) -> list[Span]:
         """The windows for n candidates in the order they run; the last begins at 0.
 
-        With a `cutoff` the first `cutoff` ranks are those of full rankings, the others are not: windows whose
-        outcome can't reach them are left out. Raises `BadInput` for a cutoff below 1.
+        Windows whose outcome can't reach the cutoff are left out.
         """
-        if cutoff is not None and cutoff < 1:
-            raise BadInput(f"a cutoff of {cutoff}", remedy="give the number of ranks wanted, or none for all")
-        k, stop, spans = n if cutoff is None else cutoff, n, list[Span]()
+        k, stop, spans = n if self.cutoff is None else self.cutoff, n, list[Span]()
         while stop > 0:
             start = max(0, stop - self.window)
             read_on = stop - self.step if start else 0
@@ -61,11 +73,3 @@ def apply(order: Sequence[int], span: Span, ranking: Sequence[int]) -> list[int]
     if sorted(ranking) != list(range(len(part))):
         raise ValueError(f"not a permutation of {len(part)} positions: {ranking}")
     return [*order[: span.start], *(part[i] for i in ranking), *order[span.stop :]]
-
-
-def slide(spans: Sequence[Span], n: int, rank: Callable[[Sequence[int], int], Sequence[int]]) -> list[int]:
-    """Run windows over n candidates with any ranker: `rank(candidate positions, depth)` -> permutation of them."""
-    order = list(range(n))
-    for span in spans:
-        order = apply(order, span, rank(order[span.start : span.stop], span.depth))
-    return order

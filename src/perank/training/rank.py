@@ -5,11 +5,10 @@ On request, also what the encoder thinks of all passages in a batch (`RankLoss.d
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from perank.model.batches import RankBatch
-from perank.model.losses import RankLoss, distillation, remaining
+from perank.model.losses import BatchPassages, RankLoss
 from perank.model.pe_rank import PERank
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
@@ -31,24 +30,20 @@ class RankModule(Stage):
         self.model.train()  # Hugging Face loads in eval mode, and Lightning keeps what it finds
 
     def training_step(self, batch: RankBatch, index: int) -> Tensor:
+        prompts = [batch.prompt, batch.content] if self.loss.needs_content else [batch.prompt]
         with self.autocast():
-            hidden_BKD, projected_BND = self.model.step_states(batch)
-            scores_BKN = self.model.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE)
-            content_BKN = self.model.step_scores(batch, with_content=True) if self.loss.needs_content else None
-        terms = self.loss(scores_BKN, content_BKN, batch.order_BK, batch.candidates_BN)
-        if self.loss.needs_query_vectors:
-            terms["distil"] = self._distillation(hidden_BKD, projected_BND, batch)
-            terms["loss"] = terms["loss"] + self.loss.distil * terms["distil"]
+            hidden, projected_BND = self.model.step_states(batch, prompts)
+            scores = [self.model.score(h_BKD, projected_BND, batch.vectors_BNE, batch.query_BE) for h_BKD in hidden]
+            passages = self._passages(hidden[0], projected_BND, batch) if self.loss.needs_query_vectors else None
+        content_BKN = scores[1] if self.loss.needs_content else None
+        terms = self.loss(scores[0], content_BKN, batch.order_BK, batch.candidates_BN, passages)
         self.log_terms(terms, len(batch.order_BK))
         return terms["loss"]
 
-    def _distillation(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
-            steps_BK = distillation(
-                self.model.scores_across(hidden_BKD, projected_BND, batch),
-                batch.similarities_across(self.loss.feedback),
-                batch.remaining_across(remaining(batch.order_BK, batch.candidates_BN)),
-                self.loss.temperature,
-            )
-        trained_BK = batch.order_BK >= 0
-        return (steps_BK * trained_BK).sum() / trained_BK.sum()
+    def _passages(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> BatchPassages:
+        """The steps' scores of the passages of all rows."""
+        if batch.query_BE is None:
+            raise ValueError("this batch carries no query vectors")
+        projected_XD, vectors_XE = projected_BND.flatten(0, 1), batch.vectors_BNE.flatten(0, 1)
+        scores_BKX = self.model.score(hidden_BKD, projected_XD, vectors_XE, batch.query_BE)
+        return BatchPassages(scores_BKX, batch.vectors_BNE, batch.query_BE)

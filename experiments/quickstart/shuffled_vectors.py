@@ -1,4 +1,4 @@
-"""Controls: what a ranking must lose when the information it should rest on is taken away."""
+"""A control: what a ranking must lose when passages are shown with each other's vectors."""
 
 from __future__ import annotations
 
