@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from perank.app.assembly import Assembly
+from perank.app.saved_model import SavedModel
 from perank.baselines.fixed_length import FixedLengthListwise
-from perank.efficiency import pretrained
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.paths import CONF_DIR
 from perank.ranking.windows import Windows
@@ -25,12 +24,12 @@ class Setting:
 
     def __init__(self, suite: str, model: str, queries: int, depth: int, device: str, dtype: str) -> None:
         prefix = f"++suite.{suite}"
-        overrides = [f"suite={suite}", f"{prefix}.depth={depth}", f"{prefix}.max_queries={queries}", f"model={model}"]
+        overrides = [f"suite={suite}", f"{prefix}.depth={depth}", f"{prefix}.max_queries={queries}"]
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            self.parts = Assembly(compose("efficiency", overrides=overrides))
-        self.found: Pretrained = pretrained(model, self.parts, device, dtype)
-        self.parts.encoder = self.found.encoder
-        self.suite = self.parts.suites[0]
+            config = compose("efficiency", overrides=[*overrides, f"model={model}", f"dtype={dtype}"])
+        saved = SavedModel(config, device=device)
+        self.found: Pretrained = saved.pe_rank
+        self.suites, self.suite = saved.suites, saved.suites[0]
         self.device = torch.device(device)
 
     @cached_property
@@ -41,7 +40,7 @@ class Setting:
     @cached_property
     def store(self) -> EmbeddingStore:
         """Vectors of all candidates."""
-        return self.parts.candidate_store(self.suite)
+        return self.suites.candidate_store(self.suite)
 
     def text_listwise(self, windows: Windows, **options: Any) -> Ranker:
         """The same LLM reading the passages' texts."""

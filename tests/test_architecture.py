@@ -40,7 +40,7 @@ BEHIND_ONE_FILE = {
     "Stemmer": {"retrieval/bm25.py"},
     "faiss": {"retrieval/faiss.py"},
     "peft": {"model/lora.py"},
-    "scipy": {"evaluation/significance.py", "preparation/row_statistics.py"},
+    "scipy": {"evaluation/significance.py", "preparation/set_statistics.py"},
     "wandb": {"app/wandb_tables.py"},
     "httpx": {"baselines/chat_api.py"},
     "tenacity": {"baselines/chat_api.py"},

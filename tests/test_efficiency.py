@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from perank.efficiency import Study, write
+from perank.app.cost_study import CostStudy
 from perank.model.random_llm import random_mistral
+from perank.reporting.cost_report import write_cost_report
 from perank.reporting.rows import read_results_csv
 from perank.train import train
 from support import tiny, toy
@@ -28,8 +29,8 @@ def test_every_system_is_measured(tmp_path: Path) -> None:
         config = compose(
             "efficiency", overrides=[*chosen, *more, "study.layouts=[[4,4,2],[5,3,2]]", "text_length=2000"]
         )
-    rows = list(Study(config).rows())
-    write(rows, tmp_path / "out", "a study")
+    rows = list(CostStudy(config).rows())
+    write_cost_report(rows, tmp_path / "out", "a study")
     assert read_results_csv(tmp_path / "out" / "results.csv") == rows
     assert (tmp_path / "out" / "phases.png").is_file() and "L_p" in (tmp_path / "out" / "table.md").read_text()
     forwards = {

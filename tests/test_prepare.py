@@ -108,6 +108,16 @@ def test_any_ranker_teaches_and_a_run_does(world: Path, tmp_path: Path) -> None:
         assert [row.passage_ids[i] for i in row.order] == sorted(row.passage_ids)
 
 
+def test_what_teaches_drawn_rows_teaches_prepared_ones(world: Path, tmp_path: Path) -> None:
+    """With the first stage's own candidates and a weight that leaves nothing of the encoder, theirs is the order."""
+    fused = ["teacher=fused", "teacher.weight=1e6", "first_stage=bm25", "preparation.orders=[retrieved]"]
+    manifest = prepare(config(world, tmp_path / "a.jsonl", *ROWS, *fused))
+    assert {row.order for row in read_rows(tmp_path / "a.jsonl")} == {(0, 1, 2, 3, 4)}
+    assert manifest["preparation"]["judged_first"] is False
+    prepare(config(world, tmp_path / "b.jsonl", *ROWS, *fused, "teacher.weight=0"))
+    assert read_rows(tmp_path / "b.jsonl") != read_rows(tmp_path / "a.jsonl")
+
+
 def test_wikipedia_becomes_texts_to_align_on(world: Path, tmp_path: Path) -> None:
     lines = [json.dumps({"id": str(i), "title": "T", "section": "", "text": f"rain {i}"}) for i in range(30)]
     (tmp_path / "wiki.jsonl").write_text("\n".join(lines))

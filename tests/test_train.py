@@ -21,6 +21,7 @@ from perank.model.pe_rank import PERank
 from perank.sources.trec import read_run
 from perank.train import train
 from perank.training.rank import RankModule
+from perank.training.rows import read_rows
 from support import toy
 
 pytestmark = toy.QUIET
@@ -54,7 +55,7 @@ def kept_parts(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> Assembly:
             super().__init__(config)
             made.append(self)
 
-    monkeypatch.setattr("perank.app.assembly.Assembly", Kept)
+    monkeypatch.setattr("perank.app.training_run.Assembly", Kept)
     train(config)
     return made[0]
 
@@ -237,6 +238,34 @@ def test_feedback_is_learned_from_prompts_in_the_first_stages_order_and_refused_
         train(toy.composed(world, tmp_path / "shuffled", "rank", *settings))
     train(toy.composed(world, tmp_path / "ordered", "rank", *settings, "data.shuffle=false"))
     assert (tmp_path / "ordered" / "model" / "model.safetensors").is_file()
+
+
+def test_any_ranker_teaches_the_rows_that_training_draws(world: Path, tmp_path: Path, own_cache: Path) -> None:
+    teacher = ["teacher=ranker", "teacher.ranker={_target_:preparation.test_ranking_set.Backwards}"]
+    settings = [*teacher, "teacher.judged_first=false", "data.rows=8", "data.pools=[first_stage]", "evaluate=false"]
+    train(toy.composed(world, tmp_path, "rank", *settings))
+    (path,) = (own_cache / "rows").glob("*.jsonl")
+    assert {row.order for row in read_rows(path)} == {(4, 3, 2, 1, 0)}
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["teacher=run"], r"teacher\.path"),
+        (["teacher=ranker"], r"teacher\.ranker"),
+        (["teacher=ranker", "teacher.ranker={_target_:perank.records.Query,id:a,text:b}"], "ranks nothing"),
+        (["teacher=fused", "teacher.weight=-1"], r"teacher\.weight"),
+        (["+teacher.kind=run"], r"teacher\.kind"),
+        (["+teacher.judged_first=maybe"], r"teacher\.judged_first"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_teacher_that_cannot_teach_is_refused_by_its_setting(
+    world: Path, tmp_path: Path, settings: list[str], said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        train(toy.composed(world, tmp_path, "rank", *settings))
 
 
 def test_a_trainer_that_would_go_through_the_stream_twice_is_refused(world: Path, tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ def main() -> None:
         if checkpoint.stem == "last":
             continue
         parts = assembled_at(folder, checkpoint)
-        baselines = baselines or parts.baselines(suite)
+        baselines = baselines or parts.suites.baselines(suite)
         if not rows:
             rows += [row for baseline in baselines for row in labelled(baseline, baseline.system)]
         seen = int(read_checkpoint(checkpoint)["global_step"]) * config.data.batch_size
         ranked = evaluate_ranker(
-            parts.reranker(parts.model, parts.prompts, suite), suite, batch_size=64, progress=False
+            parts.suites.reranker(parts.model, parts.prompts, suite), suite, batch_size=64, progress=False
         )
         Console().print(f"{seen} rows: {ranked.means['ndcg@10']:.4f}")
         rows += labelled(ranked, f"{seen} rows")

@@ -32,7 +32,7 @@ from perank.evaluation.suites import Suite
 from perank.model.batches import PromptBatch
 from perank.model.projector import ridge
 from perank.paths import CONF_DIR
-from perank.preparation.teachers import EncoderTeacher, TeacherRanker
+from perank.records import Candidates, Ranking, Vectors
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
 from perank.reporting.tables import render_table
 from perank.retrieval.encoding import QueryVectors
@@ -62,6 +62,22 @@ class Predicted:
         return np.stack([self.vectors[id] for id in ids])
 
 
+@dataclass(frozen=True)
+class ByVectors:
+    """Ranks by the inner products of known vectors; equal scores by passage id."""
+
+    queries: Vectors
+    passages: Vectors
+
+    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+        return [self._rank(candidates) for candidates in batch]
+
+    def _rank(self, candidates: Candidates) -> Ranking:
+        ids = [passage.id for passage in candidates.passages]
+        scores = self.passages.get(ids) @ self.queries.get([candidates.query.id])[0]
+        return Ranking(candidates, tuple(sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))))
+
+
 def main() -> None:
     """Fit every map on the same queries, evaluate each on the same dev queries."""
     count, asked = (int(given) for given in [*sys.argv[1:], *("8000", "400")[len(sys.argv) - 1 :]])
@@ -71,7 +87,7 @@ def main() -> None:
     settings.collection.split, settings.max_queries = "dev", asked
     parts, suite = Assembly(config), instantiate(settings)
     ids = random.Random(0).sample(sorted(parts.collection.queries), count)
-    systems = list(parts.baselines(suite))
+    systems = list(parts.suites.baselines(suite))
     for place in places(parts):
         systems.append(evaluated(parts, suite, ids, place))
         Console().print(f"{place.name}: {systems[-1].means['ndcg@10']:.4f}")
@@ -141,7 +157,7 @@ def evaluated(parts: Assembly, suite: Suite, ids: list[str], place: Place) -> Ev
     mean_E = targets_QE.mean(0)
     map_FE = ridge(known_QF, targets_QE - mean_E, strength=place.strength)
     foretold = Predicted(dict(zip(asked, (new_QF @ map_FE + mean_E).float().numpy(), strict=True)))
-    ranker = TeacherRanker(EncoderTeacher(foretold, parts.candidate_store(suite)))
+    ranker = ByVectors(foretold, parts.suites.candidate_store(suite))
     return evaluate_ranker(ranker, suite, system=place.name, batch_size=64, progress=False)
 
 

@@ -114,7 +114,7 @@ def sample(suite: str, model: str | None, count: int, seed: int, queries: int | 
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         parts = Assembly(compose("evaluate", overrides=overrides))
     parts.encoder = from_pretrained(model).encoder
-    store = parts.candidate_store(parts.suites[0])
+    store = parts.suites.candidate_store(parts.suites[0])
     candidates, dice = parts.suites[0].candidates(), random.Random(f"{seed}:{suite}")
     drawn = []
     for i in range(count):

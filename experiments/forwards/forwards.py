@@ -64,7 +64,7 @@ def measured(found: Pretrained, name: str, queries: int) -> Iterator[ResultRow]:
         parts = Assembly(compose("evaluate", overrides=overrides))
     parts.encoder = found.encoder
     suite, columns = parts.suites[0], columns_of(found)
-    store = parts.candidate_store(suite)
+    store = parts.suites.candidate_store(suite)
 
     def ranker(windows: Windows, **more: Any) -> Reranker:
         return Reranker(found.model, found.prompts, found.encoder, windows=windows, store=store, **more)

@@ -60,7 +60,7 @@ def measured(found: Pretrained, sizes: Sequence[int], queries: int, timed: int) 
         parts = Assembly(compose("evaluate", overrides=overrides))
     parts.encoder = found.encoder
     suite = parts.suites[0]
-    store, prompts = parts.candidate_store(suite), roomy(found)
+    store, prompts = parts.suites.candidate_store(suite), roomy(found)
     found.encoder.encode_queries(["warm"])
     for n in sizes:
         asked, short = replace(suite, depth=n), replace(suite, depth=n, max_queries=timed)

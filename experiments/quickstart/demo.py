@@ -90,13 +90,13 @@ def evaluate(parts: Assembly, suite: Suite, align: DictConfig, rank: DictConfig)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
     models = [evaluate_ranker(ranker, suite, system=name, batch_size=64) for name, ranker in systems.items()]
-    return [*parts.baselines(suite), *models]
+    return [*parts.suites.baselines(suite), *models]
 
 
 def reranker(parts: Assembly, suite: Suite, folder: str | None) -> Ranker:
     """A saved model over the suite's candidates; None: the one inside the package."""
     found = from_pretrained(folder)
-    return parts.reranker(found.model, found.prompts, suite)
+    return parts.suites.reranker(found.model, found.prompts, suite)
 
 
 def result_rows(config: DictConfig, evaluations: list[Evaluation]) -> list[ResultRow]:

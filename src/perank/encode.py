@@ -15,21 +15,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from perank.app.assembly import Assembly
 from perank.app.console import quiet_lightning
+from perank.app.inputs import Inputs
 from perank.app.jobs import run
 from perank.app.settings import check_type
 from perank.errors import BadInput, exits_cleanly
-from perank.records import Collection, TextEncoder
 from perank.retrieval.encoding import StoreOptions, cached_store
-from perank.retrieval.store import EmbeddingStore
+from perank.retrieval.shared_encoder import SharedEncoder
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -38,94 +32,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def encode(
-    collection: Collection,
-    make_encoder: Callable[[torch.device], TextEncoder],
-    fabric: Fabric,
-    folder: str | None,
-    options: StoreOptions,
-) -> EmbeddingStore | None:
-    """Encode the collection on the devices of `fabric`; the whole store, or None in all processes but the first.
-
-    `options.batch_size` texts go to each device at a time. Raises `BadInput` as `encode_into` does.
-    """
+def encode(config: DictConfig) -> None:
+    """Encode the collection on the configured devices. Raises `BadInput` for settings and texts it can't use."""
+    for key, kind in {"folder": str | None, "dtype": str, "batch_size": int, "shard_rows": int}.items():
+        check_type(config[key], kind, key)
+    fabric = _fabric(config.trainer.accelerator, config.trainer.devices)
     fabric.launch()
-    encoder = SharedEncoder(make_encoder(fabric.device), fabric)
+    inputs = Inputs(config, device=str(fabric.device))
+    encoder = SharedEncoder(inputs.encoder, fabric)
     if not fabric.is_global_zero:
         encoder.serve()
-        return None
+        return
     began = time.perf_counter()
+    batch = config.batch_size * fabric.world_size
     try:
-        options = replace(options, batch_size=options.batch_size * fabric.world_size)
-        store = cached_store(collection.name, collection.passages, encoder, folder, options)
+        options = StoreOptions(dtype=config.dtype, batch_size=batch, shard_rows=config.shard_rows)
+        store = cached_store(inputs.collection.name, inputs.collection.passages, encoder, config.folder, options)
     finally:
         encoder.close()
     seconds = time.perf_counter() - began
     log.info("%d vectors of %d numbers in %s (%.1f s)", len(store), store.width, store.folder, seconds)
-    return store
-
-
-class SharedEncoder:
-    """Encodes with all processes: the first calls `encode_passages` and, at the end, `close`; the others `serve`."""
-
-    def __init__(self, encoder: TextEncoder, fabric: Fabric) -> None:
-        self._encoder, self._fabric = encoder, fabric
-
-    @property
-    def width(self) -> int:
-        return self._encoder.width
-
-    @property
-    def identity(self) -> Mapping[str, str | int | bool]:
-        return self._encoder.identity
-
-    def encode_queries(self, texts: Sequence[str]) -> Any:
-        return self._encoder.encode_queries(texts)
-
-    def encode_passages(self, texts: Sequence[str]) -> Any:
-        """Unit vectors [B, E], fp32 on the CPU, in the order of `texts`."""
-        if self._fabric.world_size == 1:
-            return self._encoder.encode_passages(texts)
-        return self._share(self._fabric.broadcast(list(texts)))
-
-    def serve(self) -> None:
-        """Encode shares of what the first process encodes, until it closes."""
-        while (texts := self._fabric.broadcast(None)) is not None:
-            self._share(texts)
-
-    def close(self) -> None:
-        """Let the other processes end."""
-        if self._fabric.world_size > 1:
-            self._fabric.broadcast(None)
-
-    def _share(self, texts: list[str]) -> Tensor:
-        # Every world_size-th text, so that shares are alike in length; short shares are padded, as gathering demands.
-        mine = texts[self._fabric.global_rank :: self._fabric.world_size]
-        rows_RE = torch.zeros(-(-len(texts) // self._fabric.world_size), self.width)
-        if mine:
-            rows_RE[: len(mine)] = self._encoder.encode_passages(mine)
-        all_WRE = self._fabric.all_gather(rows_RE.to(self._fabric.device))
-        assert isinstance(all_WRE, Tensor)
-        return all_WRE.transpose(0, 1).reshape(-1, self.width)[: len(texts)].cpu()
-
-
-@exits_cleanly
-def main() -> None:
-    """The command line."""
-    run("encode", _encode)
-
-
-def _encode(config: DictConfig) -> None:
-    for key, kind in {"folder": str | None, "dtype": str, "batch_size": int, "shard_rows": int}.items():
-        check_type(config[key], kind, key)
-    assembly = Assembly(config)
-    encode(
-        assembly.collection,
-        lambda device: assembly.make("encoder", **({} if device.type == "cpu" else {"device": str(device)})),
-        _fabric(config.trainer.accelerator, config.trainer.devices),
-        config.folder,
-        StoreOptions(dtype=config.dtype, batch_size=config.batch_size, shard_rows=config.shard_rows),
-    )
 
 
 def _fabric(accelerator: str, devices: int | str) -> Fabric:
@@ -137,6 +63,12 @@ def _fabric(accelerator: str, devices: int | str) -> Fabric:
         return Fabric(accelerator=accelerator, devices=devices)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
+
+
+@exits_cleanly
+def main() -> None:
+    """The command line."""
+    run("encode", encode)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,13 @@ class Absent(BadInput):
     """Weights or files that aren't on this machine, or can't be read: a table is made without that system."""
 
 
+def check_least(place: str, least: int, **numbers: float | None) -> None:
+    """Raise `BadInput` for a setting under `place` that is below `least`; None passes."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise BadInput(f"{name} is {number}", remedy=f"use {least} or more", id=f"{place}.{name}".strip("."))
+
+
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap an entry point: `BadInput` is printed as one message and ends the process with exit code 2."""
 

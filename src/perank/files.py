@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -91,6 +91,12 @@ def write_json(path: str | Path, content: object) -> None:
     with atomic_write(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False, sort_keys=False)
         file.write("\n")
+
+
+def write_json_lines(path: str | Path, records: Iterable[object]) -> int:
+    """Write one JSON value per line, atomically; returns how many."""
+    with atomic_write(path) as file:
+        return sum(file.write(json.dumps(record, ensure_ascii=False) + "\n") > 0 for record in records)
 
 
 def read_json(path: str | Path) -> Any:

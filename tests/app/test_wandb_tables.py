@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perank.app import wandb_tables as board
-from perank.app.assembly import Assembly
+from perank.app.training_run import TrainingRun
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.train import train
@@ -36,13 +36,20 @@ def test_wandb_mode_decides_and_a_misspelt_one_is_refused(monkeypatch: pytest.Mo
         board.wandb_mode()
 
 
+def fails(self: TrainingRun) -> None:
+    raise BadInput("the data is broken", remedy="mend it")
+
+
 def test_a_run_is_finished_also_when_training_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[bool] = []
-    config = toy.composed(toy.make_world(tmp_path / "world"), tmp_path / "run", "rank", "projector.init=none")
-    monkeypatch.setattr(Assembly, "close", lambda self, *, failed: ended.append(failed))
-    with pytest.raises(BadInput, match="none"):
+    config = toy.composed(tmp_path / "world", tmp_path / "run", "rank", "logger=wandb")
+    monkeypatch.setattr(board, "finish", lambda *, failed: ended.append(failed))
+    with monkeypatch.context() as patch, pytest.raises(BadInput, match="broken"):
+        patch.setattr(TrainingRun, "fit", fails)
         train(config)
-    assert ended == [True]
+    with TrainingRun(config):
+        pass
+    assert ended == [True, False]
 
 
 class Shown:

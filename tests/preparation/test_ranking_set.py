@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perank.errors import BadInput
-from perank.preparation.convert_authors import write_lines
+from perank.preparation.drawn_rows import RowSources
 from perank.preparation.ranking_set import RankingSet, sampled
-from perank.preparation.resumable import Resumable, json_line
-from perank.preparation.row_statistics import RankingStatistics, counted, kendall_tau, spread
+from perank.preparation.resumable import Resumable
+from perank.preparation.set_statistics import kendall_tau, spread
+from perank.preparation.teachers import RankerTeacher
 from perank.records import Candidates, Query, Ranking, Run
 from perank.training.rows import read_rows
 from support.fake_encoders import InMemory, collection
@@ -55,11 +56,12 @@ def made(
 ) -> tuple[list[Any], dict[str, Any]]:
     maker = RankingSet(**{"candidates": 4, "block": 3, "max_tokens": None, **settings})
     parts, queries = Resumable(folder / "rows.jsonl", "print"), list(ASKED.queries.values())
-    maker.build(ASKED, queries, first_stage or Turned(), Backwards(), parts, length, progress=False)
-    statistics = RankingStatistics()
-    entries = [entry for part in parts.read("rows-") for entry in part["queries"]]
-    write_lines(parts.output, map(json_line, counted(entries, statistics)))
-    return read_rows(parts.output), statistics.as_dict()
+    unused: Any = None
+    sources = RowSources(
+        collection=ASKED, first_stage=first_stage or Turned(), query_vectors=unused, open_store=unused, depth=4
+    )
+    statistics = maker.make(sources, RankerTeacher(ranker=Backwards), queries, parts, length, progress=False)
+    return read_rows(parts.output), statistics
 
 
 def test_rows_hold_the_retrieved_candidates_in_the_teachers_order(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perank.errors import BadInput
-from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RunTeacher, teacher_order
-from perank.records import Query
+from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RankerTeacher, RunTeacher, Teacher, teacher_orders
+from perank.records import Candidates, Passage, Query, Ranking, Run
+from perank.sources.trec import write_run
 
 QUERY = Query("q", "a query")
 
@@ -26,47 +29,88 @@ class Known:
         return np.array([self.vectors[id] for id in ids], dtype=np.float32)
 
 
+@dataclass
+class Sources:
+    """What a teacher may look at."""
+
+    store: Known = field(default_factory=lambda: Known({}))
+    query_vectors: Known = field(default_factory=lambda: Known({"q": [1.0, 0.0]}))
+    run: Run = field(default_factory=dict)
+
+
+def candidates(ids: Sequence[str], scores: Sequence[float] = (), query: Query = QUERY) -> Candidates:
+    return Candidates(query, tuple(Passage(id, f"text of {id}") for id in ids), tuple(scores))
+
+
+def scores(teacher: Teacher, found: Candidates, sources: Sources | None = None) -> list[float]:
+    (scored,) = teacher.scores([found], sources or Sources())
+    return scored
+
+
 def test_the_encoder_scores_by_inner_product() -> None:
-    teacher = EncoderTeacher(Known({"q": [1.0, 2.0]}), Known({"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [-1.0, 1.0]}))
-    assert teacher.scores(QUERY, ["a", "b", "c"]) == [1.0, 2.0, 1.0]
+    vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [-1.0, 1.0]}
+    sources = Sources(store=Known(vectors), query_vectors=Known({"q": [1.0, 2.0]}))
+    assert scores(EncoderTeacher(), candidates("abc"), sources) == [1.0, 2.0, 1.0]
 
 
-def test_a_run_scores_what_it_holds_and_says_what_it_does_not() -> None:
-    teacher = RunTeacher({"q": {"a": 3.0, "b": 1.0}})
-    assert teacher.scores(QUERY, ["b", "a"]) == [1.0, 3.0]
+def test_a_run_scores_what_it_holds_and_says_what_it_does_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "t.trec", {"q": {"a": 3.0, "b": 1.0}}, tag="x")
+    teacher = RunTeacher(path=tmp_path / "t.trec")
+    assert scores(teacher, candidates("ba")) == [1.0, 3.0]
     with pytest.raises(BadInput, match="doesn't score passage 'c'") as caught:
-        teacher.scores(QUERY, ["a", "c"])
+        scores(teacher, candidates("ac"))
     assert caught.value.id == "q"
     with pytest.raises(BadInput):
-        teacher.scores(Query("other", "x"), ["a"])
+        scores(teacher, candidates("a", query=Query("other", "x")))
 
 
 @given(
-    scores=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from([0.0, 1.0, 2.0]), min_size=1),
+    known=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from([0.0, 1.0, 2.0]), min_size=1),
     grades=st.dictionaries(st.sampled_from("abcdefxy"), st.integers(-1, 3)),
 )
 def test_grades_come_first_then_scores_then_ids_whatever_the_order_of_the_candidates(
-    scores: dict[str, float], grades: dict[str, int]
+    known: dict[str, float], grades: dict[str, int]
 ) -> None:
-    teacher, found = RunTeacher({"q": scores}), set()
-    for ids in (sorted(scores), sorted(scores, reverse=True)):
-        order = teacher_order(QUERY, ids, {"q": grades}, teacher)
+    sources = Sources(store=Known({id: [score, 0.0] for id, score in known.items()}))
+    found = set()
+    for ids in (sorted(known), sorted(known, reverse=True)):
+        (order,) = teacher_orders(EncoderTeacher(), [candidates(ids)], sources, {"q": grades})
         found.add(tuple(ids[i] for i in order))
     assert len(found) == 1
     ranked = found.pop()
-    assert sorted(ranked) == sorted(scores)
+    assert sorted(ranked) == sorted(known)
     for better, worse in pairwise(ranked):
-        assert (grades.get(better, 0), scores[better]) >= (grades.get(worse, 0), scores[worse])
+        assert (grades.get(better, 0), known[better]) >= (grades.get(worse, 0), known[worse])
 
 
 def test_a_fused_opinion_is_similarity_less_the_log_of_the_rank() -> None:
-    known = Known({"q": [1.0, 0.0], "a": [0.9, 0.0], "b": [0.8, 0.0], "c": [0.7, 0.0]})
-    teacher = FusedTeacher(EncoderTeacher(known, known), {"q": {"c": 9.0, "a": 2.0}}, weight=0.1)
-    found = teacher.scores(QUERY, ["a", "b", "c"])
+    sources = Sources(store=Known({"a": [0.9, 0.0], "b": [0.8, 0.0], "c": [0.7, 0.0]}), run={"q": {"c": 9.0, "a": 2.0}})
+    found = scores(FusedTeacher(weight=0.1), candidates("abc"), sources)
     # c is first of the run, a second, and b, which the run lacks, third
     assert found == pytest.approx([0.9 - 0.1 * math.log(2), 0.8 - 0.1 * math.log(3), 0.7])
-    assert FusedTeacher(EncoderTeacher(known, known), {}, weight=0.0).scores(QUERY, ["a", "b"]) == pytest.approx(
-        [0.9, 0.8]
-    )
+    assert scores(FusedTeacher(weight=0.0), candidates("ab"), sources) == pytest.approx([0.9, 0.8])
     with pytest.raises(BadInput, match="the weight is -1"):
-        FusedTeacher(EncoderTeacher(known, known), {}, weight=-1)
+        FusedTeacher(weight=-1)
+
+
+def test_candidates_with_the_first_stages_own_scores_are_ranked_by_those() -> None:
+    sources = Sources(store=Known({"a": [0.9, 0.0], "b": [0.8, 0.0]}))
+    found = scores(FusedTeacher(weight=0.1), candidates("ab", [1.0, 2.0]), sources)
+    assert found == pytest.approx([0.9 - 0.1 * math.log(2), 0.8])
+
+
+class Backwards:
+    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+        return [Ranking(found, tuple(reversed(range(len(found))))) for found in batch]
+
+
+def test_a_rankers_order_stays_among_passages_of_one_grade() -> None:
+    teacher = RankerTeacher(ranker=Backwards)
+    orders = teacher_orders(teacher, [candidates("abcd"), candidates("ba")], Sources(), {"q": {"b": 1, "c": 1}})
+    assert orders == [(2, 1, 3, 0), (0, 1)]
+    assert teacher_orders(teacher, [candidates("abcd")], Sources(), {}) == [(3, 2, 1, 0)]
+
+
+def test_a_teacher_that_ranks_nothing_is_refused_when_it_is_loaded() -> None:
+    with pytest.raises(BadInput, match="ranks nothing"):
+        scores(RankerTeacher(ranker=dict), candidates("ab"))

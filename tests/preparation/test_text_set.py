@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from perank.errors import BadInput
 from perank.preparation.resumable import Resumable
 from perank.preparation.text_set import sample_texts, source_digest
 from perank.sources.texts import read_passages
-from perank.sources.wikipedia import wikipedia_lines
 
 
 def source(folder: Path, count: int = 40) -> Path:
@@ -26,7 +24,7 @@ def source(folder: Path, count: int = 40) -> Path:
 
 def sample(path: Path, output: Path, **settings: int) -> list[str]:
     options = {"rows": 10, "chunk": 7, **settings}
-    manifest = sample_texts(partial(wikipedia_lines, [path]), Resumable(output, "x"), progress=False, **options)
+    manifest = sample_texts([path], Resumable(output, "x"), progress=False, **options)
     passages = read_passages(output)
     assert manifest["passages"] == len(passages)
     assert all(passage.text == f"text {id}" and passage.title == f"T{id}" for id, passage in passages.items())

@@ -10,7 +10,7 @@ import torch
 from perank.errors import BadInput
 from perank.model.templates import ALIGN_INSTRUCTIONS
 from perank.records import Passage
-from perank.training.align_data import AlignData
+from perank.training.align_data import AlignData, AlignSettings
 from perank.training.stream import row_at
 from support import tiny
 from training.test_rank_data import IDS, Numbered
@@ -19,7 +19,8 @@ VECTORS = Numbered(IDS)
 
 
 def data(passages: Any = tiny.PASSAGES, **options: Any) -> AlignData:
-    return AlignData(list(passages), VECTORS, tiny.tiny_prompts(), **{"batch_size": 2, **options})
+    settings = AlignSettings(**{"batch_size": 2, **options})
+    return AlignData(list(passages), VECTORS, tiny.tiny_prompts(), settings)
 
 
 def test_targets_are_the_text_and_nothing_of_the_instruction() -> None:
@@ -48,7 +49,7 @@ def test_long_texts_are_cut_and_then_have_no_end() -> None:
     answer = [id for id in example.targets if id != -100]
     assert len(answer) == 3
     assert tiny.tiny_prompts().tokenizer.eos_token_id not in answer
-    with pytest.raises(BadInput, match="0 tokens"):
+    with pytest.raises(BadInput, match="text_tokens is 0"):
         data(text_tokens=0)
 
 

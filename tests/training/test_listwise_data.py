@@ -12,8 +12,7 @@ from perank.errors import BadInput
 from perank.model.losses import IGNORE
 from perank.model.text_ranker import TextRanker
 from perank.records import Query
-from perank.sources.views import Field
-from perank.training.listwise_data import ListwiseData
+from perank.training.listwise_data import ListwiseData, ListwiseSettings
 from perank.training.rows import RankRow
 from perank.training.stream import row_at, shuffled
 from support import small_llms
@@ -27,7 +26,8 @@ ROWS = [
 
 
 def data(rows: list[RankRow] = ROWS, max_length: int = 512) -> ListwiseData:
-    return ListwiseData(rows, PASSAGES, small_llms.prompts(max_length=max_length), view=Field("text"), batch_size=2)
+    settings = ListwiseSettings(text="text", batch_size=2)
+    return ListwiseData(rows, PASSAGES, small_llms.prompts(max_length=max_length), settings)
 
 
 def test_an_example_is_the_prompt_of_inference_and_the_teachers_order() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from perank.errors import BadInput
 from perank.records import Passage, Query
-from perank.training.rank_data import RankData, rank_batch
+from perank.training.rank_data import RankData, RankSettings, rank_batch
 from perank.training.rows import RankRow
 from perank.training.stream import row_at
 from support import tiny
@@ -44,8 +44,9 @@ ROWS = [
 QUERIES = Numbered([row.query.id for row in ROWS])
 
 
-def data(rows: Sequence[RankRow] = ROWS, **options: Any) -> RankData:
-    return RankData(rows, VECTORS, tiny.tiny_prompts(), **{"batch_size": 2, **options})
+def data(rows: Sequence[RankRow] = ROWS, text_of: Any = None, query_vectors: Any = None, **options: Any) -> RankData:
+    settings = RankSettings(**{"batch_size": 2, **options})
+    return RankData(rows, VECTORS, tiny.tiny_prompts(), settings, text_of=text_of, query_vectors=query_vectors)
 
 
 def test_the_order_names_the_teachers_passages_whatever_order_the_prompt_shows() -> None:
@@ -89,7 +90,7 @@ def test_the_querys_vector_comes_along_where_it_is_wanted() -> None:
 
 def test_only_the_first_ranks_are_trained_if_asked() -> None:
     assert [len(data(steps=2).example(position).order) for position in range(3)] == [2, 2, 2]
-    with pytest.raises(BadInput, match="0 ranks"):
+    with pytest.raises(BadInput, match="steps is 0"):
         data(steps=0)
 
 
@@ -125,13 +126,13 @@ def test_a_batch_pads_short_rows_with_zeros_that_are_no_candidates() -> None:
 def test_rows_that_do_not_fit_the_prompt_and_rows_of_one_passage_are_left_out_and_counted() -> None:
     long = RankRow(Query("q4", "otter " * 500), IDS, (0, 1, 2, 3, 4))
     single = RankRow(Query("q5", "otter"), ("otter",), (0,))
-    module = RankData([ROWS[0], long, single], VECTORS, tiny.tiny_prompts(max_length=100))
+    module = RankData([ROWS[0], long, single], VECTORS, tiny.tiny_prompts(max_length=100), RankSettings())
     assert (module.kept, module.dropped, module.rows) == ([ROWS[0]], 2, 1)
 
 
 def test_no_row_that_fits_is_an_error_that_says_what_to_raise() -> None:
     with pytest.raises(BadInput, match=r"none of the 3 rows.*prompt\.max_length"):
-        RankData(ROWS, VECTORS, tiny.tiny_prompts(max_length=5))
+        RankData(ROWS, VECTORS, tiny.tiny_prompts(max_length=5), RankSettings())
 
 
 def test_a_passage_without_a_text_is_an_error_not_an_empty_text() -> None:

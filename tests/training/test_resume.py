@@ -14,8 +14,8 @@ import torch
 
 from perank.errors import BadInput
 from perank.evaluation.callback import RankingEvaluation
-from perank.train import main, resumed_from, train
-from perank.training.checkpoints import read_checkpoint
+from perank.train import main, train
+from perank.training.checkpoints import read_checkpoint, resumed_from
 from perank.training.rank import RankModule
 from support import toy
 

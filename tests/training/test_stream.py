@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from perank.errors import BadInput
-from perank.training.stream import StreamModule, row_at
+from perank.training.stream import StreamModule, StreamSettings, row_at
 
 
 class Numbers(StreamModule):
     """Examples are (position, row)."""
 
     def __init__(self, rows: int = 10, **options: Any) -> None:
-        super().__init__(**{"batch_size": 3, "epochs": 2, **options})
+        super().__init__(StreamSettings(**{"batch_size": 3, "epochs": 2, **options}))
         self._rows = rows
 
     @property

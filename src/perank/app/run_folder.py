@@ -8,8 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from perank.app.assembly import Assembly
 from perank.errors import BadInput
-from perank.model.lora import load_trained_state
-from perank.training.checkpoints import model_weights
 
 
 def run_config(folder: str | Path) -> DictConfig:
@@ -38,8 +36,5 @@ def checkpoints(folder: str | Path) -> list[Path]:
 def assembled_at(folder: str | Path, checkpoint: str | Path) -> Assembly:
     """The run's parts with the model's trained part as in `checkpoint`; nothing is started or fitted anew."""
     config = run_config(folder)
-    config.projector.update({"path": None, "init": "default", "score_deviation": None})
-    config.start = None
-    assembly = Assembly(config)
-    load_trained_state(assembly.model, model_weights(checkpoint))
-    return assembly
+    config.start = str(checkpoint)
+    return Assembly(config)

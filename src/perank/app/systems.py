@@ -1,90 +1,60 @@
-"""The systems that `perank.evaluate` compares: rankers of conf/ranker/, runs in a system's place, saved models.
-
-Rankers are loaded one after the other, when it is their turn, and let go of before the next. One whose weights aren't
-here is not an error as long as another system is: it is named with the reason.
-"""
+"""The systems that `perank.evaluate` compares: rankers of conf/ranker/, runs in a system's place, saved models."""
 
 from __future__ import annotations
 
 import glob
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from perank.app.assembly import Assembly
-from perank.app.settings import check_keys, instantiate
+from perank.app.saved_model import SavedModel
+from perank.app.settings import as_dict, check_arguments, check_keys, check_type, instantiate
 from perank.errors import Absent, BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.records import Run
+from perank.model.precision import dtype_of
+from perank.reporting.comparison import Measure, System
+from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
 
-log = logging.getLogger(__name__)
-
-Measure = Callable[[Suite], Evaluation]
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    """`prepare` loads it, and gives what measures it on a suite; `suites` are those it is for (None: all)."""
-
-    name: str
-    prepare: Callable[[], Measure]
-    suites: tuple[str, ...] | None = None
+_KINDS: dict[str, Any] = {
+    **{"model": str | None, "dtype": str, "encoder_alone": bool, "batch_size": int},
+    **{"run": str | list[str] | None, "download": bool, "compare": list[str]},
+}
+_MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
 
 
-def systems_of(assembly: Assembly) -> list[System]:
+def check_comparison(config: DictConfig) -> None:
+    """Raise `BadInput` for settings that nothing else would refuse in time."""
+    for key, kind in _KINDS.items():
+        check_type(config[key], kind, key)
+    dtype_of(config.dtype)
+    if config.batch_size < 1:
+        raise BadInput(f"batches of {config.batch_size} queries", remedy="use 1 or more", id="batch_size")
+    check_arguments(ResultRow, as_dict(config.labels), "labels", _MEASURED)
+
+
+def systems_of(saved: SavedModel) -> list[System]:
     """In the order of the table: run files, rankers and runs of conf/ranker/, the saved model.
 
     Raises `BadInput` for a run file that isn't there, and for entries of `ranker` that are neither.
     """
-    config = assembly.config
-    files = run_files(config.run)
-    found = [System(path.stem, partial(_measured_run, path, path.stem)) for path in files]
+    config = saved.config
+    found = [System(path.stem, partial(_measured_run, path, path.stem)) for path in run_files(config.run)]
     for name, settings in (config.get("ranker") or {}).items():
         if settings and not (name == "PE-Rank" and config.model is not None):
             found.append(_entry(str(name), settings, config))
     if config.model is not None:
-        found.append(_saved(assembly, config.model))
+        found.append(_saved(saved))
     names = [system.name for system in found]
-    for name in names:
-        if names.count(name) > 1:
-            problem = f"another of the run files or rankers is called {name!r} too"
-            raise BadInput(problem, remedy="rename one of them", id=name)
+    if (name := next((name for name in names if names.count(name) > 1), None)) is not None:
+        problem = f"another of the run files or rankers is called {name!r} too"
+        raise BadInput(problem, remedy="rename one of them", id=name)
     return found
-
-
-def measured(systems: list[System], suites: list[Suite]) -> tuple[dict[str, list[Evaluation]], dict[str, str]]:
-    """Suite name -> evaluations, and system -> why it is absent. Raises `Absent` where all of them are."""
-    evaluations: dict[str, list[Evaluation]] = {suite.name: [] for suite in suites}
-    absent: dict[str, str] = {}
-    for system in systems:
-        chosen = [suite for suite in suites if system.suites is None or suite.name in system.suites]
-        try:
-            evaluations |= _evaluated(system, chosen, evaluations)
-        except Absent as error:
-            if len(systems) == 1:
-                raise
-            log.warning("%s is absent: %s", system.name, error)
-            absent[system.name] = str(error)
-    if systems and len(absent) == len(systems):
-        raise Absent(f"none of {', '.join(absent)} is here", remedy="see the warnings above")
-    return evaluations, absent
-
-
-def _evaluated(system: System, suites: list[Suite], before: dict[str, list[Evaluation]]) -> dict[str, list[Evaluation]]:
-    """One more evaluation for each of these suites; the system is let go of afterwards."""
-    if not suites:
-        remedy = f"evaluate on {', '.join(system.suites or ())}"
-        raise Absent(f"{system.name} is a run for other suites", remedy=remedy)
-    measure = system.prepare()
-    return {suite.name: [*before[suite.name], measure(suite)] for suite in suites}
 
 
 def run_files(named: str | Sequence[str] | None) -> list[Path]:
@@ -104,33 +74,25 @@ def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
         check_keys([str(key) for key in settings], ("run", "suites"), f"ranker.{name}")
         suites = settings.get("suites")
         chosen = None if suites is None else tuple(suites)
-        return System(name, lambda: _measured_run(_there(settings.run, name), name), chosen)
+        return System(name, partial(_measured_run, Path(settings.run), name), chosen)
     if "_target_" not in settings:
         problem, remedy = "names neither a _target_ nor a run", "see conf/ranker for what there is"
         raise BadInput(problem, remedy=remedy, id=f"ranker.{name}")
     return System(name, lambda: _measured_ranker(name, settings, config))
 
 
-def _there(path: str, name: str) -> Path:
-    if not Path(path).is_file():
-        raise Absent("there is no such run file", remedy="check the path", path=path, id=name)
-    return Path(path)
-
-
 def _measured_run(path: Path, name: str) -> Measure:
-    run: Run = read_run(path)
+    if not path.is_file():
+        raise Absent("there is no such run file", remedy="check the path", path=path, id=name)
+    run = read_run(path)
     return lambda suite: evaluate_run(run, suite, system=name)
 
 
 def _measured_ranker(name: str, settings: DictConfig, config: DictConfig) -> Measure:
     if not config.download and isinstance(model := settings.get("name"), str) and not is_here(model):
-        raise Absent(
-            "its weights are not on this machine",
-            remedy="train or name them; download=true fetches what the Hub has",
-            id=model,
-        )
-    ranker = instantiate(settings)
-    return lambda suite: evaluate_ranker(ranker, suite, system=name, batch_size=config.batch_size)
+        remedy = "train or name them; download=true fetches what the Hub has"
+        raise Absent("its weights are not on this machine", remedy=remedy, id=model)
+    return _measure(instantiate(settings), name, config)
 
 
 def is_here(name: str) -> bool:
@@ -145,35 +107,21 @@ def is_here(name: str) -> bool:
         return False
 
 
-def _saved(assembly: Assembly, name: str) -> System:
+def _saved(saved: SavedModel) -> System:
     from perank.baselines.loading import TrainedListwiseRanker
-    from perank.saving.saved_text_ranker import is_text_ranker
 
-    config = assembly.config
-
-    def text_ranker() -> Measure:
+    config, model = saved.config, saved.pretrained
+    if model is None:
         window = {key: config.window[key] for key in ("window", "step", "cutoff")}
-        ranker = TrainedListwiseRanker(name=name, dtype=config.dtype, **window)
-        return lambda suite: evaluate_ranker(ranker, suite, system="text listwise", batch_size=config.batch_size)
+        load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, **window)
+        return System("text listwise", lambda: _measure(load(), "text listwise", config))
 
-    def pe_rank() -> Measure:
-        found = assembly.pretrained
+    def measure(suite: Suite) -> Evaluation:
+        ranker = saved.suites.reranker(model.model, model.prompts, suite)
+        return evaluate_ranker(ranker, suite, system="PE-Rank", batch_size=config.batch_size)
 
-        def measure(suite: Suite) -> Evaluation:
-            ranker = assembly.reranker(found.model, found.prompts, suite)
-            return evaluate_ranker(ranker, suite, system="PE-Rank", batch_size=config.batch_size)
-
-        return measure
-
-    return System("text listwise", text_ranker) if is_text_ranker(name) else System("PE-Rank", pe_rank)
+    return System("PE-Rank", lambda: measure)
 
 
-def named(evaluations: list[Evaluation], wanted: Any, absent: dict[str, str]) -> Iterator[Evaluation]:
-    """The evaluations of these systems, as far as they are there. Raises `BadInput` for a name that nobody has."""
-    known = {evaluation.system: evaluation for evaluation in evaluations}
-    for name in wanted:
-        if name in known:
-            yield known[name]
-        elif name not in absent:
-            remedy = f"choose among {', '.join([*known, *absent])}"
-            raise BadInput("there is no such system to compare with", remedy=remedy, id=str(name))
+def _measure(ranker: Any, name: str, config: DictConfig) -> Measure:
+    return lambda suite: evaluate_ranker(ranker, suite, system=name, batch_size=config.batch_size)

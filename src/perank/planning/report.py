@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perank.planning.composition import Parallelism, ParameterGroup, StepShape
-from perank.planning.compute import Work
-from perank.planning.gpu_memory import GIB, MemoryItem, needed
+from perank.planning.gpu_memory import GIB
+from perank.planning.plan import RunPlan
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """`memory_gib` that torch can use, dense `bf16_tflops`, and the share of them that training is assumed to reach."""
-
-    name: str
-    memory_gib: float
-    bf16_tflops: float
-    utilisation: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlan:
-    """What a run is made of and what it takes."""
-
-    parts: list[ParameterGroup]
-    setup: Parallelism
-    shape: StepShape
-    memory: list[MemoryItem]
-    work: Work
-    gpu: Gpu
-
-    @property
-    def needed(self) -> float:
-        """Bytes a GPU."""
-        return needed(self.memory)
 
 
 def plan_tables(plan: RunPlan) -> Iterator[Table]:
@@ -60,7 +31,7 @@ def plan_tables(plan: RunPlan) -> Iterator[Table]:
     for item in plan.memory:
         size = f"{item.bytes / GIB:.2f}"
         used.add_row(item.name, size if item.counts else f"({size})", item.sum, style=None if item.counts else "dim")
-    fits = "fits" if plan.needed <= plan.gpu.memory_gib * GIB else "does NOT fit"
+    fits = "fits" if plan.fits else "does NOT fit"
     used.add_row("needed", f"{plan.needed / GIB:.2f}", f"of {plan.gpu.memory_gib}: {fits}", style="bold")
     yield used
     yield _work(plan)

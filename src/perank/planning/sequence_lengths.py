@@ -7,13 +7,18 @@ passages come out within a tenth).
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from perank.errors import BadInput
 from perank.model.align_prompt import align_example
+from perank.model.llm import LLMSettings
 from perank.model.prompts import SLOT, PromptBuilder
 from perank.model.templates import ALIGN_INSTRUCTIONS
+
+log = logging.getLogger(__name__)
 
 _PIECE = re.compile(r"[^\W\d_]{1,8}|\d|[^\w\s]|_|\n|[^\S\n](?=\d)")
 
@@ -37,6 +42,16 @@ class StandInTokenizer:
     def apply_chat_template(self, messages: Sequence[dict[str, str]], **options: Any) -> str:
         """Mistral's."""
         return f"<s>[INST] {messages[0]['content']} [/INST]"
+
+
+def prompt_builder(llm: LLMSettings, **settings: Any) -> PromptBuilder:
+    """A builder for the LLM's tokenizer, or for the stand-in where that can't be reached."""
+    try:
+        tokenizer = llm.tokenizer()
+    except BadInput:
+        log.warning("the tokenizer of %s can't be reached: tokens are estimated", llm.name)
+        tokenizer = StandInTokenizer()
+    return PromptBuilder(tokenizer, **settings)
 
 
 def rank_lengths(

@@ -5,19 +5,18 @@
 
 `ranking` is a permutation, best first, from 0 or from 1; records count from 0. The second half of `extra_texts` is
 what the authors' code feeds back in training, and nothing there compares it with `ranking`: here it has to agree.
-`perank.training.rows` is perank's own form, ids and an order; `perank.preparation.authors_rows` goes between the two.
+`perank.training.rows` is perank's own form, ids and an order; `convert_authors` goes between the two.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from perank.errors import BadInput
-from perank.files import atomic_write, json_lines
+from perank.files import json_lines, write_json_lines
 from perank.model.prompts import SLOT, unmarked
 
 PLACEHOLDER = "<PLACEHOLDER>"  # their prompt slots
@@ -93,7 +92,7 @@ def ranking_rows(path: str | Path) -> Iterator[RankingRow]:
 
 def write_alignment(path: str | Path, rows: Iterable[AlignmentRow]) -> int:
     """Write one JSON object a row, atomically; returns how many."""
-    return _write(path, ({"messages": _chat(r.user, r.answer), "extra_texts": list(r.texts)} for r in rows))
+    return write_json_lines(path, ({"messages": _chat(r.user, r.answer), "extra_texts": list(r.texts)} for r in rows))
 
 
 def write_ranking(path: str | Path, rows: Iterable[RankingRow]) -> int:
@@ -107,7 +106,7 @@ def write_ranking(path: str | Path, rows: Iterable[RankingRow]) -> int:
         }
         for row in rows
     )
-    return _write(path, records)
+    return write_json_lines(path, records)
 
 
 def _alignment_row(record: Mapping[str, Any]) -> AlignmentRow:
@@ -210,12 +209,3 @@ def _read(path: str | Path, make: Callable[[Mapping[str, Any]], Row]) -> Iterato
         except ValueError as error:
             raise BadInput(str(error), remedy="mend or remove the line", path=path, line=number) from error
         yield row
-
-
-def _write(path: str | Path, records: Iterable[Mapping[str, Any]]) -> int:
-    count = 0
-    with atomic_write(path) as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            count += 1
-    return count

@@ -1,32 +1,32 @@
-"""The authors' JSONL both ways: their rows as a folder of ids and texts, and perank's rows in their form."""
+"""The authors' JSONL both ways: their rows, which carry prompts and texts, and perank's, which carry ids and an order.
+
+Their rows don't keep the query apart: it is read back out of the prompt, which must then be the reference prompt to
+the last character. Ids are made here: passages by their text's digest, queries by their place in the file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 from perank.errors import BadInput
-from perank.files import atomic_write
-from perank.model.templates import ALIGN_INSTRUCTIONS
-from perank.preparation.authors_jsonl import (
-    AlignmentRow,
-    RankingRow,
-    alignment_rows,
-    ranking_rows,
-    write_alignment,
-    write_ranking,
-)
-from perank.preparation.authors_rows import alignment_row, plain_rows, ranking_row
-from perank.preparation.resumable import json_line
+from perank.files import write_json_lines
+from perank.model.prompts import clean
+from perank.model.templates import ALIGN_INSTRUCTIONS, template
+from perank.preparation import authors_jsonl
+from perank.preparation.authors_jsonl import PLACEHOLDER, AlignmentRow, RankingRow
 from perank.records import Collection, Passage, Query
-from perank.training.rows import read_rows, write_rows
+from perank.training.rows import RankRow, passage_of, read_rows, write_rows
 
 
 def import_alignment(source: str | Path, folder: Path) -> dict[str, int]:
     """Their alignment rows -> corpus.jsonl, each text once; how many. Their instructions are Table 7's and not kept."""
-    texts = dict.fromkeys(row.answer for row in alignment_rows(source))
+    texts = dict.fromkeys(row.answer for row in authors_jsonl.alignment_rows(source))
     if not texts:
         raise BadInput("there are no rows", remedy="name a file with some", path=source)
     passages = (Passage(str(number), text) for number, text in enumerate(texts, start=1))
@@ -38,34 +38,26 @@ def import_ranking(source: str | Path, folder: Path) -> dict[str, int]:
 
     Raises `BadInput` for a row whose prompt isn't the reference prompt.
     """
-    rows, passages = plain_rows(ranking_rows(source))
+    rows, passages = plain_rows(authors_jsonl.ranking_rows(source))
     if not rows:
         raise BadInput("there are no rows", remedy="name a file with some", path=source)
-    queries = {row.query.id: row.query for row in rows}
-    _write_passages(folder / "corpus.jsonl", passages.values())
-    _write_queries(folder / "queries.jsonl", queries.values())
-    write_rows(folder / "rows.jsonl", rows)
-    return {"passages": len(passages), "queries": len(queries), "rows": len(rows)}
+    queries = {row.query.id: {"_id": row.query.id, "text": row.query.text} for row in rows}
+    return {
+        "passages": _write_passages(folder / "corpus.jsonl", passages.values()),
+        "queries": write_json_lines(folder / "queries.jsonl", queries.values()),
+        "rows": write_rows(folder / "rows.jsonl", rows),
+    }
 
 
 def export_alignment(collection: Collection, output: Path, limit: int | None) -> dict[str, int]:
     """A collection's texts as their alignment rows, the instructions of Table 7 in turn."""
-    return {"rows": write_alignment(output, _alignment(islice(collection.passages.values(), limit)))}
+    passages = islice(collection.passages.values(), limit)
+    return {"rows": authors_jsonl.write_alignment(output, _alignment(passages))}
 
 
 def export_ranking(collection: Collection, rows_path: str | Path, output: Path, limit: int | None) -> dict[str, int]:
     """Rows of ids as their ranking rows, with the reference prompts. Raises `BadInput` for an id without a text."""
-    return {"rows": write_ranking(output, _ranking(collection, rows_path, limit))}
-
-
-def write_lines(path: str | Path, lines: Iterable[str]) -> int:
-    """Write lines atomically; how many."""
-    count = 0
-    with atomic_write(path) as file:
-        for line in lines:
-            file.write(line)
-            count += 1
-    return count
+    return {"rows": authors_jsonl.write_ranking(output, _ranking(collection, rows_path, limit))}
 
 
 def _alignment(passages: Iterable[Passage]) -> Iterator[AlignmentRow]:
@@ -77,9 +69,9 @@ def _alignment(passages: Iterable[Passage]) -> Iterator[AlignmentRow]:
 
 def _ranking(collection: Collection, rows_path: str | Path, limit: int | None) -> Iterator[RankingRow]:
     for line, row in enumerate(islice(read_rows(rows_path), limit), start=1):
-        texts = [_text(collection, id, rows_path, line) for id in row.passage_ids]
+        passages = [passage_of(collection.passages, id, path=rows_path, line=line) for id in row.passage_ids]
         with _theirs(row.query.id):
-            theirs = ranking_row(row.query.text, texts, row.order)
+            theirs = ranking_row(row.query.text, [passage.contents for passage in passages], row.order)
         yield theirs
 
 
@@ -92,18 +84,60 @@ def _theirs(id: str) -> Iterator[None]:
         raise BadInput(str(error), remedy="leave the text out", id=id) from error
 
 
-def _text(collection: Collection, id: str, path: str | Path, line: int) -> str:
-    try:
-        return collection.passages[id].contents
-    except KeyError as error:
-        remedy = "name the collection that the rows were made from"
-        raise BadInput("the collection has no such passage", remedy=remedy, path=path, line=line, id=id) from error
-
-
 def _write_passages(path: Path, passages: Iterable[Passage]) -> int:
-    records = ({"_id": passage.id, "title": passage.title, "text": passage.text} for passage in passages)
-    return write_lines(path, map(json_line, records))
+    return write_json_lines(path, ({"_id": p.id, "title": p.title, "text": p.text} for p in passages))
 
 
-def _write_queries(path: Path, queries: Iterable[Query]) -> int:
-    return write_lines(path, (json_line({"_id": query.id, "text": query.text}) for query in queries))
+def alignment_row(instruction: str, text: str) -> AlignmentRow:
+    """A row that asks for `text` with an instruction of Table 7 (`{slot}` in it)."""
+    return AlignmentRow(instruction.format(slot=PLACEHOLDER), text, (text,))
+
+
+def ranking_row(query: str, passages: Sequence[str], order: Sequence[int]) -> RankingRow:
+    """A row with the reference prompts; `order` holds positions in `passages`, best first."""
+    shape, query = template("reference"), clean(query)
+    texts = [clean(shape.clean(text)) for text in passages]
+    return RankingRow(
+        user=shape.message(query, len(texts), slot=PLACEHOLDER),
+        user_with_texts=shape.message(query, len(texts), slot=PLACEHOLDER, texts=texts),
+        passages=tuple(passages),
+        order=tuple(order),
+    )
+
+
+def plain_rows(rows: Iterable[RankingRow]) -> tuple[list[RankRow], dict[str, Passage]]:
+    """Rows of ids, and the passages by id. Raises `BadInput` for a prompt that isn't the reference one."""
+    plain: list[RankRow] = []
+    passages: dict[str, Passage] = {}
+    for number, row in enumerate(rows, start=1):
+        query, ids = Query(str(number), query_of(row)), _ids(row.passages)
+        passages |= {id: Passage(id, text) for id, text in zip(ids, row.passages, strict=True)}
+        plain.append(RankRow(query, tuple(ids), row.order))
+    return plain, passages
+
+
+def query_of(row: RankingRow) -> str:
+    """The query inside the row's prompt. Raises `BadInput` where the prompt isn't the reference prompt."""
+    found = _asking(len(row.passages)).fullmatch(row.user)
+    if found is None:
+        problem = f"the prompt is not the reference prompt for {len(row.passages)} passages"
+        raise BadInput(problem, remedy="use the row's own prompts instead of its query", id=row.user[:60])
+    return found["query"]
+
+
+@lru_cache(maxsize=64)
+def _asking(n: int) -> re.Pattern[str]:
+    """The reference prompt of n passages with its query as a group; the later mention must repeat it."""
+    before, *after = template("reference").message("\0", n, slot=PLACEHOLDER).split("\0")
+    return re.compile(f"{re.escape(before)}(?P<query>.+?){'(?P=query)'.join(map(re.escape, after))}", re.DOTALL)
+
+
+def _ids(texts: Sequence[str]) -> list[str]:
+    """One id per text; a repeated text gets an id of its own."""
+    seen: dict[str, int] = {}
+    ids = []
+    for text in texts:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        seen[digest] = seen.get(digest, 0) + 1
+        ids.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
+    return ids

@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from perank.errors import BadInput
-from perank.files import sha256
 from perank.records import Collection
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.store_writer import digest_of_texts
@@ -51,11 +48,3 @@ def passages_digest(collection: Collection) -> list[Any]:
 def store_digest(store: EmbeddingStore) -> list[Any]:
     """The encoder, and the ids and texts it encoded."""
     return [dict(store.identity), [shard.texts for shard in store.manifest.shards]]
-
-
-def file_digest(path: str | Path) -> str:
-    """A file's checksum. Raises `BadInput` where it can't be read."""
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise BadInput(f"can't be read: {error.strerror}", remedy="check teacher.path", path=path) from error

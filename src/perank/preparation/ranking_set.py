@@ -1,19 +1,24 @@
 """Stage 2's training set as section 4.2 makes it: every training query's top candidates, in the order of a teacher.
 
-Queries go in blocks. A block is searched, ranked by the teacher, measured against the prompt's length and kept as one
-part (`parts.py`); a block depends on its own queries alone, so neither an interruption nor the order of blocks shows.
+Queries go in blocks. A block is searched, ordered by the teacher, measured against the prompt's length and kept as one
+part of the work; it depends on its own queries alone, so neither an interruption nor the order of blocks shows.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perank.errors import BadInput
+from perank.errors import BadInput, check_least
+from perank.files import write_json_lines
+from perank.preparation.drawn_rows import RowSources
 from perank.preparation.resumable import Resumable
-from perank.records import Candidates, Collection, FirstStage, Query, Ranker, Ranking
+from perank.preparation.set_statistics import RankingStatistics, counted
+from perank.preparation.teachers import Teacher, teacher_orders
+from perank.records import Candidates, Query
 from perank.sources.candidates import make_candidates
 from perank.training.rows import RankRow, row_record
 
@@ -43,23 +48,23 @@ class RankingSet:
         if not self.orders or not set(self.orders) <= {"shuffled", "retrieved"}:
             problem, remedy = f"no rows come of the orders {list(self.orders)}", "choose shuffled, retrieved or both"
             raise BadInput(problem, remedy=remedy, id="preparation.orders")
-        for name, least in {"candidates": 2, "minimum": 2, "block": 1, "batch_size": 1}.items():
-            if getattr(self, name) < least:
-                problem = f"{name} is {getattr(self, name)}"
-                raise BadInput(problem, remedy=f"use {least} or more", id=f"preparation.{name}")
+        check_least("preparation", 2, candidates=self.candidates, minimum=self.minimum)
+        check_least("preparation", 1, block=self.block, batch_size=self.batch_size)
 
-    def build(
+    def make(
         self,
-        collection: Collection,
+        sources: RowSources,
+        teacher: Teacher,
         queries: Sequence[Query],
-        first_stage: FirstStage,
-        teacher: Ranker,
         parts: Resumable,
         length: Length | None = None,
         *,
         progress: bool = True,
-    ) -> None:
-        """Make the blocks that aren't there yet. `length` counts the tokens of a prompt with the candidates' texts."""
+    ) -> dict[str, Any]:
+        """Make the blocks that aren't there yet, and of all of them the output; its statistics.
+
+        `length` counts the tokens of a prompt with the candidates' texts.
+        """
         from tqdm import tqdm
 
         starts = range(0, len(queries), self.block)
@@ -67,66 +72,70 @@ class RankingSet:
             for number, start in enumerate(starts):
                 block, name = queries[start : start + self.block], f"rows-{number:05d}.json"
                 if not parts.has(name):
-                    entries = list(self._entries(collection, block, first_stage, teacher, length))
-                    parts.write(name, {"queries": entries})
+                    parts.write(name, {"queries": list(self._entries(sources, teacher, block, length))})
                 bar.update(len(block))
+        statistics = RankingStatistics()
+        entries = (entry for part in parts.read("rows-") for entry in part["queries"])
+        write_json_lines(parts.output, counted(entries, statistics))
+        return statistics.as_dict()
 
     def _entries(
-        self,
-        collection: Collection,
-        block: Sequence[Query],
-        first_stage: FirstStage,
-        teacher: Ranker,
-        length: Length | None,
+        self, sources: RowSources, teacher: Teacher, block: Sequence[Query], length: Length | None
     ) -> Iterator[dict[str, Any]]:
         """What a part keeps of each query: its rows, and what the statistics are made of."""
-        run = first_stage.search(collection, block, self.candidates)
-        found = make_candidates(collection, run, self.candidates, query_ids=[query.id for query in block])
+        run = sources.first_stage.search(sources.collection, block, self.candidates)
+        ids = [query.id for query in block]
+        found = make_candidates(sources.collection, run, self.candidates, query_ids=ids)
         enough = [candidates for candidates in found if len(candidates) >= self.minimum]
-        ranked = {ranking.candidates.query.id: ranking for ranking in self._ranked(teacher, enough)}
+        judged = sources.collection.qrels
+        orders: dict[str, tuple[int, ...]] = {}
+        for start in range(0, len(enough), self.batch_size):
+            batch = enough[start : start + self.batch_size]
+            ordered = teacher_orders(teacher, batch, sources, judged if self.judged_first else {})
+            orders |= {candidates.query.id: order for candidates, order in zip(batch, ordered, strict=True)}
         for candidates in found:
             entry: dict[str, Any] = {"query_id": candidates.query.id, "found": len(candidates), "rows": []}
-            if (ranking := ranked.get(candidates.query.id)) is not None:
-                entry |= self._judged(ranking, collection, length)
+            if (order := orders.get(candidates.query.id)) is not None:
+                entry |= self._ordered(candidates, order, judged.get(candidates.query.id, {}), length)
             yield entry
 
-    def _ranked(self, teacher: Ranker, candidates: Sequence[Candidates]) -> Iterator[Ranking]:
-        for start in range(0, len(candidates), self.batch_size):
-            yield from teacher.rank_batch(candidates[start : start + self.batch_size])
-
-    def _judged(self, ranking: Ranking, collection: Collection, length: Length | None) -> dict[str, Any]:
-        grades = collection.qrels.get(ranking.candidates.query.id, {})
-        ids = [passage.id for passage in ranking.candidates.passages]
-        order = ranking.order
-        if self.judged_first:
-            order = tuple(sorted(order, key=lambda i: -grades.get(ids[i], 0)))
-        tokens = None if length is None or self.max_tokens is None else length(ranking.candidates)
+    def _ordered(
+        self, candidates: Candidates, order: tuple[int, ...], grades: dict[str, int], length: Length | None
+    ) -> dict[str, Any]:
+        tokens = None if length is None or self.max_tokens is None else length(candidates)
         fits = tokens is None or self.max_tokens is None or tokens < self.max_tokens
         return {
             "tokens": tokens,
             "order": list(order),
-            "relevant": [i for i, id in enumerate(ids) if grades.get(id, 0) > 0],
-            "rows": [row_record(row) for row in self._rows(ranking.candidates.query, ids, order)] if fits else [],
+            "relevant": [i for i, passage in enumerate(candidates.passages) if grades.get(passage.id, 0) > 0],
+            "rows": [row_record(row) for row in self._rows(candidates, order)] if fits else [],
         }
 
-    def _rows(self, query: Query, ids: Sequence[str], order: Sequence[int]) -> Iterator[RankRow]:
+    def _rows(self, candidates: Candidates, order: tuple[int, ...]) -> Iterator[RankRow]:
+        row = RankRow(candidates.query, tuple(passage.id for passage in candidates.passages), order)
         for kind in self.orders:
-            shown = list(range(len(ids)))
+            shown = list(range(len(order)))
             if kind == "shuffled":
-                random.Random(f"{self.seed}:{query.id}").shuffle(shown)
-            place = {position: slot for slot, position in enumerate(shown)}
-            yield RankRow(query, tuple(ids[i] for i in shown), tuple(place[i] for i in order))
+                random.Random(f"{self.seed}:{row.query.id}").shuffle(shown)
+            yield row.shown(shown)
+
+
+def prompt_length(prompts: Any) -> Length:
+    """Tokens of the prompt with the candidates' texts."""
+
+    def length(candidates: Candidates) -> int:
+        texts = [passage.contents for passage in candidates.passages]
+        return len(prompts.rank_with_text(candidates.query.text, texts))
+
+    return length
 
 
 def sampled(queries: Iterable[Query], limit: int | None, seed: int) -> list[Query]:
     """All queries, or `limit` of them by a hash of their ids, in the collection's order."""
-    import hashlib
-
     asked = list(queries)
+    check_least("preparation", 1, limit=limit)
     if limit is None or limit >= len(asked):
         return asked
-    if limit < 1:
-        raise BadInput(f"the limit is {limit}", remedy="use 1 or more, or null for all", id="preparation.limit")
     digests = {query.id: hashlib.sha256(f"{seed}:{query.id}".encode()).digest() for query in asked}
     kept = set(sorted(digests, key=digests.__getitem__)[:limit])
     return [query for query in asked if query.id in kept]

@@ -6,14 +6,14 @@ settings never find them. A part is a pure function of its number: a run that wa
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
 from perank.files import read_json, sha256, write_json
+from perank.preparation.fingerprint import fingerprint
 
 
 class Resumable:
@@ -66,6 +66,12 @@ class Resumable:
         return content
 
 
-def json_line(record: object) -> str:
-    """One line of a JSONL file."""
-    return json.dumps(record, ensure_ascii=False) + "\n"
+def prepared(
+    output: str | Path, kind: str, known: Mapping[str, Any], make: Callable[[Resumable], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The manifest of `output`, which `make` writes, and returns the statistics of, unless it is whole already.
+
+    `known` is all that the output depends on.
+    """
+    parts = Resumable(output, fingerprint(known))
+    return parts.finished() or parts.finish({"kind": kind, **known, "statistics": make(parts)})

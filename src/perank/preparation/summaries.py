@@ -5,14 +5,15 @@ The paper doesn't say who wrote its summaries, nor from which prompt; the instru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from perank.errors import BadInput
-from perank.files import atomic_write
+from perank.errors import BadInput, check_least
+from perank.files import write_json_lines
 from perank.model.prompts import PromptBuilder
-from perank.preparation.resumable import Resumable, json_line
-from perank.preparation.row_statistics import spread
+from perank.preparation.resumable import Resumable
+from perank.preparation.set_statistics import spread
 from perank.ranking.text_decoding import TextDecoder
 from perank.records import Collection, Passage, Run
 
@@ -28,7 +29,7 @@ class Summariser:
 
     def __init__(
         self,
-        writer: TextDecoder,
+        llm: Any,
         prompts: PromptBuilder,
         *,
         instruction: str,
@@ -36,13 +37,11 @@ class Summariser:
         text_tokens: int = 512,
         batch_size: int = 16,
     ) -> None:
-        for name, value in {"tokens": tokens, "text_tokens": text_tokens, "batch_size": batch_size}.items():
-            if value < 1:
-                raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=f"preparation.{name}")
+        check_least("preparation", 1, tokens=tokens, text_tokens=text_tokens, batch_size=batch_size)
         if FIELD not in instruction:
             remedy = f"write {FIELD} where the passage's text goes"
             raise BadInput("the instruction shows no passage", remedy=remedy, id="preparation.instruction")
-        self.writer, self.prompts, self.instruction = writer, prompts, instruction
+        self.writer, self.prompts, self.instruction = TextDecoder(llm, prompts.tokenizer), prompts, instruction
         self.tokens, self.text_tokens, self.batch_size = tokens, text_tokens, batch_size
 
     def summaries(self, passages: Sequence[Passage]) -> list[dict[str, Any]]:
@@ -79,15 +78,14 @@ def wanted(collection: Collection, run: Run | None) -> list[Passage]:
 
 def write_summaries(
     passages: Sequence[Passage], summariser: Summariser, parts: Resumable, *, block: int = 256, progress: bool = True
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """Make the blocks that aren't there yet, and of all of them the output: a JSONL file of `_id` and `text`.
 
     Returns what was counted: `passages`, `empty` and `cut` summaries, `characters`. Raises `BadInput` for no passages.
     """
     from tqdm import tqdm
 
-    if block < 1:
-        raise BadInput(f"block is {block}", remedy="use 1 or more", id="preparation.block")
+    check_least("preparation", 1, block=block)
     if not passages:
         raise BadInput("there are no passages to shorten", remedy="check the collection", path=parts.output)
     with tqdm(total=len(passages), desc="summaries", unit="passage", disable=not progress) as bar:
@@ -96,11 +94,8 @@ def write_summaries(
             if not parts.has(name):
                 parts.write(name, summariser.summaries(taken))
             bar.update(len(taken))
-    lengths, empty, cut = [], 0, 0
-    with atomic_write(parts.output) as file:
-        for part in parts.read("summaries-"):
-            for record in part:
-                lengths.append(len(record["text"]))
-                empty, cut = empty + (not record["text"]), cut + record["cut"]
-                file.write(json_line({"_id": record["_id"], "text": record["text"]}))
-    return {"passages": len(lengths), "empty": empty, "cut": cut, "characters": spread(lengths)}
+    records = chain.from_iterable(parts.read("summaries-"))
+    write_json_lines(parts.output, ({"_id": record["_id"], "text": record["text"]} for record in records))
+    counted = [(len(record["text"]), record["cut"]) for part in parts.read("summaries-") for record in part]
+    lengths, cut = [length for length, _ in counted], sum(was_cut for _, was_cut in counted)
+    return {"passages": len(lengths), "empty": lengths.count(0), "cut": cut, "characters": spread(lengths)}

@@ -1,90 +1,183 @@
-"""Teachers: the order a row's candidates should end in. Grades first, then a scorer's opinion."""
+"""Teachers: who says in which order a row's candidates should end (conf/teacher).
+
+Rows that training draws and sets that are prepared ask the same ones. A teacher of your own needs `scores`, `identity`
+and `judged_first`; conf/teacher then names its class.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
 from perank.errors import BadInput
-from perank.records import Candidates, Qrels, Query, Ranking, Run, Vectors, rank_order
+from perank.files import sha256
+from perank.records import Candidates, Qrels, Ranker, Run, Vectors, rank_order
+from perank.sources.trec import read_run
+
+Identity = tuple[str, Any]
+"""What an order depends on besides candidates and vectors: a file's checksum (or ""), and settings as JSON values."""
+
+
+class Sources(Protocol):
+    """What a teacher may look at: the encoder's vectors by id, and what the first stage finds for the queries."""
+
+    @property
+    def query_vectors(self) -> Vectors: ...
+
+    @property
+    def store(self) -> Vectors: ...
+
+    @property
+    def run(self) -> Run: ...
 
 
 class Teacher(Protocol):
-    """Scores a query's candidates; higher is better."""
+    """Scores candidates. `judged_first` puts relevant ones before its opinion (None: as the rows' settings say)."""
 
-    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
-        """One score a passage."""
+    @property
+    def judged_first(self) -> bool | None: ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
+        """For each element of `batch` one score per candidate, higher is better."""
         ...
 
 
-class RunTeacher:
-    """An existing run's scores (a published reranker's, a cross-encoder's): it has to score every candidate."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
-        known = self.run.get(query.id, {})
-        for id in passage_ids:
-            if id not in known:
-                raise BadInput(
-                    f"the teacher's run doesn't score passage {id!r}",
-                    remedy="draw candidates from the teacher's own run",
-                    id=query.id,
-                )
-        return [known[id] for id in passage_ids]
-
-
+@dataclass(frozen=True, kw_only=True)
 class EncoderTeacher:
     """The encoder's similarity, from stored vectors."""
 
-    def __init__(self, query_vectors: Vectors, passage_vectors: Vectors) -> None:
-        self.query_vectors, self.passage_vectors = query_vectors, passage_vectors
+    judged_first: bool | None = None
+    identity = ("", None)
 
-    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
-        query_E = self.query_vectors.get([query.id])[0]
-        similarities: list[float] = (self.passage_vectors.get(list(passage_ids)) @ query_E).tolist()
-        return similarities
+    def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
+        return [_similarities(candidates, sources) for candidates in batch]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunTeacher:
+    """An existing run's scores (a published reranker's, a cross-encoder's): it has to score every candidate."""
+
+    path: str | Path
+    judged_first: bool | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """By the file's content. Raises `BadInput` where it can't be read."""
+        try:
+            return sha256(self.path), None
+        except OSError as error:
+            problem = f"can't be read: {error.strerror}"
+            raise BadInput(problem, remedy="check teacher.path", path=self.path) from error
+
+    @cached_property
+    def run(self) -> Run:
+        """The file's run."""
+        return read_run(self.path)
+
+    def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
+        return [self._scores(candidates) for candidates in batch]
+
+    def _scores(self, candidates: Candidates) -> list[float]:
+        known, ids = self.run.get(candidates.query.id, {}), _ids(candidates)
+        if (unknown := next((id for id in ids if id not in known), None)) is not None:
+            problem = f"the teacher's run doesn't score passage {unknown!r}"
+            raise BadInput(problem, remedy="draw candidates from the teacher's own run", id=candidates.query.id)
+        return [known[id] for id in ids]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FusedTeacher:
-    """The encoder's similarity less `weight` times ln(rank) in a first-stage run: two opinions that err differently.
+    """The encoder's similarity less `weight` times ln(rank) in the first stage: two opinions that err differently.
 
-    A passage the run lacks ranks behind its last. Raises `BadInput` for a weight below 0.
+    A passage that the first stage doesn't find ranks behind its last. Raises `BadInput` for a weight below 0.
     """
 
-    def __init__(self, encoder: EncoderTeacher, run: Run, weight: float = 0.05) -> None:
-        if not weight >= 0:
-            raise BadInput(f"the weight is {weight}", remedy="use 0 or more", id="teacher.weight")
-        self.encoder, self.run, self.weight = encoder, run, weight
+    weight: float = 0.05
+    judged_first: bool | None = False
 
-    def scores(self, query: Query, passage_ids: Sequence[str]) -> list[float]:
-        ranks = {id: rank for rank, id in enumerate(rank_order(self.run.get(query.id, {})), start=1)}
-        similarities = self.encoder.scores(query, passage_ids)
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise BadInput(f"the weight is {self.weight}", remedy="use 0 or more", id="teacher.weight")
+
+    @property
+    def identity(self) -> Identity:
+        return "", self.weight
+
+    def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
+        return [self._scores(candidates, sources) for candidates in batch]
+
+    def _scores(self, candidates: Candidates, sources: Sources) -> list[float]:
+        ids, similarities = _ids(candidates), _similarities(candidates, sources)
+        # Candidates with scores are the first stage's own; others were drawn from somewhere else.
+        found = dict(zip(ids, candidates.scores, strict=True)) if candidates.scores else None
+        ranked = rank_order(sources.run.get(candidates.query.id, {}) if found is None else found)
+        ranks = {id: rank for rank, id in enumerate(ranked, start=1)}
         return [
             similarity - self.weight * math.log(ranks.get(id, len(ranks) + 1))
-            for id, similarity in zip(passage_ids, similarities, strict=True)
+            for id, similarity in zip(ids, similarities, strict=True)
         ]
 
 
-def teacher_order(query: Query, passage_ids: Sequence[str], qrels: Qrels, teacher: Teacher) -> tuple[int, ...]:
-    """Positions best first: by grade, then by the teacher's score, then by id, so that the order is total."""
-    grades = qrels.get(query.id, {})
-    scores = teacher.scores(query, passage_ids)
-    keys = [(-grades.get(id, 0), -score, id) for id, score in zip(passage_ids, scores, strict=True)]
+@dataclass(frozen=True, kw_only=True)
+class RankerTeacher:
+    """Any ranker's order: a cross-encoder's, an LLM's. `ranker` loads it, when the first candidates are to be ranked.
+
+    `made_of` are the settings that it is loaded from. Raises `BadInput` for something that isn't a `Ranker`.
+    """
+
+    ranker: Callable[[], Ranker]
+    made_of: Mapping[str, Any] | None = None
+    judged_first: bool | None = None
+
+    @property
+    def identity(self) -> Identity:
+        return "", dict(self.made_of or {})
+
+    @cached_property
+    def loaded(self) -> Ranker:
+        """The ranker itself."""
+        ranker = self.ranker()
+        if not isinstance(ranker, Ranker):
+            raise BadInput("the teacher ranks nothing", remedy="name a class with rank_batch", id="teacher.ranker")
+        return ranker
+
+    def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
+        """Minus the rank."""
+        found = []
+        for ranking in self.loaded.rank_batch(batch):
+            place = {position: rank for rank, position in enumerate(ranking.order)}
+            found.append([-float(place[position]) for position in range(len(place))])
+        return found
+
+
+def teacher_orders(
+    teacher: Teacher, batch: Sequence[Candidates], sources: Sources, judged: Qrels
+) -> list[tuple[int, ...]]:
+    """For each element of `batch` its candidates' positions, best first.
+
+    By grade in `judged`, then by the teacher's score, then by id, so that the order is total.
+    """
+    scored = zip(batch, teacher.scores(batch, sources), strict=True)
+    return [_order(_ids(candidates), judged.get(candidates.query.id, {}), scores) for candidates, scores in scored]
+
+
+def _order(ids: Sequence[str], grades: Mapping[str, int], scores: Sequence[float]) -> tuple[int, ...]:
+    keys = [(-grades.get(id, 0), -score, id) for id, score in zip(ids, scores, strict=True)]
     return tuple(sorted(range(len(keys)), key=keys.__getitem__))
 
 
-class TeacherRanker:
-    """A `Ranker` out of a teacher's scores: best first, equal ones by passage id."""
+def _similarities(candidates: Candidates, sources: Sources) -> list[float]:
+    query_E = sources.query_vectors.get([candidates.query.id])[0]
+    similarities: list[float] = (sources.store.get(_ids(candidates)) @ query_E).tolist()
+    return similarities
 
-    def __init__(self, teacher: Teacher) -> None:
-        self.teacher = teacher
 
-    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        return [self._rank(candidates) for candidates in batch]
-
-    def _rank(self, candidates: Candidates) -> Ranking:
-        ids = [passage.id for passage in candidates.passages]
-        return Ranking(candidates, teacher_order(candidates.query, ids, {}, self.teacher))
+def _ids(candidates: Candidates) -> list[str]:
+    return [passage.id for passage in candidates.passages]

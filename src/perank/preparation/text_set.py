@@ -8,26 +8,25 @@ lines. Each finished chunk of either pass is a part: an interrupted run goes ove
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from perank.errors import BadInput
-from perank.files import atomic_write
-from perank.preparation.resumable import Resumable, json_line
-from perank.preparation.row_statistics import spread
+from perank.errors import BadInput, check_least
+from perank.files import atomic_write, write_json_lines
+from perank.preparation.resumable import Resumable
+from perank.preparation.set_statistics import spread
 from perank.records import Passage
-from perank.sources.wikipedia import WikipediaLine
+from perank.sources.wikipedia import WikipediaLine, wikipedia_lines
 
-Lines = Callable[[], Iterator[WikipediaLine]]
 Chunks = Iterator[tuple[int, Sequence[WikipediaLine]]]
 
 
 def sample_texts(
-    read: Lines,
+    paths: Sequence[Path],
     parts: Resumable,
     *,
     rows: int,
@@ -36,16 +35,14 @@ def sample_texts(
     chunk: int = 250_000,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Write a sample of `rows` passages (all, of fewer) in the lines' order as corpus.jsonl; the manifest.
+    """Write a sample of `rows` passages (all, of fewer) of Wikipedia's files in their order; what was counted.
 
     `limit` looks at the first lines alone. Raises `BadInput` for an id that the sample holds twice.
     """
-    for name, value in {"rows": rows, "chunk": chunk, "limit": 1 if limit is None else limit}.items():
-        if value < 1:
-            raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=f"preparation.{name}")
+    check_least("preparation", 1, rows=rows, chunk=chunk, limit=limit)
 
     def chunks(label: str) -> Chunks:
-        return _chunks(islice(read(), limit), chunk, label, progress)
+        return _chunks(islice(wikipedia_lines(paths), limit), chunk, label, progress)
 
     hashes_N = np.concatenate([np.zeros(0, np.uint64), *_hashed(chunks("hash"), parts, seed)])
     if not len(hashes_N):
@@ -76,18 +73,18 @@ def _parse(chunks: Chunks, parts: Resumable, chosen_N: np.ndarray, chunk: int) -
 
 def _joined(parts: Resumable) -> list[int]:
     """Write all parts as one file; the passages' lengths in characters."""
-    seen: set[str] = set()
-    lengths = []
-    with atomic_write(parts.output) as file:
-        for part in parts.read("texts-"):
-            for path, number, record in part:
-                if record["_id"] in seen:
-                    problem = "the id was used before"
-                    raise BadInput(problem, remedy="keep one of the lines", path=path, line=number, id=record["_id"])
-                seen.add(record["_id"])
-                lengths.append(len(record["text"]))
-                file.write(json_line(record))
-    return lengths
+    lengths: dict[str, int] = {}
+
+    def records() -> Iterator[dict[str, str]]:
+        for path, number, record in chain.from_iterable(parts.read("texts-")):
+            if (id := record["_id"]) in lengths:
+                remedy = "keep one of the lines"
+                raise BadInput("the id was used before", remedy=remedy, path=path, line=number, id=id)
+            lengths[id] = len(record["text"])
+            yield record
+
+    write_json_lines(parts.output, records())
+    return list(lengths.values())
 
 
 def _chunks(lines: Iterator[WikipediaLine], chunk: int, label: str, progress: bool) -> Chunks:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from perank.errors import BadInput
+from perank.errors import check_least
 from perank.model.align_prompt import align_example
 from perank.model.batches import AlignBatch, PromptBatch, padded
 from perank.model.losses import IGNORE
 from perank.model.prompts import SLOT, Prompt, PromptBuilder
 from perank.model.templates import ALIGN_INSTRUCTIONS
 from perank.records import Passage, Vectors
-from perank.training.stream import StreamModule, row_at
+from perank.training.stream import StreamModule, StreamSettings, row_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +27,35 @@ class AlignExample:
     vector_E: np.ndarray
 
 
-class AlignData(StreamModule):
-    """Passages -> (vector, instruction, text). The instruction changes with the position in the stream.
+@dataclass(frozen=True, kw_only=True)
+class AlignSettings(StreamSettings):
+    """Answers longer than `text_tokens` are cut: the vector saw the beginning too."""
 
-    Answers longer than `text_tokens` are cut: the vector saw the beginning too. `instructions` default to Table 7.
+    batch_size: int = 8
+    text_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least("data", 1, text_tokens=self.text_tokens)
+
+
+class AlignData(StreamModule):
+    """Passages -> (vector, instruction, text). Table 7's instructions take turns along the stream.
+
     Passages without a text are left out and counted in `dropped`.
     """
 
     def __init__(
-        self,
-        passages: Sequence[Passage],
-        vectors: Vectors,
-        prompts: PromptBuilder,
-        *,
-        text_tokens: int = 128,
-        instructions: Sequence[str] = ALIGN_INSTRUCTIONS,
-        batch_size: int = 8,
-        epochs: int = 1,
-        seed: int = 0,
-        num_workers: int = 0,
+        self, passages: Sequence[Passage], vectors: Vectors, prompts: PromptBuilder, settings: AlignSettings
     ) -> None:
-        super().__init__(batch_size=batch_size, epochs=epochs, seed=seed, num_workers=num_workers)
-        self.vectors, self.prompts, self.text_tokens = vectors, prompts, text_tokens
-        self.instructions = tuple(instructions)
-        if text_tokens < 1:
-            raise BadInput(f"{text_tokens} tokens of a text", remedy="use 1 or more", id="data.text_tokens")
-        self.kept = [passage for passage in passages if passage.contents.strip()]
-        self.dropped = len(passages) - len(self.kept)
-        if not self.kept:
-            raise BadInput("there are no texts to align on", remedy="name a collection with passages")
-
-    @property
-    def rows(self) -> int:
-        return len(self.kept)
+        super().__init__(settings)
+        self.vectors, self.prompts, self.text_tokens = vectors, prompts, settings.text_tokens
+        kept = [passage for passage in passages if passage.contents.strip()]
+        self.keep(kept, len(passages), "there are no texts to align on", "name a collection with passages")
 
     def example(self, position: int) -> AlignExample:
         passage = self.kept[row_at(position, self.rows, self.seed)]
-        user = self.instructions[position % len(self.instructions)].format(slot=SLOT)
+        user = ALIGN_INSTRUCTIONS[position % len(ALIGN_INSTRUCTIONS)].format(slot=SLOT)
         prompt, answer = align_example(self.prompts, user, passage.contents, text_tokens=self.text_tokens)
         targets = (IGNORE,) * len(prompt) + tuple(answer)
         whole = Prompt(prompt.ids + tuple(answer), prompt.slots)

@@ -95,6 +95,21 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     return max(steps, key=steps.__getitem__) if steps else None
 
 
+def resumed_from(path: str | None, output: Path) -> Path | None:
+    """The checkpoint that `ckpt_path` names: a file, or the newest readable one of a run's folder.
+
+    The run's own folder `output` may be empty still, so that one command starts a run and resumes it. Raises
+    `BadInput` for a folder of another run without checkpoints.
+    """
+    if path is None or not Path(path).is_dir() or is_folder_checkpoint(path):
+        return None if path is None else Path(path)
+    found = newest_checkpoint(path)
+    if found is None and Path(path).resolve() != output.resolve():
+        raise BadInput("there is no checkpoint in this folder", remedy="name a run's output folder", path=path)
+    log.info("resuming from %s", found) if found else log.info("no checkpoint in %s yet: starting", path)
+    return found
+
+
 def is_folder_checkpoint(path: str | Path) -> bool:
     """Whether DeepSpeed wrote this folder, to its end: `latest` comes last."""
     return (Path(path) / "checkpoint").is_dir() and (Path(path) / "latest").is_file()

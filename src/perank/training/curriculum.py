@@ -56,7 +56,4 @@ def shortened(row: RankRow, n: int, seed: int, position: int) -> RankRow:
     if n >= len(row.passage_ids):
         return row
     dice = random.Random(f"{seed}:{position}:shortened")
-    kept = sorted([row.order[0], *dice.sample(row.order[1:], n - 1)])
-    place = {candidate: i for i, candidate in enumerate(kept)}
-    order = tuple(place[candidate] for candidate in row.order if candidate in place)
-    return RankRow(row.query, tuple(row.passage_ids[candidate] for candidate in kept), order)
+    return row.shown(sorted([row.order[0], *dice.sample(row.order[1:], n - 1)]))

@@ -13,9 +13,9 @@ from perank.model.batches import AnswerBatch, padded
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.losses import IGNORE
 from perank.records import Passage
-from perank.sources.views import TextView
-from perank.training.rows import RankRow
-from perank.training.stream import StreamModule, row_at, shuffled
+from perank.sources.views import text_view
+from perank.training.rows import RankRow, passage_of
+from perank.training.stream import StreamModule, StreamSettings, row_at, shuffled
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,14 @@ class AnswerExample:
 
     ids: tuple[int, ...]
     targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListwiseSettings(StreamSettings):
+    """`text` is what is read of a passage, see `text_view`."""
+
+    batch_size: int = 4
+    text: str = "contents"
 
 
 class ListwiseData(StreamModule):
@@ -39,34 +47,21 @@ class ListwiseData(StreamModule):
         rows: Sequence[RankRow],
         passages: Mapping[str, Passage],
         prompts: ListwisePrompts,
-        *,
-        view: TextView,
-        shuffle: bool = True,
-        batch_size: int = 4,
-        epochs: int = 1,
-        seed: int = 0,
-        num_workers: int = 0,
+        settings: ListwiseSettings,
     ) -> None:
-        super().__init__(batch_size=batch_size, epochs=epochs, seed=seed, num_workers=num_workers)
-        self.passages, self.prompts, self.view, self.shuffle = passages, prompts, view, shuffle
+        super().__init__(settings)
+        self.passages, self.prompts, self.view = passages, prompts, text_view(settings.text)
         self._least: dict[int, int] = {}
-        self.kept = [row for row in rows if len(row.order) > 1 and self._fits(row)]
-        self.dropped = len(rows) - len(self.kept)
-        if not self.kept:
-            raise BadInput(f"none of the {len(rows)} rows fits the prompt", remedy="raise prompt.max_length")
-
-    @property
-    def rows(self) -> int:
-        return len(self.kept)
+        kept = [row for row in rows if len(row.order) > 1 and self._fits(row)]
+        self.keep(kept, len(rows), f"none of the {len(rows)} rows fits the prompt", "raise prompt.max_length")
 
     def example(self, position: int) -> AnswerExample:
-        row = self.kept[row_at(position, self.rows, self.seed)]
-        n = len(row.passage_ids)
-        shown = shuffled(n, self.seed, position) if self.shuffle else list(range(n))
-        place = {candidate: slot for slot, candidate in enumerate(shown)}
-        texts = [self._text(row.passage_ids[candidate]) for candidate in shown]
+        row: RankRow = self.kept[row_at(position, self.rows, self.seed)]
+        n = len(row.order)
+        row = row.shown(shuffled(n, self.seed, position))
+        texts = [self.view(passage_of(self.passages, id)) for id in row.passage_ids]
         prompt = self.prompts.rank(row.query.text, texts, within=self._room(n))
-        answer = self.prompts.answer(prompt, [place[candidate] for candidate in row.order])
+        answer = self.prompts.answer(prompt, row.order)
         return AnswerExample((*prompt.ids, *answer), (*([IGNORE] * len(prompt.ids)), *answer))
 
     def collate(self, examples: Sequence[AnswerExample]) -> AnswerBatch:
@@ -76,16 +71,7 @@ class ListwiseData(StreamModule):
         )
 
     def _room(self, n: int) -> int:
-        return (
-            self.prompts.max_length - self.prompts.answer_tokens(n) - 1
-        )  # an answer may begin with a blank of its own
-
-    def _text(self, id: str) -> str:
-        try:
-            return self.view(self.passages[id])
-        except KeyError as error:
-            remedy = "use the collection that the rows were made from"
-            raise BadInput("there is no text for this passage", remedy=remedy, id=id) from error
+        return self.prompts.max_length - self.prompts.answer_tokens(n) - 1  # an answer may begin with its own blank
 
     def _fits(self, row: RankRow) -> bool:
         """Whether the row's prompt fits without texts; a bound first, because rows are many."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from perank.errors import BadInput
+from perank.errors import BadInput, check_least
 from perank.model.batches import PromptBatch, RankBatch, padded
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Passage, Vectors
 from perank.training.curriculum import schedule_of, shortened, stage_at
-from perank.training.rows import RankRow
-from perank.training.stream import LengthGroups, StreamModule, shuffled
+from perank.training.rows import RankRow, passage_of
+from perank.training.stream import LengthGroups, StreamModule, StreamSettings, shuffled
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,28 @@ class RankExample:
     query_E: np.ndarray | None
 
 
-class RankData(StreamModule):
-    """Rows -> prompts, shuffled unless `shuffle` is off and a row's own order stays -> batches.
+@dataclass(frozen=True, kw_only=True)
+class RankSettings(StreamSettings):
+    """How rows are shown. With `shuffle` off a prompt keeps the row's own order.
 
     `steps` trains the first K ranks only (None: all); `curriculum` shows early rows in part, see `schedule_of`.
     `group_by_length` steps share out their rows by length (1: rows as they come).
+    """
+
+    batch_size: int = 4
+    steps: int | None = None
+    curriculum: Sequence[Sequence[float]] | None = None
+    group_by_length: int = 1
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least("data", 1, steps=self.steps, group_by_length=self.group_by_length)
+
+
+class RankData(StreamModule):
+    """Rows -> prompts -> batches.
+
     `text_of` (passages by id) is needed for prompts with texts, `query_vectors` (by query id) for the extensions that
     show the LLM the query's vector. Rows of one passage, and rows whose prompt would exceed the prompt builder's
     `max_length`, are left out and counted in `dropped`.
@@ -43,60 +60,42 @@ class RankData(StreamModule):
         rows: Sequence[RankRow],
         vectors: Vectors,
         prompts: PromptBuilder,
+        settings: RankSettings,
         *,
         text_of: Mapping[str, Passage] | None = None,
         query_vectors: Vectors | None = None,
-        steps: int | None = None,
-        curriculum: Sequence[Sequence[float]] | None = None,
-        group_by_length: int = 1,
-        shuffle: bool = True,
-        batch_size: int = 4,
-        epochs: int = 1,
-        seed: int = 0,
-        num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size=batch_size, epochs=epochs, seed=seed, num_workers=num_workers)
+        super().__init__(settings)
         self.vectors, self.prompts, self.text_of, self.query_vectors = vectors, prompts, text_of, query_vectors
-        self.steps, self.shuffle = steps, shuffle
-        self.schedule = None if curriculum is None else schedule_of(curriculum)
-        if steps is not None and steps < 1:
-            raise BadInput(f"{steps} ranks can't be trained", remedy="use 1 or more, or null for all", id="data.steps")
-        if group_by_length < 1:
-            raise BadInput(f"{group_by_length} steps together", remedy="use 1 or more", id="data.group_by_length")
+        self.settings = settings
+        self.schedule = None if settings.curriculum is None else schedule_of(settings.curriculum)
         lengths = {i: length for i, row in enumerate(rows) if (length := self._length(row)) is not None}
-        self.kept = [rows[i] for i in lengths]
-        self.dropped = len(rows) - len(self.kept)
-        if not self.kept:
-            raise BadInput(f"none of the {len(rows)} rows fits the prompt", remedy="raise prompt.max_length")
-        self._lengths, self._together = list(lengths.values()), group_by_length
+        problem = f"none of the {len(rows)} rows fits the prompt"
+        self.keep([rows[i] for i in lengths], len(rows), problem, "raise prompt.max_length")
+        self._lengths = list(lengths.values())
         self._groups: dict[int, LengthGroups] = {}
 
-    @property
-    def rows(self) -> int:
-        return len(self.kept)
-
     def _shape(self) -> dict[str, int]:
-        return {**super()._shape(), "group_by_length": self._together}
+        return {**super()._shape(), "group_by_length": self.settings.group_by_length}
 
     @property
     def groups(self) -> LengthGroups:
         """The order of rows: steps of all devices are what is grouped, so that two devices read what one would."""
         batch = self.batch_size * (self.trainer.world_size if self.trainer else 1)
         if batch not in self._groups:
-            self._groups[batch] = LengthGroups(self._lengths, seed=self.seed, batch=batch, together=self._together)
+            together = self.settings.group_by_length
+            self._groups[batch] = LengthGroups(self._lengths, seed=self.seed, batch=batch, together=together)
         return self._groups[batch]
 
     def example(self, position: int) -> RankExample:
         row, steps = self._taught(position)
-        n = len(row.passage_ids)
-        shown = shuffled(n, self.seed, position) if self.shuffle else list(range(n))
-        place = {candidate: slot for slot, candidate in enumerate(shown)}
-        ids = [row.passage_ids[candidate] for candidate in shown]
+        if self.settings.shuffle:
+            row = row.shown(shuffled(len(row.order), self.seed, position))
         return RankExample(
-            prompt=self.prompts.rank(row.query.text, n),
-            content=self._content(row.query.text, ids),
-            vectors_NE=self.vectors.get(ids),
-            order=tuple(place[candidate] for candidate in row.order[:steps]),
+            prompt=self.prompts.rank(row.query.text, len(row.order)),
+            content=self._content(row),
+            vectors_NE=self.vectors.get(row.passage_ids),
+            order=row.order[:steps],
             query_E=None if self.query_vectors is None else self.query_vectors.get([row.query.id])[0],
         )
 
@@ -104,25 +103,18 @@ class RankData(StreamModule):
         """The row at a position, shortened as the curriculum says, and how many of its ranks are trained."""
         row = self.kept[self.groups.row_at(position)]
         if self.schedule is None:
-            return row, self.steps
+            return row, self.settings.steps
         stage = stage_at(self.schedule, position / (self.rows * self.epochs))
-        return shortened(row, stage.candidates, self.seed, position), stage.steps or self.steps
+        return shortened(row, stage.candidates, self.seed, position), stage.steps or self.settings.steps
 
     def collate(self, examples: Sequence[RankExample]) -> RankBatch:
         return rank_batch(examples)
 
-    def _content(self, query: str, ids: Sequence[str]) -> Prompt | None:
+    def _content(self, row: RankRow) -> Prompt | None:
         if self.text_of is None:
             return None
-        return self.prompts.rank_with_text(query, [self._text(id) for id in ids])
-
-    def _text(self, id: str) -> str:
-        assert self.text_of is not None
-        try:
-            return self.text_of[id].contents
-        except KeyError as error:
-            remedy = "use the collection that the rows were made from"
-            raise BadInput("there is no text for this passage", remedy=remedy, id=id) from error
+        texts = [passage_of(self.text_of, id).contents for id in row.passage_ids]
+        return self.prompts.rank_with_text(row.query.text, texts)
 
     def _length(self, row: RankRow) -> int | None:
         """Tokens of the row's prompt; None where it doesn't fit, or there is nothing to rank."""

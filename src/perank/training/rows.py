@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from perank.errors import BadInput
-from perank.files import atomic_write, json_lines
-from perank.records import Query
+from perank.files import json_lines, write_json_lines
+from perank.records import Passage, Query
 from perank.sources.fields import text_in
 
 
@@ -25,15 +25,25 @@ class RankRow:
         if sorted(self.order) != list(range(len(self.passage_ids))):
             raise ValueError(f"not a permutation of {len(self.passage_ids)} positions: {self.order}")
 
+    def shown(self, candidates: Sequence[int]) -> RankRow:
+        """The row with these of its candidates, in this order; the teacher's order among them stays."""
+        place = {candidate: slot for slot, candidate in enumerate(candidates)}
+        order = tuple(place[candidate] for candidate in self.order if candidate in place)
+        return RankRow(self.query, tuple(self.passage_ids[candidate] for candidate in candidates), order)
+
 
 def write_rows(path: str | Path, rows: Iterable[RankRow]) -> int:
     """Write one JSON object a row, atomically; returns how many."""
-    count = 0
-    with atomic_write(path) as file:
-        for row in rows:
-            file.write(json.dumps(row_record(row), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    return write_json_lines(path, map(row_record, rows))
+
+
+def passage_of(passages: Mapping[str, Passage], id: str, **place: Any) -> Passage:
+    """A row's passage. Raises `BadInput` with `place` (the row's path and line) where the collection has none."""
+    try:
+        return passages[id]
+    except KeyError as error:
+        remedy = "use the collection that the rows were made from"
+        raise BadInput("there is no text for this passage", remedy=remedy, id=id, **place) from error
 
 
 def row_record(row: RankRow) -> dict[str, object]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import lightning
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from perank.errors import BadInput
+from perank.errors import BadInput, check_least
 
 
 class RowStream(Sampler[int]):
@@ -100,30 +101,47 @@ class StreamExamples(Dataset[Any]):
         return self.example(position)
 
 
-class StreamModule(lightning.LightningDataModule):
-    """A LightningDataModule over a stream of rows; subclasses say how many rows, and make examples and batches.
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """`batch_size` is per device and step. Raises `BadInput` for numbers below what makes sense."""
 
-    `batch_size` is per device and step. Its state is the number of positions all devices have consumed, so
-    `ckpt_path` goes on with the next row, not with the first. `dropped` counts what was left out of the stream.
-    Raises `BadInput` for numbers below what makes sense.
+    batch_size: int
+    epochs: int = 1
+    seed: int = 0
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_least("data", 1, batch_size=self.batch_size, epochs=self.epochs)
+        check_least("data", 0, num_workers=self.num_workers)
+
+
+class StreamModule(lightning.LightningDataModule):
+    """A LightningDataModule over a stream of rows; subclasses say which rows, and make examples and batches.
+
+    Its state is the number of positions all devices have consumed, so `ckpt_path` resumes with the next row, not with
+    the first. `kept` are the rows of an epoch, `dropped` counts those that were left out.
     """
 
+    kept: Sequence[Any] = ()
     dropped = 0
 
-    def __init__(self, *, batch_size: int, epochs: int = 1, seed: int = 0, num_workers: int = 0) -> None:
+    def __init__(self, settings: StreamSettings) -> None:
         super().__init__()
-        least_of = {"batch_size": 1, "epochs": 1, "num_workers": 0}
-        for (name, least), value in zip(least_of.items(), (batch_size, epochs, num_workers), strict=True):
-            if value < least:
-                raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"data.{name}")
-        self.batch_size, self.epochs, self.seed, self.num_workers = batch_size, epochs, seed, num_workers
+        self.batch_size, self.epochs, self.seed = settings.batch_size, settings.epochs, settings.seed
+        self.num_workers = settings.num_workers
         self._start = 0
         self._stream: RowStream | None = None
+
+    def keep(self, rows: Sequence[Any], found: int, problem: str, remedy: str) -> None:
+        """Take these rows of those that were `found`. Raises `BadInput` for none."""
+        if not rows:
+            raise BadInput(problem, remedy=remedy)
+        self.kept, self.dropped = rows, found - len(rows)
 
     @property
     def rows(self) -> int:
         """How many rows an epoch has."""
-        raise NotImplementedError
+        return len(self.kept)
 
     def example(self, position: int) -> Any:
         """The example at a stream position."""

@@ -1,4 +1,4 @@
-"""The encode entry: one process or two, the same vectors."""
+"""An encoder shared by one process or two: the same vectors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perank.encode import encode
-from perank.retrieval.encoding import StoreOptions
+from perank.retrieval.encoding import StoreOptions, cached_store
+from perank.retrieval.shared_encoder import SharedEncoder
 from perank.retrieval.store import EmbeddingStore
 from support.fake_encoders import HashEncoder, collection
 
@@ -21,8 +21,14 @@ def run(folder: str, devices: int) -> None:
     from lightning.fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=devices)
-    options = StoreOptions(batch_size=5, shard_rows=16, progress=False)
-    encode(collection(TEXTS), lambda device: HashEncoder(), fabric, folder, options)
+    fabric.launch()
+    encoder, passages = SharedEncoder(HashEncoder(), fabric), collection(TEXTS).passages
+    if fabric.is_global_zero:
+        options = StoreOptions(batch_size=5 * devices, shard_rows=16, progress=False)
+        cached_store("texts", passages, encoder, folder, options)
+        encoder.close()
+    else:
+        encoder.serve()
 
 
 def check(folder: Path) -> None:
@@ -44,7 +50,7 @@ def test_two_processes_fill_the_same_store(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
-        f"from retrieval.test_encode import run\nrun({str(tmp_path / 'store')!r}, devices=2)\n"
+        f"from retrieval.test_shared_encoder import run\nrun({str(tmp_path / 'store')!r}, devices=2)\n"
     )
     subprocess.run([sys.executable, str(script)], check=True, timeout=300)
     check(tmp_path / "store")

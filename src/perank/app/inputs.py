@@ -1,0 +1,87 @@
+"""What any entry point may take from a config: collection, encoder and its vectors, first stage, the LLM's settings.
+
+Each is made when first asked for and kept, so an entry point pays for what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from omegaconf import DictConfig
+
+from perank.app.settings import as_dict, check_arguments, import_target, instantiate
+from perank.files import file_lock
+from perank.model.prompts import PromptBuilder
+from perank.paths import cache_dir
+from perank.records import Collection, Passage
+from perank.retrieval.encoding import QueryVectors, cached_store
+from perank.retrieval.store import EmbeddingStore
+
+
+class Inputs:
+    """A config's inputs. `device` is where encoder and dense search run; "cpu" leaves the encoder's own setting."""
+
+    def __init__(self, config: DictConfig, device: str = "cpu") -> None:
+        self.config, self.device = config, device
+
+    def make(self, group: str, **more: Any) -> Any:
+        """Instantiate a config group."""
+        return instantiate(self.config[group], **more)
+
+    def settings(self, group: str, call: Callable[..., Any], *given: str) -> dict[str, Any]:
+        """A config group as arguments that `call` takes besides those `given`."""
+        found = as_dict(self.config[group])
+        check_arguments(call, found, group, given)
+        return found
+
+    @cached_property
+    def encoder(self) -> Any:
+        """An `Encoder`."""
+        return self.make("encoder", **({} if self.device == "cpu" else {"device": self.device}))
+
+    @cached_property
+    def collection(self) -> Collection:
+        collection: Collection = self.make("collection")
+        return collection
+
+    @cached_property
+    def first_stage(self) -> Any:
+        """The retriever; a dense one uses the encoder that is here."""
+        settings, more = as_dict(self.config.first_stage), {"progress": self.config.get("progress", False)}
+        make = import_target(settings.pop("_target_"), "first_stage")
+        if settings.pop("encoder", None) is not None:
+            block = 512 if self.device == "cpu" else 8192  # a block's scores: 32 and 512 MiB
+            more |= {"encoder": self.encoder, "device": self.device, "block": block}
+        check_arguments(make, settings, "first_stage", more)
+        return make(**settings, **more)
+
+    @cached_property
+    def store(self) -> EmbeddingStore:
+        """The collection's passage vectors, encoded once."""
+        return self.encoded(self.collection.name, self.collection.passages)
+
+    @cached_property
+    def query_vectors(self) -> QueryVectors:
+        return QueryVectors(self.collection.queries, self.encoder)
+
+    @cached_property
+    def llm(self) -> Any:
+        """The LLM's settings; nothing is loaded."""
+        return self.make("backbone")
+
+    @cached_property
+    def prompts(self) -> Any:
+        """A `PromptBuilder`."""
+        return PromptBuilder(self.llm.tokenizer(), **self.settings("prompt", PromptBuilder, "tokenizer"))
+
+    @property
+    def roomy_prompts(self) -> PromptBuilder:
+        """Prompts of the same version that hold whole texts, however long."""
+        return PromptBuilder(self.llm.tokenizer(), self.config.prompt.version, max_length=1 << 30)
+
+    def encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:
+        """The cached store of these passages."""
+        with file_lock(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices of the run want the same store
+            return cached_store(name, passages, self.encoder)

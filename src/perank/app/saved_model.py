@@ -1,0 +1,57 @@
+"""The saved model that a config's `model` names, with the suites to measure it on."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from perank.app.inputs import Inputs
+from perank.app.run_suites import RunSuites
+from perank.errors import BadInput
+from perank.model.llm import LLMSettings
+from perank.model.prompts import PromptBuilder
+from perank.model.random_llm import random_mistral
+from perank.saving.hub import from_pretrained
+from perank.saving.pretrained import Pretrained
+from perank.saving.saved_text_ranker import is_text_ranker
+
+
+class SavedModel(Inputs):
+    """`model` is a folder, a Hub id, "box" (the one inside the package), "random-7b", or null.
+
+    Passages and queries are encoded by the model's own encoder, whatever the config says.
+    """
+
+    @cached_property
+    def pretrained(self) -> Pretrained | None:
+        """The PE-Rank model; None where `model` names none, or a ranker that reads texts."""
+        name, dtype = self.config.model, self.config.dtype
+        if name is None or is_text_ranker(name):
+            return None
+        if name == "random-7b":
+            return self._random(dtype)
+        return from_pretrained(None if name == "box" else name, device=self.device, dtype=dtype)
+
+    @property
+    def pe_rank(self) -> Pretrained:
+        """`pretrained`. Raises `BadInput` where that is None."""
+        if self.pretrained is None:
+            raise BadInput("not a PE-Rank model", remedy="name the folder of a saved one", id="model")
+        return self.pretrained
+
+    @cached_property
+    def encoder(self) -> Any:
+        return self.make("encoder") if self.pretrained is None else self.pretrained.encoder
+
+    @cached_property
+    def suites(self) -> RunSuites:
+        return RunSuites(self)
+
+    def _random(self, dtype: str) -> Pretrained:
+        """Of Mistral-7B's shape, over the config's encoder and prompt."""
+        tokenizer, encoder = LLMSettings().tokenizer(), self.make("encoder", device=self.device)
+        prompts = PromptBuilder(tokenizer, **self.settings("prompt", PromptBuilder, "tokenizer"))
+        model = random_mistral(tokenizer, width=encoder.width, device=self.device, dtype=dtype)
+        llm = LLMSettings(name="random, Mistral-7B's shape")
+        return Pretrained(model=model, prompts=prompts, encoder=encoder, llm=llm, folder=Path())

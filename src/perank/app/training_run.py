@@ -1,0 +1,137 @@
+"""A training run from its first step to its results: what `perank.train` does, piece by piece."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig
+
+from perank.app import wandb_tables
+from perank.app.assembly import Assembly, TextAssembly
+from perank.app.settings import check_keys, check_type, instantiate
+from perank.errors import TERMINATED, BadInput
+from perank.evaluation.callback import RankingEvaluation
+from perank.model.projector_io import projector_of, save_projector
+from perank.model.sharding import full_state
+from perank.training.checkpoints import resumed_from
+
+log = logging.getLogger(__name__)
+
+# What Lightning warns of here is as it should be.
+_EXPECTED = (
+    ".*in eval mode at the start of training.*",  # the frozen part; stages set the modes of the others
+    ".*your dataloader is not resumable.*",  # `perank.training.stream` resumes it
+    ".*Previous log files in this directory will be deleted.*",  # there are none any more
+    ".*Checkpoint directory .* exists and is not empty.*",  # a run that is resumed where it was
+    ".*The dirpath has changed from .*",  # or somewhere else
+    ".*FSDP2-wrapped module .* returned a view tensor.*",  # nothing here changes it in place
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning's own, on torch 2.13
+)
+
+
+def check_training(config: DictConfig) -> None:
+    """Raise `BadInput` for settings that nothing else would refuse in time."""
+    for key, kind in {"seed": int, "evaluate": bool, "evaluate_every": int | None, "ckpt_path": str | None}.items():
+        check_type(config[key], kind, key)
+    check_keys([config.stage.name], ("align", "rank", "listwise"), "stage")
+    for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning takes any
+        if (value := config.trainer.get(name)) is not None and not value >= least:
+            raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"trainer.{name}")
+    if not 0 <= config.seed < 2**32:
+        raise BadInput(f"the seed is {config.seed}", remedy="choose one from 0 to 4294967295", id="seed")
+
+
+class TrainingRun:
+    """As a context it ends the W&B run, if there is one: a sweep would write all its jobs into the first."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config, self.output = config, Path(config.paths.output)
+        self.assembly = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
+
+    def __enter__(self) -> TrainingRun:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if self.config.logger.get("wandb"):
+            wandb_tables.finish(failed=kind is not None)
+
+    @cached_property
+    def trainer(self) -> Any:
+        config = self.config
+        named = {name: logger for name, logger in config.logger.items() if logger}
+        modes = {"wandb": {"mode": wandb_tables.wandb_mode()}} if "wandb" in named else {}
+        loggers = [instantiate(logger, **modes.get(name, {})) for name, logger in named.items()]
+        callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+        callbacks += [self.evaluation] if config.evaluate else []
+        return instantiate(config.trainer, logger=loggers, callbacks=callbacks)
+
+    @cached_property
+    def evaluation(self) -> RankingEvaluation:
+        """The callback that measures the model on the suites."""
+        return RankingEvaluation(
+            self.assembly.suites,
+            self.assembly.ranker,
+            self.assembly.suites.baselines,
+            self.output,
+            system=self.assembly.system,
+            every_n_steps=self.config.evaluate_every,
+        )
+
+    def fit(self) -> None:
+        """Train from the start or from a checkpoint; a finished run that is resumed is only evaluated again."""
+        wandb_tables.describe(self.trainer, self.config)
+        checkpoint = resumed_from(self.config.ckpt_path, self.output)
+        _keep(self.output / "metrics.csv")
+        stage, data = self.assembly.stage, self.assembly.data
+        if data.dropped:
+            total = data.dropped + data.rows
+            log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, total)
+        try:
+            with warnings.catch_warnings():
+                for message in _EXPECTED:
+                    warnings.filterwarnings("ignore", message)
+                self.trainer.fit(stage, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except SIGTERMException as ended:
+            raise SystemExit(TERMINATED) from ended
+        except MisconfigurationException as error:
+            raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
+        if self.config.evaluate and not self.evaluation.results:
+            self.evaluation.finish(self.trainer)
+
+    def save(self) -> None:
+        """Every device calls it, the first one writes: where the model is in shards they have to be put together."""
+        state = full_state(self.assembly.model)
+        if not self.trainer.is_global_zero:
+            return
+        own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}
+        if self.config.stage.name != "listwise":
+            path = self.output / "projector.safetensors"
+            save_projector(projector_of(own, path=path), path)
+        self.assembly.save(self.output / "model", state)
+
+    def report(self) -> dict[str, float]:
+        """NDCG@10 by suite. Says, and shows on W&B, how the model compares with the first stage and the encoder."""
+        if not self.config.evaluate:
+            return {}
+        suites, results = self.assembly.suites, self.evaluation.results
+        if self.trainer.is_global_zero:
+            measured = [[*suites.baselines(suite), result] for suite, result in zip(suites, results, strict=True)]
+            if self.config.logger.get("wandb"):
+                wandb_tables.show(self.trainer, self.config.stage.name, suites, measured)
+            for *baselines, result in measured:
+                sys.stdout.write(f"{result.verdict(baselines)}\n")
+        return {result.suite: result.means["ndcg@10"] for result in results}
+
+
+def _keep(metrics: Path) -> None:
+    """Put a log that an interrupted run left out of the way: the CSV logger would delete it."""
+    if metrics.is_file():
+        taken = len(list(metrics.parent.glob("metrics.*.csv")))
+        metrics.rename(metrics.with_name(f"metrics.{taken + 1}.csv"))

@@ -1,0 +1,121 @@
+"""Will it fit, and how long will it take: the sums about a training run, put together.
+
+Hours rest on an assumed utilisation, and activations on what transformers' layers keep: a plan, not a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perank.errors import BadInput
+from perank.model.llm import LLMSettings
+from perank.planning.composition import (
+    LAYERS,
+    Parallelism,
+    ParameterGroup,
+    StepShape,
+    frozen_group,
+    parallelism_of,
+    parameter_groups,
+)
+from perank.planning.compute import Work, work
+from perank.planning.gpu_memory import GIB, MemoryItem, memory, needed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """`memory_gib` that torch can use, dense `bf16_tflops`, and the share of them that training is assumed to reach."""
+
+    name: str
+    memory_gib: float
+    bf16_tflops: float
+    utilisation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """`batch` rows per GPU and micro-batch, whose sequences have these `lengths`; how many there are (None: unknown).
+
+    `vocabulary` is whether every token is scored against the whole vocabulary.
+    """
+
+    batch: int
+    lengths: Sequence[int]
+    total: int | None
+    epochs: int
+    vocabulary: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What a run is made of and what it takes."""
+
+    parts: list[ParameterGroup]
+    setup: Parallelism
+    shape: StepShape
+    memory: list[MemoryItem]
+    work: Work
+    gpu: Gpu
+
+    @property
+    def needed(self) -> float:
+        """Bytes per GPU."""
+        return needed(self.memory)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a GPU has as much memory."""
+        return self.needed <= self.gpu.memory_gib * GIB
+
+    def check_fit(self) -> None:
+        """Raise `BadInput`, with what would save most, unless it fits."""
+        if not self.fits:
+            problem = f"needs {self.needed / GIB:.1f} GiB of the {self.gpu.memory_gib} of one {self.gpu.name}"
+            raise BadInput(problem, remedy=self._remedy(), id="doctor")
+
+    def _remedy(self) -> str:
+        largest = max((item for item in self.memory if item.counts), key=lambda item: item.bytes).name
+        if largest == "activations" and not self.shape.checkpointing:
+            return "backbone.gradient_checkpointing=true, or lower data.batch_size and raise accumulate_grad_batches"
+        if largest == "activations" and self.shape.rows > 1:
+            return "lower data.batch_size and raise trainer.accumulate_grad_batches"
+        if self.setup.shares == 1 < self.setup.gpus and any(p.trained for p in self.parts if p.name == LAYERS):
+            sharded = "trainer=fsdp or trainer=deepspeed_zero2"
+            return f"{sharded} shares the optimizer's states, backbone=mistral_lora has few"
+        adapters = "train adapters (backbone=mistral_lora)"
+        return f"{adapters}, hold the LLM in 4 bits (backbone=mistral_qlora), or use more GPUs"
+
+
+def plan_of(model: Any, encoder: Any, llm: LLMSettings, rows: Rows, trainer: Mapping[str, Any], gpu: Gpu) -> RunPlan:
+    """The plan for a `PERank`, frozen as its stage freezes it; `llm` are its LLM's settings."""
+    setup = parallelism_of(trainer, dtype=str(model.llm.dtype).removeprefix("torch."))
+    parts = parameter_groups(model, quantised=llm.quantise)
+    shape = _shape(model.llm, llm.gradient_checkpointing, rows)
+    return RunPlan(
+        parts=[*parts, frozen_group("encoder (not on the GPUs)", encoder)],
+        setup=setup,
+        shape=shape,
+        memory=memory(parts, shape, setup),
+        work=work(parts, shape, setup, rows=rows.total, epochs=rows.epochs),
+        gpu=gpu,
+    )
+
+
+def _shape(llm: Any, checkpointing: bool, rows: Rows) -> StepShape:
+    sizes, layer = llm.config, llm.get_decoder().layers[0]
+    head_width = getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads
+    return StepShape(
+        layers=sizes.num_hidden_layers,
+        width=sizes.hidden_size,
+        inner=sizes.intermediate_size,
+        heads=sizes.num_attention_heads,
+        queries=sizes.num_attention_heads * head_width,
+        keys_values=2 * sizes.num_key_value_heads * head_width,
+        rows=rows.batch,
+        lengths=rows.lengths,
+        checkpointing=checkpointing,
+        adapted=[module.in_features for module in layer.modules() if hasattr(module, "lora_A")],
+        logits=sizes.vocab_size if rows.vocabulary else 0,
+    )

@@ -1,0 +1,157 @@
+"""The rows a training run reads: from a file, or drawn once from the collection and kept in the cache.
+
+Every pass goes through all queries in an order of its own, and pools take turns. Deterministic in the seed, and row i
+doesn't depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from itertools import islice
+from pathlib import Path
+
+from perank.errors import BadInput, check_least
+from perank.files import file_lock, json_lines
+from perank.paths import cache_dir
+from perank.preparation.fingerprint import fingerprint, questions_digest, settings_of, store_digest
+from perank.preparation.pools import LogUniform, Pool, TopK
+from perank.preparation.teachers import Teacher, teacher_orders
+from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run
+from perank.retrieval.dense import Dense
+from perank.retrieval.encoding import QueryVectors
+from perank.retrieval.store import EmbeddingStore
+from perank.training.rows import RankRow, passage_of, read_rows, write_rows
+
+_BATCH = 64  # rows that the teacher orders together
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSettings:
+    """At most `rows` rows of the file `rows_path`, or as many drawn: `candidates` a row, from `pools` in turn.
+
+    Pools: "first_stage" and "dense" take the top, "log_uniform" draws from the encoder's best `pool_depth`. Raises
+    `BadInput` for an unknown pool, none, and numbers too small.
+    """
+
+    rows: int
+    rows_path: str | Path | None = None
+    candidates: int = 20
+    pools: Sequence[str] = ("first_stage",)
+    pool_depth: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_least("data", 1, rows=self.rows, pool_depth=self.pool_depth)
+        check_least("data", 2, candidates=self.candidates)
+        if not self.pools:
+            remedy = "choose first_stage, dense or log_uniform"
+            raise BadInput("there are no pools to draw from", remedy=remedy, id="data.pools")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSources:
+    """What rows are made from; the store is opened, and the first stage asked for `depth` passages, when needed."""
+
+    collection: Collection
+    first_stage: FirstStage
+    query_vectors: QueryVectors
+    open_store: Callable[[], EmbeddingStore]
+    depth: int
+
+    @cached_property
+    def store(self) -> EmbeddingStore:
+        """The passages' vectors."""
+        return self.open_store()
+
+    @cached_property
+    def run(self) -> Run:
+        """What the first stage finds for all queries."""
+        return self.first_stage.search(self.collection, depth=self.depth)
+
+
+def training_rows(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list[RankRow]:
+    """The rows of a training run. Drawn ones are kept in the cache, under a fingerprint of all they depend on.
+
+    Raises `BadInput` for rows that name a passage without a vector, and where no rows can be drawn.
+    """
+    if settings.rows_path is not None:
+        return _known(read_rows(settings.rows_path)[: settings.rows], sources.store, Path(settings.rows_path))
+    path = cache_dir() / "rows" / f"{sources.collection.name}-{_fingerprint(sources, teacher, settings)}.jsonl"
+    with file_lock(path.with_name(f".{path.name}.lock")):  # other devices of the run want the same rows
+        if not path.is_file():
+            write_rows(path, _drawn(sources, teacher, settings))
+    return read_rows(path)
+
+
+def _fingerprint(sources: RowSources, teacher: Teacher, settings: RowSettings) -> str:
+    asked = [settings.rows, settings.candidates, list(settings.pools), settings.pool_depth, settings.seed]
+    digests = [questions_digest(sources.collection), store_digest(sources.store), settings_of(sources.first_stage)]
+    file, own = teacher.identity
+    plain = own is None and teacher.judged_first is not False  # these rows are older than other teachers
+    return fingerprint(*asked, *digests, file, *([] if plain else [own, teacher.judged_first is not False]))
+
+
+def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list[RankRow]:
+    collection = sources.collection
+    pools = [_pool(name, sources, settings) for name in settings.pools]
+    judged = {} if teacher.judged_first is False else collection.qrels
+    passage = cache(partial(passage_of, collection.passages))  # a collection on the disk is slow at looking them up
+    found = islice(draws(collection.queries, collection.qrels, pools, settings.seed), settings.rows)
+    rows: list[RankRow] = []
+    while drawn := list(islice(found, _BATCH)):
+        batch = [Candidates(query, tuple(passage(id) for id in ids)) for query, ids in drawn]
+        orders = teacher_orders(teacher, batch, sources, judged)
+        rows += [RankRow(query, tuple(ids), order) for (query, ids), order in zip(drawn, orders, strict=True)]
+    if not rows:
+        problem = f"no rows can be drawn from the {len(collection.queries)} queries by {', '.join(settings.pools)}"
+        raise BadInput(problem, remedy="check that the queries belong to the passages", id=collection.name)
+    return rows
+
+
+def draws(
+    queries: Mapping[str, Query], qrels: Qrels, pools: Sequence[Pool], seed: int, minimum: int = 2
+) -> Iterator[tuple[Query, list[str]]]:
+    """Queries with candidates without end, or until a pass finds none.
+
+    Queries for which a pool yields fewer than `minimum` passages are passed over in that pass.
+    """
+    turn, found = 0, True
+    while found:
+        order, found = list(queries), False
+        random.Random(f"{seed}:{turn}").shuffle(order)
+        for place, query_id in enumerate(order):
+            rng = random.Random(f"{seed}:{turn}:{query_id}")
+            positives = [id for id, grade in qrels.get(query_id, {}).items() if grade > 0]
+            ids = pools[(place + turn) % len(pools)].draw(query_id, positives, rng)
+            if len(ids) >= minimum:
+                found = True
+                yield queries[query_id], ids
+        turn += 1
+
+
+def _pool(name: str, sources: RowSources, settings: RowSettings) -> Pool:
+    if name == "first_stage":
+        return TopK(sources.run, settings.candidates)
+    if name not in ("dense", "log_uniform"):
+        raise BadInput(f"unknown pool {name!r}", remedy="choose among first_stage, dense and log_uniform")
+    kind, depth = (TopK, settings.candidates) if name == "dense" else (LogUniform, settings.pool_depth)
+    dense = Dense(sources.query_vectors.encoder, sources.store)
+    return kind(dense.search(sources.collection, depth=depth), settings.candidates)
+
+
+def _known(rows: list[RankRow], store: EmbeddingStore, path: Path) -> list[RankRow]:
+    """The rows, if there are some and the store has a vector for every passage in them."""
+    if not rows:
+        raise BadInput("there are no rows", remedy="make them with perank.prepare", path=path)
+    ids = list({id for row in rows for id in row.passage_ids})
+    for start in range(0, len(ids), 65_536):
+        found = store.rows(ids[start : start + 65_536]) >= 0
+        if not found.all():
+            unknown = ids[start + int(found.argmin())]
+            line = next(number for number, row in json_lines(path) if unknown in row["passages"])
+            remedy = "name the collection that the rows were made from"
+            raise BadInput("the collection has no such passage", remedy=remedy, path=path, line=line, id=unknown)
+    return rows

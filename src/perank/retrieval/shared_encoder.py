@@ -1,0 +1,57 @@
+"""An encoder that several processes share: the first reads, sorts and writes, and each encodes its part of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perank.records import Identity, TextEncoder
+
+
+class SharedEncoder:
+    """Encodes with all processes: the first calls `encode_passages` and, at the end, `close`; the others `serve`.
+
+    `fabric` is Lightning's, launched.
+    """
+
+    def __init__(self, encoder: TextEncoder, fabric: Any) -> None:
+        self._encoder, self._fabric = encoder, fabric
+
+    @property
+    def width(self) -> int:
+        return self._encoder.width
+
+    @property
+    def identity(self) -> Identity:
+        return self._encoder.identity
+
+    def encode_queries(self, texts: Sequence[str]) -> Any:
+        return self._encoder.encode_queries(texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> Any:
+        """Unit vectors [B, E], fp32 on the CPU, in the order of `texts`."""
+        if self._fabric.world_size == 1:
+            return self._encoder.encode_passages(texts)
+        return self._share(self._fabric.broadcast(list(texts)))
+
+    def serve(self) -> None:
+        """Encode shares of what the first process encodes, until it closes."""
+        while (texts := self._fabric.broadcast(None)) is not None:
+            self._share(texts)
+
+    def close(self) -> None:
+        """Let the other processes end."""
+        if self._fabric.world_size > 1:
+            self._fabric.broadcast(None)
+
+    def _share(self, texts: list[str]) -> Tensor:
+        # Every world_size-th text, so that shares are alike in length; short shares are padded, as gathering demands.
+        mine = texts[self._fabric.global_rank :: self._fabric.world_size]
+        rows_RE = torch.zeros(-(-len(texts) // self._fabric.world_size), self.width)
+        if mine:
+            rows_RE[: len(mine)] = self._encoder.encode_passages(mine)
+        all_WRE: Tensor = self._fabric.all_gather(rows_RE.to(self._fabric.device))
+        return all_WRE.transpose(0, 1).reshape(-1, self.width)[: len(texts)].cpu()
