@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from perank.app.settings import as_dict, check_arguments, instantiate
+from perank.app.settings import as_dict, check_arguments, import_target, instantiate
 from perank.files import file_lock
 from perank.model.prompts import PromptBuilder
 from perank.paths import cache_dir
@@ -49,12 +49,13 @@ class Inputs:
     @cached_property
     def first_stage(self) -> Any:
         """The retriever; a dense one uses the encoder that is here."""
-        group, more = self.config.first_stage, {"progress": self.config.get("progress", False)}
-        if "encoder" in group:
+        settings, more = as_dict(self.config.first_stage), {"progress": self.config.get("progress", False)}
+        make = import_target(settings.pop("_target_"), "first_stage")
+        if settings.pop("encoder", None) is not None:
             block = 512 if self.device == "cpu" else 8192  # a block's scores: 32 and 512 MiB
             more |= {"encoder": self.encoder, "device": self.device, "block": block}
-            group = OmegaConf.masked_copy(group, [key for key in group if key != "encoder"])
-        return instantiate(group, **more)
+        check_arguments(make, settings, "first_stage", more)
+        return make(**settings, **more)
 
     @cached_property
     def store(self) -> EmbeddingStore:

@@ -88,10 +88,8 @@ class RunPlan:
         return f"{adapters}, hold the LLM in 4 bits (backbone=mistral_qlora), or use more GPUs"
 
 
-def plan_of(
-    model: Any, encoder: Any, settings: LLMSettings, rows: Rows, trainer: Mapping[str, Any], gpu: Gpu
-) -> RunPlan:
-    """The plan for a `PERank`, frozen as its stage freezes it, whose LLM has these settings."""
+def plan_of(model: Any, encoder: Any, llm: LLMSettings, rows: Rows, trainer: Mapping[str, Any], gpu: Gpu) -> RunPlan:
+    """The plan for a `PERank`, frozen as its stage freezes it; `llm` are its LLM's settings."""
     setup = parallelism_of(trainer, dtype=str(model.llm.dtype).removeprefix("torch."))
     parts = parameter_groups(model, quantised=llm.quantise)
     shape = _shape(model.llm, llm.gradient_checkpointing, rows)
