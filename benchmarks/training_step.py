@@ -29,7 +29,7 @@ class Steps:
     def __init__(self, rows: int) -> None:
         settings = ["+experiment=rank", "collection.limit=1000", f"data.rows={rows}", f"data.batch_size={rows}"]
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            self.parts = Assembly(compose("train", overrides=[*settings, "projector=isometry", "evaluate=false"]))
+            self.parts = Assembly(compose("train", overrides=[*settings, "projector.init=isometry", "evaluate=false"]))
         data, self.model, self.loss = self.parts.data, self.parts.model.train(), self.parts.make("loss")
         examples = [data.example(position) for position in range(rows)]
         self.batch = data.collate(examples)

@@ -47,7 +47,7 @@ def test_the_papers_second_stage_fits_four_gpus_in_shards(
 def test_one_small_card_takes_adapters(tmp_path: Path) -> None:
     small = ["trainer=gpu", "gpu=rtx4090_24gb", "data.batch_size=1", "trainer.accumulate_grad_batches=32"]
     found = plan(tmp_path / "lora", *small, "backbone=mistral_lora")
-    four_bits = plan(tmp_path / "qlora", *small, "backbone=mistral_qlora")
+    four_bits = plan(tmp_path / "qlora", *small, "backbone=mistral_lora", "backbone.quantise=true")
     weights = [run["memory"][0]["bytes"] / 2**30 for run in (found, four_bits)]
     assert weights == [pytest.approx(13.58, abs=0.01), pytest.approx(3.92, abs=0.05)]
 

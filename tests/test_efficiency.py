@@ -27,7 +27,7 @@ def test_every_system_is_measured(tmp_path: Path) -> None:
     more = [f"model={tmp_path / 'trained' / 'model'}", "dtype=float32", "queries=2", "text_queries=1"]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose(
-            "efficiency", overrides=[*chosen, *more, "study.layouts=[[4,4,2],[5,3,2]]", "text_length=2000"]
+            "efficiency", overrides=[*chosen, *more, "layouts.table3_efficiency=[[4,4,2],[5,3,2]]", "text_length=2000"]
         )
     rows = list(CostStudy(config).rows())
     write_cost_report(rows, tmp_path / "out", "a study")

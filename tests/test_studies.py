@@ -1,20 +1,36 @@
-"""The studies: every table's sweep composes at both scales, and its paper.csv holds the paper's own figures."""
+"""The studies: every command that is written down composes, and each paper.csv holds the paper's own figures."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
+from perank.app.renamed import check_overrides
+from perank.app.schema import SCHEMAS
+from perank.app.settings import check_config
 from perank.paths import CONF_DIR, PACKAGE_DIR
 from perank.reporting.grid import make_grid
 from perank.reporting.rows import read_results_csv
 from perank.tabulate import read_layout
 
-STUDIES = PACKAGE_DIR.parent.parent / "experiments"
+CHECKOUT = PACKAGE_DIR.parent.parent
+STUDIES = CHECKOUT / "experiments"
+PAGES = [
+    path
+    for pattern in ("README.md", "CHANGELOG.md", "docs/*.md", "experiments/README.md", "experiments/*/README.md")
+    for path in sorted(CHECKOUT.glob(pattern))
+]
+COMMAND = re.compile(r"python -m perank\.(\w+)((?: +[^\s`|]+)*)")
+OF_A_PROJECT = re.compile(r"--config-dir|mine\.")  # commands of docs/extending.md that need its own files
 TABLES = {
     "table1": ("table1_beir", 80),  # experiment=train_table1: table1 is the other systems', for perank.evaluate
     "table2": ("table2_trec_dl", 28),
@@ -28,6 +44,57 @@ EXPERIMENT = {"table1": "train_table1", "table2": "train_table2", "table4": "tab
 def hydra_at_conf() -> Iterator[None]:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         yield
+    HydraConfig.instance().cfg = None
+
+
+def commands() -> dict[tuple[str, ...], str]:
+    """(command, its overrides) -> the page it is on, for every command of the pages that Hydra composes."""
+    found: dict[tuple[str, ...], str] = {}
+    for page in PAGES:
+        text = re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8"))
+        for name, rest in COMMAND.findall(text):
+            words = shlex.split(re.sub(r"<[^>]*>", "X", rest), comments=True)
+            overrides = [word for word in words if "=" in word]
+            if name in SCHEMAS and overrides and not OF_A_PROJECT.search(rest):
+                found[name, *overrides] = str(page.relative_to(CHECKOUT))
+    return found
+
+
+def jobs(overrides: list[str]) -> Iterator[list[str]]:
+    """A sweep's jobs, each value of each setting in one of them at least."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in parsed
+    ]
+    first = [values[0] for values in swept]
+    for row in zip_longest(*swept):
+        yield [value or default for value, default in zip(row, first, strict=True)]
+
+
+def composed(name: str, overrides: list[str]) -> DictConfig:
+    """The config of a command, checked as the command checks it before it begins."""
+    check_overrides(overrides)
+    config = compose(name, overrides=["hydra.runtime.output_dir=X", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    check_config(SCHEMAS[name], OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+    return config
+
+
+@pytest.mark.parametrize(("command", "page"), commands().items(), ids=lambda value: " ".join(value)[:90])
+def test_every_command_that_is_written_down_composes(command: tuple[str, ...], page: str) -> None:
+    name, *overrides = command
+    both = name in ("train", "doctor") and "experiment=" in " ".join(overrides) and "box" not in " ".join(overrides)
+    for scale in ("embedded", "paper") if both and "scale=" not in " ".join(overrides) else (None,):
+        for job in jobs(overrides):
+            composed(name, [*job, *([f"scale={scale}"] if scale else [])])
+
+
+def test_the_readmes_commands_are_found() -> None:
+    assert len(commands()) > 40
+    assert ("train", "+experiment=align") in commands()
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -48,25 +115,35 @@ def test_papers_figures_are_those_of_the_text_and_fit_the_layout(table: str, sha
 @pytest.mark.parametrize("scale", ["embedded", "paper"])
 @pytest.mark.parametrize("table", TABLES)
 def test_every_tables_sweep_composes(table: str, scale: str) -> None:
-    config = compose(
-        "train", overrides=[f"+experiment={EXPERIMENT[table]}", f"scale={scale}"], return_hydra_config=True
-    )
+    chosen = [f"+experiment={EXPERIMENT[table]}", f"scale={scale}"]
+    config = composed("train", chosen)
     assert config.labels.study == table
     assert config.hydra.sweep.dir == f"multirun/{table}-{scale}"
     assert config.scale == scale
-    for group, options in config.hydra.sweeper.params.items():
-        for option in str(options).split(","):
-            assert compose(
-                "train", overrides=[f"+experiment={EXPERIMENT[table]}", f"scale={scale}", f"{group}={option}"]
-            )
+    swept = [f"{setting}={values}" for setting, values in config.hydra.sweeper.params.items()]
+    for job in jobs([*chosen, *swept]):
+        composed("train", job)
+
+
+@pytest.mark.parametrize("scale", ["embedded", "paper"])
+def test_runs_of_a_study_are_small_on_a_laptop_and_the_papers_elsewhere(scale: str) -> None:
+    whole = composed("train", ["+experiment=rank", f"scale={scale}"])
+    for table in TABLES:
+        config = composed("train", [f"+experiment={EXPERIMENT[table]}", f"scale={scale}"])
+        sizes = ("rows", "candidates", "batch_size")
+        if scale == "paper":
+            assert [config.data[key] for key in sizes] == [whole.data[key] for key in sizes]
+            assert config.alignment.first
+        else:
+            assert config.data.rows < whole.data.rows
+            assert config.alignment.first == (table == "table4")
 
 
 def test_the_rows_of_table_4_differ_in_alignment_and_loss_alone() -> None:
     found = {}
     for row in "abcde":
-        config = compose("train", overrides=["+experiment=table4", f"variant=table4_{row}"])
-        weights = (config.loss.rank, config.loss.content, config.loss.alpha)
-        found[row] = (config.alignment.overrides is not None, *weights)
+        config = composed("train", ["+experiment=table4", f"variant=table4_{row}"])
+        found[row] = (config.alignment.first, config.loss.rank, config.loss.content, config.loss.alpha)
         assert config.labels.variant.startswith(f"({row})")
     assert found == {
         "a": (True, 1.0, 1.0, 0.2),
@@ -75,6 +152,8 @@ def test_the_rows_of_table_4_differ_in_alignment_and_loss_alone() -> None:
         "d": (True, 1.0, 1.0, 0.0),
         "e": (True, 1.0, 0.0, 0.2),
     }
+    seeds = [composed("train", ["+experiment=table4", f"variant=table4_c{end}"]).seed for end in ("", "_seed1")]
+    assert seeds == [0, 1]
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -233,7 +233,7 @@ def test_a_run_that_is_told_to_end_says_so_and_goes_on_where_it_was(
 def test_feedback_is_learned_from_prompts_in_the_first_stages_order_and_refused_for_shuffled_ones(
     world: Path, tmp_path: Path
 ) -> None:
-    settings = ["loss=distil", "loss.feedback=[0.2,0.1]", "data.rows=8", "evaluate=false"]
+    settings = ["loss.distil=1.0", "loss.feedback=[0.2,0.1]", "data.rows=8", "evaluate=false"]
     with pytest.raises(BadInput, match=r"data\.shuffle=false"):
         train(toy.composed(world, tmp_path / "shuffled", "rank", *settings))
     train(toy.composed(world, tmp_path / "ordered", "rank", *settings, "data.shuffle=false"))

@@ -14,6 +14,7 @@ from perank.baselines.loading import TrainedListwiseRanker
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
 from perank.evaluation.evaluator import rank_candidates
+from perank.ranking.windows import Windows
 from perank.saving.hub import from_pretrained
 from perank.sources.candidates import candidates_run
 from perank.sources.trec import read_run
@@ -33,9 +34,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def composed(world: Path, output: Path, *more: str) -> DictConfig:
-    settings = ["data.candidates=5", "data.pool_depth=20", *toy.LORA, "optimizer.projector_lr=null"]
+    settings = ["data.candidates=5", "data.pool_depth=20", *toy.LORA]
     settings.append("trainer.accumulate_grad_batches=1")
-    return toy.composed(world, output, "rankmistral", "prompt=listwise_compact", *settings, *more)
+    settings += ["prompt.version=compact", "prompt.max_length=2048", "prompt.text_tokens=48"]
+    return toy.composed(world, output, "rankmistral", *settings, *more)
 
 
 def whole(*more: str) -> list[str]:
@@ -60,7 +62,7 @@ def test_it_leaves_a_model_metrics_and_checkpoints_and_no_projector(trained: Pat
 
 
 def test_the_saved_folder_ranks_as_the_model_did_when_training_ended(trained: Path, world: Path) -> None:
-    ranker = TrainedListwiseRanker(name=str(trained / "model"), dtype="float32", device="cpu", window=5, step=3)
+    ranker = TrainedListwiseRanker(name=str(trained / "model"), dtype="float32", device="cpu", window=Windows(5, 3))
     suite = Assembly(toy.composed(world, trained)).suites[0]
     again = candidates_run(rank_candidates(ranker, suite.candidates(), progress=False))
     kept = read_run(trained / "beir.text_listwise.trec")

@@ -39,7 +39,7 @@ from perank.retrieval.encoding import QueryVectors
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = ["collection=pydocs_sentences", "collection.each=100"]
-SETTINGS = ["+experiment=rank", *SAMPLE, "backbone.lora=null", "projector=isometry"]
+SETTINGS = ["+experiment=rank", *SAMPLE, "backbone.lora=null", "projector.init=isometry"]
 
 
 @dataclass(frozen=True, slots=True)

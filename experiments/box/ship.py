@@ -31,7 +31,7 @@ BM25's top {n} in BM25's order. The loss weighs by {distil:g} the KL from the
 encoder over all passages of a batch at each of the first {ranks} ranks, its query vector moved towards BM25's first
 passages ({feedback}: Rocchio's feedback), and by {rank:g} ListMLE on the order "encoder's similarity less
 {weight} ln(BM25's rank)". Judgements were not used. No alignment stage: the projector starts from what the LLM's last
-hidden state says of a query (`projector=queries`). One command, resumable with `ckpt_path`:
+hidden state says of a query (`projector.init=queries`). One command, resumable with `ckpt_path`:
 `python -m perank.train +experiment=box trainer=gpu`.
 
 **Measured** (`p`: paired two-sided t-test over queries):

@@ -37,7 +37,8 @@ SAMPLE = [
     "suite.pydocs.max_queries=400",
 ]
 ALIGN = ["+experiment=align", "data.rows=1000", "data.text_tokens=48"]
-RANK = ["+experiment=rank", "loss=distil", "data.rows=8000", "data.batch_size=32", "data.steps=10", "optimizer.lr=1e-3"]
+SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10"]
+RANK = ["+experiment=rank", "loss.distil=1.0", "optimizer.lr=1e-3", *SIZE]
 
 
 def main() -> None:

@@ -117,8 +117,9 @@ TRAIN = {
     "callbacks.checkpoint.every_n_train_steps=-1": "every_n_train_steps",
     "callbacks.checkpoint.save_top_k=-7": "save_top_k",
     "logger=none_such": "none_such",
-    "decoding.name=guess": "guess",
-    "decoding.name=null": "decoding.name",
+    "decoding=guess": "guess",
+    "decoding=3": "decoding",
+    "decoding.name=single_pass": "write decoding=",
     "window.step=99": "step of 99",
     "window.step=0": "step of 0",
     "window.window=0": "window of 0",
@@ -138,12 +139,33 @@ TRAIN = {
     "ckpt_path=WORLD/collection/corpus.jsonl": "corpus.jsonl",
     "ckpt_path=WORLD/llm/model.safetensors": "model.safetensors",
 }  # fmt: skip
+GROUPS = ("recipe", "scale", "collection", "first_stage", "encoder", "backbone", "prompt", "teacher", "loss", "suite")
+SECTIONS = (
+    "stage",
+    "projector",
+    "data",
+    "optimizer",
+    "decoding",
+    "window",
+    "alignment",
+    "callbacks",
+    "paths",
+    "labels",
+)
+TRAIN |= {f"{group}=null": "choices" for group in (*GROUPS, "trainer", "logger")}
+TRAIN |= {f"{section}=null": section for section in SECTIONS}
 TRAIN |= {
-    f"{group}=null": "choices"
-    for group in (
-        *("collection", "first_stage", "encoder", "projector", "backbone", "prompt", "data", "teacher"),
-        *("loss", "optimizer", "decoding", "window", "suite", "trainer", "callbacks", "logger", "paths"),
-    )
+    "alignment.first=perhaps": "alignment.first",
+    "alignment.overrides=3": "alignment.overrides",
+    "alignment.more=3": "alignment.more",
+    "scale=large": "embedded",
+    "start=3": "start",
+    "projector.sample=many": "projector.sample",
+    "stage=align": "+experiment=align",
+    "window=w40s20": "window.window=40 window.step=20",
+    "projector=isometry": "projector.init=isometry",
+    "backbone=mistral_qlora": "backbone.quantise=true",
+    "~seed": "seed",
 }
 
 ALIGN = {

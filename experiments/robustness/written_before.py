@@ -25,7 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("write", "read")
-STAGES = {"align": [], "rank": [], "rankmistral": ["prompt=listwise_compact", "optimizer.projector_lr=null"]}
+SHORT = ["prompt.version=compact", "prompt.max_length=2048", "prompt.text_tokens=48", "++optimizer.projector_lr=null"]
+STAGES = {"align": [], "rank": [], "rankmistral": SHORT}
 AUTHORS = ("perank.saving.authors_checkpoint", "perank.model.published")
 LORA_LLM = {"r": 2, "alpha": 6, "dropout": 0.0, "targets": ("q_proj", "down_proj")}
 

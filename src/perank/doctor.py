@@ -17,39 +17,40 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from perank.app.assembly import Assembly
 from perank.app.jobs import run
-from perank.app.settings import as_dict, check_keys, check_type
+from perank.app.settings import as_dict, check_arguments, check_keys, check_type
 from perank.errors import check_least, exits_cleanly
 from perank.files import write_json
-from perank.model.prompts import PromptBuilder
 from perank.planning.plan import Gpu, Rows, RunPlan, plan_of
 from perank.planning.report import plan_tables
-from perank.planning.sequence_lengths import align_length, prompt_builder, rank_lengths
+from perank.planning.sequence_lengths import align_length, rank_lengths, tokenizer_of
 from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
 
 
 def doctor(config: DictConfig) -> RunPlan:
     """The plan of a training run. Raises `BadInput` for a config that can't be planned, not for one that won't fit."""
     check_keys([config.stage.name], ("align", "rank"), "stage")
-    for key in ("query_tokens", "passage_tokens", "data.batch_size", "data.epochs"):
-        check_type(number := OmegaConf.select(config, key), int, key)
-        check_least("", 1, **{key: number})
+    for key in ("batch_size", "epochs"):
+        check_type(config.data[key], int, f"data.{key}")
+        check_least("data", 1, **{key: config.data[key]})
     assembly = Assembly(config)
     encoder = encoder_on_meta(assembly.encoder)
     assembly.model = model_on_meta(llm_on_meta(assembly.llm), encoder.config.hidden_size)
     assert assembly.stage  # made here, because it freezes what it doesn't train
     data, aligning = config.data, config.stage.name == "align"
     rows = Rows(data.batch_size, _lengths(assembly), data.rows, data.epochs, vocabulary=aligning)
-    return plan_of(assembly.model, encoder, assembly.llm, rows, as_dict(config.trainer), Gpu(**as_dict(config.gpu)))
+    gpu = as_dict(config.gpus[config.gpu])
+    check_arguments(Gpu, gpu, f"gpus.{config.gpu}")
+    return plan_of(assembly.model, encoder, assembly.llm, rows, as_dict(config.trainer), Gpu(**gpu))
 
 
 def _lengths(assembly: Assembly) -> list[int]:
     """Tokens of a typical row's sequences."""
     config, data = assembly.config, assembly.config.data
-    prompts = prompt_builder(assembly.llm, **assembly.settings("prompt", PromptBuilder, "tokenizer"))
+    prompts = assembly.make("prompt")(tokenizer_of(assembly.llm))
     if config.stage.name == "align":
         return [align_length(prompts, text_tokens=data.text_tokens, passage_tokens=config.passage_tokens)]
     return rank_lengths(

@@ -36,7 +36,7 @@ def efficiency(config: DictConfig) -> None:
     if not rows:
         raise BadInput("nothing was measured", remedy="name a suite and layouts")
     for folder in filter(None, (config.paths.output, config.into)):
-        write_cost_report(rows, folder, config.study.name)
+        write_cost_report(rows, folder, config.study)
     console.print(cost_table(rows), markup=False)
 
 

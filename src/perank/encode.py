@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from perank.app.console import quiet_lightning
 from perank.app.inputs import Inputs
 from perank.app.jobs import run
-from perank.app.settings import check_type
 from perank.errors import BadInput, exits_cleanly
 from perank.retrieval.encoding import StoreOptions, cached_store
 from perank.retrieval.shared_encoder import SharedEncoder
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 
 def encode(config: DictConfig) -> None:
     """Encode the collection on the configured devices. Raises `BadInput` for settings and texts it can't use."""
-    for key, kind in {"folder": str | None, "dtype": str, "batch_size": int, "shard_rows": int}.items():
-        check_type(config[key], kind, key)
     fabric = _fabric(config.trainer.accelerator, config.trainer.devices)
     fabric.launch()
     inputs = Inputs(config, device=str(fabric.device))

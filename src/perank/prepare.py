@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from perank.app.inputs import Inputs
 from perank.app.jobs import run
-from perank.app.settings import as_dict, check_arguments, check_type, import_target
+from perank.app.settings import as_dict, check_arguments, import_target
 from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
 from perank.files import file_lock
@@ -28,8 +28,6 @@ from perank.files import file_lock
 
 def prepare(config: DictConfig) -> dict[str, Any]:
     """Make what `config.preparation` says; the manifest. Raises `BadInput` for settings and sources it can't use."""
-    for key, kind in {"seed": int, "device": str, "progress": bool}.items():
-        check_type(config[key], kind, key)
     settings = as_dict(config.preparation)
     make = import_target(settings.pop("_target_"), "preparation")
     check_arguments(make, settings, "preparation", ("inputs",))

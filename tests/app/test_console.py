@@ -31,7 +31,7 @@ def test_help_begins_with_what_the_program_does_and_examples(entry: str, capsys:
 def test_help_lists_groups_settings_and_where_hydras_own_help_is(capsys: pytest.CaptureFixture[str]) -> None:
     from perank.train import main
 
-    toy.command(main, "-h", "stage=align")
+    toy.command(main, "-h", "+experiment=align")
     said = capsys.readouterr().out
     assert said.index("Examples:") < said.index("\nloss: ") < said.index("\nseed: 0\n") < said.index("--hydra-help")
     assert "perank.training.align.AlignModule" in said  # the settings of the choices given

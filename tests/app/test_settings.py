@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from omegaconf import OmegaConf
 
-from perank.app.settings import as_dict, check_arguments, check_keys, check_type, instantiate
+from perank.app.settings import as_dict, check_arguments, check_config, check_keys, check_type, instantiate
 from perank.errors import BadInput
 
 
@@ -129,6 +129,66 @@ def test_single_values_have_types_too() -> None:
     check_type(None, int | None, "ckpt_path")
     with pytest.raises(BadInput, match="expected bool, found 'maybe'"):
         check_type("maybe", bool, "evaluate")
+
+
+@dataclass(kw_only=True)
+class Top:
+    """The schema of a small command."""
+
+    seed: int
+    inner: Inner
+    group: Mapping[str, Any]
+    names: list[str] = field(default_factory=list)
+    free: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise BadInput("the seed is below 0", remedy="use another", id="seed")
+
+
+GOOD = {"seed": 1, "inner": {"size": 3}, "group": {"x": "???", "y": "${nowhere}"}, "names": ["a"]}
+
+
+def test_a_config_of_its_schema_is_taken_and_groups_stay_for_their_own_schema() -> None:
+    check_config(Top, OmegaConf.create(GOOD))
+    check_config(Top, OmegaConf.create({key: GOOD[key] for key in ("seed", "inner", "group")} | {"free": None}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "id", "said"),
+    [
+        ({"seed": "one"}, "seed", "expected int, found 'one'"),
+        ({"seed": -1}, "seed", "below 0"),
+        ({"seed": "???"}, "seed", "no value"),
+        ({"sede": 1}, "sede", "choose among seed"),
+        ({"inner": {"sise": 3}}, "inner.sise", "size"),
+        ({"inner": {"size": "x"}}, "inner.size", "expected int"),
+        ({"inner": None}, "inner", "expected a group of settings, found None"),
+        ({"group": None}, "group", "expected a group of settings"),
+        ({"group": [1]}, "group", "expected a group of settings"),
+        ({"names": "a"}, "names", "list"),
+        ({"names": ["a", 1]}, "names", "list"),
+        ({"free": 3}, "free", "found 3"),
+    ],
+    ids=str,
+)
+def test_a_config_of_other_types_is_refused_by_its_key(changed: dict[str, Any], id: str, said: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        check_config(Top, OmegaConf.create(GOOD | changed))
+    assert caught.value.id == id
+    assert said in str(caught.value)
+
+
+def test_a_config_without_a_setting_is_refused_by_the_missing_key() -> None:
+    with pytest.raises(BadInput, match="'seed': a setting is missing"):
+        check_config(Top, OmegaConf.create({key: value for key, value in GOOD.items() if key != "seed"}))
+
+
+def test_arguments_of_a_partial_may_come_later_and_are_known_all_the_same() -> None:
+    made = instantiate(configured(_partial_=True, name=..., rate=0.5))
+    assert made("x").settings["rate"] == 0.5
+    with pytest.raises(BadInput, match="no such setting"):
+        instantiate(configured(_partial_=True, name=..., rat=1))
 
 
 def test_groups_become_plain_dictionaries_and_nothing_else_does() -> None:

@@ -17,7 +17,6 @@ from perank.paths import CONF_DIR
 from support import toy
 
 PLUGINS = {
-    "workers": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
     "joblib": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
     "slurm": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
     "submitit_local": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
@@ -48,10 +47,11 @@ def test_bad_input_comes_back_whole_from_another_process() -> None:
 
 
 @pytest.mark.slow
-def test_workers_run_every_job_and_a_failed_one_ends_the_sweep_with_exit_code_2(tmp_path: Path) -> None:
+def test_processes_of_their_own_run_every_job_and_a_failed_one_ends_the_sweep_with_exit_code_2(tmp_path: Path) -> None:
     world = toy.make_world(tmp_path / "world")
     jobs = [o for o in toy.overrides(world) if not o.startswith("data.batch_size")]
-    command = [sys.executable, "-m", "perank.doctor", "-m", "hydra/launcher=workers", *jobs, "data.batch_size=2,0,4"]
+    launched = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *jobs, "data.batch_size=2,0,4"]
+    command = [sys.executable, "-m", "perank.doctor", *launched]
     own = {"PERANK_CACHE": str(tmp_path / "cache"), "HYDRA_FULL_ERROR": "0"}
     ended = subprocess.run(
         [*command, f"hydra.sweep.dir={tmp_path}/sweep"],

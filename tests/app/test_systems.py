@@ -21,6 +21,7 @@ from support import small_llms, toy
 from test_evaluate import evaluated, settings
 
 pytestmark = toy.QUIET
+GPT35 = ["+ranker.RankGPT-35._target_=perank.app.systems.PublishedRun", "+ranker.RankGPT-35.run=no"]
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,12 @@ def test_several_rankers_stand_in_one_table_and_who_is_absent_says_why(
 ) -> None:
     write_run(tmp_path / "best.trec", {f"q{i}": {f"p{i}": 2.0, "p0": 1.0} for i in range(12, 17)}, tag="x")
     arguments = [
-        "ranker=[monot5,cross_encoder,published_gpt35,rankvicuna]",
+        "ranker=[monot5,cross_encoder,rankvicuna]",
         f"ranker.MiniLM-CE.name={cross_encoder}",
         "ranker.MiniLM-CE.max_length=64",
-        f"ranker.RankGPT-35.run={tmp_path}/best.trec",
-        "ranker.RankGPT-35.suites=[beir]",
+        "+ranker.RankGPT-35._target_=perank.app.systems.PublishedRun",
+        f"+ranker.RankGPT-35.run={tmp_path}/best.trec",
+        "+ranker.RankGPT-35.suites=[beir]",
         "download=false",
         "compare=[RankGPT-35]",
     ]
@@ -71,9 +73,10 @@ def test_weights_that_cannot_be_read_make_a_system_absent_too(world: Path, cross
     [
         (["ranker=monobert", "download=false"], "its weights are not on this machine"),
         (["ranker=monobert", "ranker.monoBERT.max_lenght=3"], "there is no such setting|Could not override"),
-        (["+ranker.mine.name=x"], "neither a _target_ nor a run"),
-        (["ranker=published_gpt35"], "RankGPT-35 is a run for other suites .evaluate on dl19"),
-        (["ranker=published_gpt35", "ranker.RankGPT-35.suites=null", "ranker.RankGPT-35.run=no"], "no such run file"),
+        (["+ranker.mine.name=x"], "no _target_ to say what ranks"),
+        ([*GPT35, "+ranker.RankGPT-35.suites=[dl19]"], "RankGPT-35 is a run for other suites .evaluate on dl19"),
+        (GPT35, "no such run file"),
+        ([*GPT35, "+ranker.RankGPT-35.size=3"], "RankGPT-35.size"),
         (["compare=[nobody]"], "no such system to compare with"),
     ],
     ids=str,
@@ -101,8 +104,7 @@ def test_a_text_ranker_is_measured_by_its_folder(world: Path, tmp_path: Path) ->
 
 
 def test_published_runs_on_dl19_have_their_published_figures(shared: Path, tmp_path: Path) -> None:
-    names = ["published_rankvicuna", "published_rankmistral100", "published_gpt35"]
-    overrides = ["suite=dl19", f"ranker=[{','.join(names)}]", "encoder_alone=false", "compare=[RankVicuna]"]
+    overrides = ["+experiment=dl19", "~ranker.RankSmol", "encoder_alone=false", "compare=[RankVicuna]"]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose("evaluate", overrides=[*overrides, f"paths.shared={shared}", f"paths.output={tmp_path}"])
     rows = evaluate(config)

@@ -77,7 +77,6 @@ def overrides(world: Path, stage: str = "rank", *more: str) -> list[str]:
         "backbone.num_layers=null",
         "backbone.dtype=float32",
         "projector.sample=30",
-        "window=w20s10",
         "window.window=5",
         "window.step=3",
         "data.rows=" + ("48" if stage == "rank" else "40"),

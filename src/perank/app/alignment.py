@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from perank.app.jobs import in_own_process
-from perank.app.settings import as_dict, check_type
+from perank.app.settings import as_dict
 from perank.files import file_lock
 from perank.paths import CONF_DIR, cache_dir
 
@@ -29,11 +29,9 @@ def aligned_projector(config: DictConfig) -> str | None:
 
     Raises `BadInput` as `perank.train` does for the alignment's own settings.
     """
-    settings = as_dict(config.alignment)
-    for key, kind in {"overrides": list[str] | None, "more": list[str]}.items():
-        check_type(settings.get(key), kind, f"alignment.{key}")
-    if settings["overrides"] is None or config.projector.path is not None:
+    if not config.alignment.first or config.projector.path is not None:
         return None
+    settings = as_dict(config.alignment)
     overrides = [*settings["overrides"], *settings["more"], "evaluate=false"]
     folder = cache_dir() / "aligned" / _digest(overrides)
     projector = folder / "projector.safetensors"

@@ -13,11 +13,10 @@ import torch
 
 from perank.app.inputs import Inputs
 from perank.app.run_suites import RunSuites
-from perank.app.settings import check_type, import_target
+from perank.app.settings import import_target
 from perank.app.training_data import align_data, listwise_data, rank_data
 from perank.baselines.text_listwise import TextListwise
 from perank.evaluation.suites import Suite
-from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.lora import load_trained_state
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
 from perank.model.text_ranker import TextRanker
@@ -39,10 +38,8 @@ class Assembly(Inputs):
     @cached_property
     def model(self) -> Any:
         """`PERank`: the LLM, and a projector as `projector` says, or all weights as `start` says."""
-        settings = ProjectorSettings(**self.settings("projector", ProjectorSettings))
+        settings: ProjectorSettings = self.make("projector")
         residual, start = self.config.residual, self.config.get("start")
-        check_type(residual, float, "residual")
-        check_type(start, str | None, "start")
         if start is not None:
             settings = replace(settings, init="default", path=None, score_deviation=None)
         llm, width = self.llm.load(), self.encoder.width
@@ -87,14 +84,9 @@ class Assembly(Inputs):
 
 
 class TextAssembly(Assembly):
-    """For an LLM that reads texts and writes identifiers (`stage=listwise`); rows and baselines are PE-Rank's."""
+    """For an LLM that reads texts and writes identifiers (RankMistral); rows, prompts and baselines as PE-Rank's."""
 
     system = "text listwise"
-
-    @cached_property
-    def prompts(self) -> Any:
-        """`ListwisePrompts`."""
-        return ListwisePrompts(self.llm.tokenizer(), **self.settings("prompt", ListwisePrompts, "tokenizer"))
 
     @cached_property
     def model(self) -> Any:
@@ -106,7 +98,7 @@ class TextAssembly(Assembly):
         return TextListwise(self.model.llm, self.prompts, windows=self.suites.windows, view=self.data.view)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
-        """Write the LLM's trained part, for `ranker=trained_listwise`."""
+        """Write the LLM's trained part, for `ranker=ranksmol`."""
         windows = self.suites.windows.window, self.suites.windows.step
         made_of = {"llm": self.llm, "prompts": self.prompts, "text": self.config.data.text}
         return save_text_ranker(folder, self.model, **made_of, windows=windows, state=state)

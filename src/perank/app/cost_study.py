@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 import perank
 from perank.app.saved_model import SavedModel
-from perank.app.settings import check_type
 from perank.baselines.fixed_length import FixedLengthListwise
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation, device_name
@@ -42,8 +41,6 @@ class CostStudy:
     """One model on all suites and layouts of a config."""
 
     def __init__(self, config: DictConfig) -> None:
-        for key, kind in {"model": str, "dtype": str, "device": str, "queries": int, "quality": bool}.items():
-            check_type(config[key], kind, key)
         self.config, self.saved = config, SavedModel(config, device=config.device)
         self.found = self.saved.pe_rank
 
@@ -54,7 +51,7 @@ class CostStudy:
             whole = suite if self.config.quality else sample
             store = self.saved.suites.candidate_store(whole)
             yield from self._lengths(sample)
-            for n, window, step in self.config.study.layouts:
+            for n, window, step in self.config.layouts[self.config.study]:
                 windows, top = Windows(window, step), Windows(window, step, cutoff=TOP)
                 for contender in self._contenders(windows, n, store):
                     yield from self._costs(contender, replace(sample, depth=n), windows)
@@ -117,7 +114,7 @@ class CostStudy:
     @property
     def _columns(self) -> dict[str, Any]:
         return {
-            "study": self.config.study.name,
+            "study": self.config.study,
             "scale": "random weights" if self.config.model == "random-7b" else "embedded",
             "encoder": self.found.encoder.name,
             "backbone": f"{self.found.llm.name}, {len(self.found.model.decoder.layers)} layers",

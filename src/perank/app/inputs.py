@@ -73,8 +73,8 @@ class Inputs:
 
     @cached_property
     def prompts(self) -> Any:
-        """A `PromptBuilder`."""
-        return PromptBuilder(self.llm.tokenizer(), **self.settings("prompt", PromptBuilder, "tokenizer"))
+        """A `PromptBuilder`; `ListwisePrompts` where the LLM reads texts."""
+        return self.make("prompt")(self.llm.tokenizer())
 
     @property
     def roomy_prompts(self) -> PromptBuilder:

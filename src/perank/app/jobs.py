@@ -16,7 +16,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from perank.app.settings import check_keys, check_type
+from perank.app.renamed import check_overrides
+from perank.app.schema import SCHEMAS
+from perank.app.settings import check_config, check_type
 from perank.errors import BadInput
 from perank.files import read_json, write_json
 from perank.paths import CONF_DIR
@@ -40,7 +41,7 @@ _DISTRIBUTED = {"LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RA
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose `config_name` with the command line and run `task`: once, or for every job of a sweep.
 
-    Raises `BadInput` for a config that doesn't compose, has keys that nothing reads, or asks for what can't be had;
+    Raises `BadInput` for a config that doesn't compose, isn't of its schema's types, or asks for what can't be had;
     after a sweep, for its failed jobs (or the first error that isn't `BadInput`).
     """
     if {"--help", "-h"} & set(sys.argv[1:]):  # what the program is and examples, before Hydra lists the groups
@@ -49,12 +50,13 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     own = os.getpid()
 
     def job(config: DictConfig) -> Any:
-        check_type(config.paths.output, str, "paths.output")
-        folder = Path(config.paths.output)
+        output = OmegaConf.select(config, "paths.output")
+        check_type(output, str, "paths.output")
+        folder = Path(output)
         (folder / FAILED).unlink(missing_ok=True)
         try:
             with bad_input():
-                check_keys([str(key) for key in config], _known(config_name), "")
+                check_config(SCHEMAS[config_name], config)
                 return task(config)
         except Exception as error:
             _note(folder, error)
@@ -64,6 +66,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             failed[str(folder)] = error
             return math.nan  # what a sweeper that optimises takes for a failed trial
 
+    check_overrides(sys.argv[1:])
     with bad_input(), _errors_come_out():
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
     for error in failed.values():
@@ -104,7 +107,7 @@ def bad_input() -> Iterator[None]:
     try:
         yield
     except InstantiationException:
-        raise  # `perank.app.assembly.made` knows which of them are the config's fault
+        raise  # `perank.app.settings.instantiate` knows which of them are the config's fault
     except (CompactHydraException, OmegaConfBaseException) as error:
         assembly = [str(error).partition("Config search path")[0]]
         if isinstance(error.__cause__, OmegaConfBaseException):
@@ -125,17 +128,6 @@ def bad_input() -> Iterator[None]:
             raise
         problem = f"can't be used: {error.strerror}"
         raise BadInput(problem, remedy="check the path and its rights", path=error.filename) from error
-
-
-@cache
-def _known(config_name: str) -> frozenset[str]:
-    """The keys and groups of a config file: what the code reads."""
-    content = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{config_name}.yaml"))
-    assert isinstance(content, dict)
-    defaults = content.pop("defaults")
-    groups = [str(key) for entry in defaults if isinstance(entry, dict) for key in entry]
-    whole = [_known(entry) for entry in defaults if isinstance(entry, str) and entry != "_self_"]
-    return frozenset([*map(str, content), *groups]).union(*whole)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from perank.app.assembly import Assembly
+from perank.app.renamed import check_run_config
 from perank.errors import BadInput
 
 
 def run_config(folder: str | Path) -> DictConfig:
-    """The composed config that Hydra kept. Raises `BadInput` where the folder is not a run's."""
+    """The composed config that Hydra kept. Raises `BadInput` for no run's folder, or an earlier version's."""
     path = Path(folder) / ".hydra" / "config.yaml"
     if not path.is_file():
         raise BadInput("no .hydra/config.yaml", remedy="name the output folder of a perank.train run", path=folder)
@@ -22,6 +23,7 @@ def run_config(folder: str | Path) -> DictConfig:
         raise BadInput(f"can't be read: {said}", remedy="train again, or restore the file", path=path) from error
     if not isinstance(config, DictConfig) or "paths" not in config:
         raise BadInput("not the config of a run", remedy="train again, or restore the file", path=path)
+    check_run_config(config, path)
     config.paths.output = str(folder)
     return config
 

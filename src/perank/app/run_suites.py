@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache, cached_property
 from typing import Any
 
+from omegaconf import DictConfig
+
 from perank.app.inputs import Inputs
-from perank.app.settings import check_type, instantiate
+from perank.app.settings import instantiate
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
@@ -23,7 +25,7 @@ class RunSuites(list[Suite]):
     """The suites of the config group `suite`."""
 
     def __init__(self, inputs: Inputs) -> None:
-        super().__init__(instantiate(suite) for suite in inputs.config.suite.values() if suite)
+        super().__init__(_suite(str(name), settings) for name, settings in inputs.config.suite.items() if settings)
         self.inputs = inputs
         # Each object's own: a cache of the class would keep every job's model for the rest of a sweep.
         self.candidate_store = cache(self._candidate_store)
@@ -50,18 +52,23 @@ class RunSuites(list[Suite]):
 
     @cached_property
     def windows(self) -> Windows:
-        """The windows of the config group `window`."""
-        return Windows(**self.inputs.settings("window", Windows))
+        """What `window` says."""
+        windows: Windows = self.inputs.make("window")
+        return windows
 
     def reranker(self, model: Any, prompts: Any, suite: Suite) -> Reranker:
         """PE-Rank over a suite's candidates, as `window` and `decoding` say."""
-        decoding = self.inputs.config.decoding.name
-        check_type(decoding, str, "decoding.name")
         return Reranker(
             model,
             prompts,
             self.inputs.encoder,
             windows=self.windows,
-            decoder=decoding,
+            decoder=self.inputs.config.decoding,
             store=self.candidate_store(suite),
         )
+
+
+def _suite(name: str, settings: DictConfig) -> Suite:
+    """A suite is called by its key, unless its settings name it."""
+    suite: Suite = instantiate(settings, **({} if "name" in settings else {"name": name}))
+    return suite

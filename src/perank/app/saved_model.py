@@ -10,7 +10,6 @@ from perank.app.inputs import Inputs
 from perank.app.run_suites import RunSuites
 from perank.errors import BadInput
 from perank.model.llm import LLMSettings
-from perank.model.prompts import PromptBuilder
 from perank.model.random_llm import random_mistral
 from perank.saving.hub import from_pretrained
 from perank.saving.pretrained import Pretrained
@@ -51,7 +50,7 @@ class SavedModel(Inputs):
     def _random(self, dtype: str) -> Pretrained:
         """Of Mistral-7B's shape, over the config's encoder and prompt."""
         tokenizer, encoder = LLMSettings().tokenizer(), self.make("encoder", device=self.device)
-        prompts = PromptBuilder(tokenizer, **self.settings("prompt", PromptBuilder, "tokenizer"))
+        prompts = self.make("prompt")(tokenizer)
         model = random_mistral(tokenizer, width=encoder.width, device=self.device, dtype=dtype)
         llm = LLMSettings(name="random, Mistral-7B's shape")
         return Pretrained(model=model, prompts=prompts, encoder=encoder, llm=llm, folder=Path())

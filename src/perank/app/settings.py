@@ -1,8 +1,9 @@
-"""From config groups to objects and arguments. The one `instantiate` of perank stands in this file.
+"""Settings against types, and from settings to objects. This file has perank's one `instantiate`.
 
-Typed constructors are the schema of conf/, and Python never looks at their annotations: here every setting is held
-against the signature of what takes it, so a misspelt key or a value of another type fails at once, by name. Only plain
-values are checked (numbers, texts, truth values, None, and sequences of them).
+The schema of conf/ is Python: `perank.app.schema` for the top of a command's config, and typed constructors for
+everything with a `_target_`. Python doesn't check annotations; here every setting is, so a misspelt key or a value of
+another type is refused by its full name. Only plain values are checked (numbers, texts, truth values, None, sequences
+of them), and groups of settings where a dataclass says what is in them.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from hydra import utils as hydra_utils
 from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from perank.errors import BadInput
 
@@ -51,20 +53,43 @@ def as_dict(settings: Any) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+def check_config(schema: type, config: DictConfig) -> None:
+    """Raise `BadInput` for a composed config whose top isn't what the dataclass `schema` says."""
+    hints = typing.get_type_hints(schema)
+    settings: dict[str, Any] = {}
+    for key in map(str, config):
+        if OmegaConf.is_missing(config, key):
+            raise BadInput("a setting has no value", remedy=f"give {key} one", id=key)
+        value = config[key]
+        known = OmegaConf.is_list(value) or (OmegaConf.is_dict(value) and is_dataclass(hints.get(key)))
+        settings[key] = OmegaConf.to_container(value, resolve=True) if known else value  # other groups: when used
+    check_arguments(schema, settings, "")
+    schema(**settings)
+
+
 def check_arguments(
-    call: Callable[..., Any], settings: Mapping[str, Any], place: str, given: Collection[str] = ()
+    call: Callable[..., Any],
+    settings: Mapping[str, Any],
+    place: str,
+    given: Collection[str] = (),
+    *,
+    partial: bool = False,
 ) -> None:
-    """Raise `BadInput` naming `place` and the key unless `call` takes these settings beside the arguments `given`."""
+    """Raise `BadInput` naming `place` and the key unless `call` takes these settings with the arguments `given`.
+
+    With `partial` other arguments may come later.
+    """
     parameters = inspect.signature(call).parameters
     takes = {name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         check_keys(settings, takes - set(given), place)
     for name in takes - settings.keys() - set(given):
-        if parameters[name].default is inspect.Parameter.empty:
-            raise BadInput("a setting is missing", remedy=f"give {place}.{name} a value", id=f"{place}.{name}")
+        if parameters[name].default is inspect.Parameter.empty and not partial:
+            id = _under(place, name)
+            raise BadInput("a setting is missing", remedy=f"give {id} a value", id=id)
     hints = _hints(call)
     for key, value in settings.items():
-        check_type(value, hints.get(key, Any), f"{place}.{key}")
+        check_type(value, hints.get(key, Any), _under(place, key))
 
 
 def check_keys(settings: Collection[str], known: Collection[str], place: str) -> None:
@@ -73,14 +98,18 @@ def check_keys(settings: Collection[str], known: Collection[str], place: str) ->
         if key not in known:
             close = get_close_matches(key, known, n=3) or sorted(known)
             problem = f"{place} has no such setting" if place else "there is no such setting"
-            raise BadInput(problem, remedy=f"choose among {', '.join(close)}", id=f"{place}.{key}" if place else key)
+            raise BadInput(problem, remedy=f"choose among {', '.join(close)}", id=_under(place, key))
 
 
 def check_type(value: Any, hint: Any, place: str) -> None:
-    """Raise `BadInput` for a plain value that isn't of the annotated type, and for numbers that aren't finite."""
+    """Raise `BadInput` for a value that isn't of the annotated type, and for numbers that aren't finite."""
     if not _fits(value, hint):
+        is_group = is_dataclass(hint) or typing.get_origin(hint) is Mapping
         expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        expected = "a group of settings" if is_group else expected
         raise BadInput(f"expected {expected}, found {value!r}", remedy="give it a value of that type", id=place)
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
+        check_arguments(hint, value, place)
 
 
 def _check_targets(node: Any, more: Collection[str] = ()) -> None:
@@ -95,7 +124,8 @@ def _check_targets(node: Any, more: Collection[str] = ()) -> None:
         raise BadInput("a setting has no value", remedy=f"give {place}.{missing} one", id=f"{place}.{missing}")
     if "_target_" in node:
         settings = {str(key): node[key] for key in node if not str(key).startswith("_")}
-        check_arguments(import_target(node["_target_"], place), settings, place, more)
+        call, partial = import_target(node["_target_"], place), bool(node.get("_partial_"))
+        check_arguments(call, settings, place, more, partial=partial)
     for key in node:
         _check_targets(node[key])
 
@@ -110,6 +140,10 @@ def import_target(name: str, place: str) -> Callable[..., Any]:
             f"{name!r} can't be had: {said}", remedy="check _target_ and what is installed", id=place
         ) from error
     return found
+
+
+def _under(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
@@ -135,6 +169,8 @@ def _fits_one(value: Any, kind: Any) -> bool:
         return isinstance(value, kind)
     if kind is Path:
         return isinstance(value, str | Path)
+    if origin is Mapping or is_dataclass(kind):
+        return not isinstance(value, (*_PLAIN, Sequence))
     if origin is tuple and Ellipsis not in arguments:
         return _is_list(value) and len(value) == len(arguments) and all(map(_fits, value, arguments))
     if origin in (list, tuple, Sequence):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from perank.app.saved_model import SavedModel
-from perank.app.settings import as_dict, check_arguments, check_keys, check_type, instantiate
+from perank.app.settings import as_dict, check_arguments, import_target, instantiate
 from perank.errors import Absent, BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
@@ -21,21 +22,21 @@ from perank.reporting.comparison import Measure, System
 from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
 
-_KINDS: dict[str, Any] = {
-    **{"model": str | None, "dtype": str, "encoder_alone": bool, "batch_size": int},
-    **{"run": str | list[str] | None, "download": bool, "compare": list[str]},
-}
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
 
 
 def check_comparison(config: DictConfig) -> None:
     """Raise `BadInput` for settings that nothing else would refuse in time."""
-    for key, kind in _KINDS.items():
-        check_type(config[key], kind, key)
     dtype_of(config.dtype)
-    if config.batch_size < 1:
-        raise BadInput(f"batches of {config.batch_size} queries", remedy="use 1 or more", id="batch_size")
     check_arguments(ResultRow, as_dict(config.labels), "labels", _MEASURED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedRun:
+    """A TREC run file in a ranker's place, and the suites it is for (None: all)."""
+
+    run: str
+    suites: Sequence[str] | None = None
 
 
 def systems_of(saved: SavedModel) -> list[System]:
@@ -70,15 +71,15 @@ def run_files(named: str | Sequence[str] | None) -> list[Path]:
 
 
 def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
-    if "run" in settings:
-        check_keys([str(key) for key in settings], ("run", "suites"), f"ranker.{name}")
-        suites = settings.get("suites")
-        chosen = None if suites is None else tuple(suites)
-        return System(name, partial(_measured_run, Path(settings.run), name), chosen)
+    place = f"ranker.{name}"
     if "_target_" not in settings:
-        problem, remedy = "names neither a _target_ nor a run", "see conf/ranker for what there is"
-        raise BadInput(problem, remedy=remedy, id=f"ranker.{name}")
-    return System(name, lambda: _measured_ranker(name, settings, config))
+        remedy = "see conf/ranker for what there is; run=<file> measures a run file"
+        raise BadInput("there is no _target_ to say what ranks", remedy=remedy, id=place)
+    if import_target(settings["_target_"], place) is not PublishedRun:
+        return System(name, lambda: _measured_ranker(name, settings, config))
+    published: PublishedRun = instantiate(settings)
+    suites = None if published.suites is None else tuple(published.suites)
+    return System(name, partial(_measured_run, Path(published.run), name), suites)
 
 
 def _measured_run(path: Path, name: str) -> Measure:
@@ -112,8 +113,8 @@ def _saved(saved: SavedModel) -> System:
 
     config, model = saved.config, saved.pretrained
     if model is None:
-        window = {key: config.window[key] for key in ("window", "step", "cutoff")}
-        load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, **window)
+        window = saved.suites.windows
+        load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, window=window)
         return System("text listwise", lambda: _measure(load(), "text listwise", config))
 
     def measure(suite: Suite) -> Evaluation:

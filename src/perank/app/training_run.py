@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from perank.app import wandb_tables
 from perank.app.assembly import Assembly, TextAssembly
-from perank.app.settings import check_keys, check_type, instantiate
+from perank.app.settings import check_keys, instantiate
 from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation
 from perank.model.projector_io import projector_of, save_projector
@@ -38,14 +38,10 @@ _EXPECTED = (
 
 def check_training(config: DictConfig) -> None:
     """Raise `BadInput` for settings that nothing else would refuse in time."""
-    for key, kind in {"seed": int, "evaluate": bool, "evaluate_every": int | None, "ckpt_path": str | None}.items():
-        check_type(config[key], kind, key)
     check_keys([config.stage.name], ("align", "rank", "listwise"), "stage")
     for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning takes any
         if (value := config.trainer.get(name)) is not None and not value >= least:
             raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"trainer.{name}")
-    if not 0 <= config.seed < 2**32:
-        raise BadInput(f"the seed is {config.seed}", remedy="choose one from 0 to 4294967295", id="seed")
 
 
 class TrainingRun:

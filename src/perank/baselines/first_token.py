@@ -29,7 +29,7 @@ class FirstToken(TextListwise):
     def _check_prompts(self) -> None:
         if self.windows.window > LETTERS:
             problem = f"a window of {self.windows.window} passages, there are {LETTERS} letters"
-            raise BadInput(problem, remedy="use window=w20s10")
+            raise BadInput(problem, remedy=f"set window.window to {LETTERS} or less")
         self.letters = letter_tokens(self.prompts)
         self.max_length = min(self.max_length, self.writer.positions - 1)
 

@@ -88,15 +88,11 @@ class MonoT5Ranker(CrossEncoderRanker):
 class WindowRanker(LocalRanker):
     """Slides a window over the candidates; None: as the saved model says, or 20 and 10."""
 
-    window: int | None = None
-    step: int | None = None
-    cutoff: int | None = None
+    window: Windows | None = None
 
     def windows(self, window: int = 20, step: int = 10) -> Windows:
         """The windows, with these defaults."""
-        return Windows(
-            window if self.window is None else self.window, step if self.step is None else self.step, self.cutoff
-        )
+        return self.window or Windows(window, step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,9 +198,7 @@ class RankGPTRanker(NamedRanker):
     output_price: float = ChatApi.output_price
     text: str = "contents"
     words: int = 300
-    window: int = 20
-    step: int = 10
-    cutoff: int | None = None
+    window: Windows | None = None
 
     def load(self) -> RankGPT:
         api = ChatApi(
@@ -217,8 +211,7 @@ class RankGPTRanker(NamedRanker):
             input_price=self.input_price,
             output_price=self.output_price,
         )
-        windows = Windows(self.window, self.step, self.cutoff)
-        return RankGPT(api, windows=windows, view=view_of(self.text), words=self.words)
+        return RankGPT(api, windows=self.window or Windows(), view=view_of(self.text), words=self.words)
 
 
 def view_of(text: str) -> TextView:

@@ -44,14 +44,13 @@ class StandInTokenizer:
         return f"<s>[INST] {messages[0]['content']} [/INST]"
 
 
-def prompt_builder(llm: LLMSettings, **settings: Any) -> PromptBuilder:
-    """A builder for the LLM's tokenizer, or for the stand-in where that can't be reached."""
+def tokenizer_of(llm: LLMSettings) -> Any:
+    """The LLM's tokenizer, or the stand-in where that can't be reached."""
     try:
-        tokenizer = llm.tokenizer()
+        return llm.tokenizer()
     except BadInput:
         log.warning("the tokenizer of %s can't be reached: tokens are estimated", llm.name)
-        tokenizer = StandInTokenizer()
-    return PromptBuilder(tokenizer, **settings)
+        return StandInTokenizer()
 
 
 def rank_lengths(

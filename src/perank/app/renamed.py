@@ -1,0 +1,123 @@
+"""Settings, choices and `_target_`s of earlier versions, and what is written in their place.
+
+One table for command lines and for the config that an earlier version left in a run's folder; CHANGELOG.md says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from perank.errors import BadInput
+
+_ALWAYS = "leave it out: every command has these settings"
+_RECIPE = "+experiment=align, rank or rankmistral with scale=embedded or paper; single settings as in {}"
+_COLLECTIONS = ("adi", "antique500", "cisi", "cranfield", "med", "noveleval")
+_SHARED = "suite=beir suite.beir.collection.folder=<PERANK_SHARED>/collections/beir/{}"
+
+# A pattern of key=value (* is any text) -> what to write now.
+RENAMED = {
+    "stage=*": "+experiment=align, +experiment=rank or +experiment=rankmistral",
+    "data=*": _RECIPE.format("data.rows=8000"),
+    "optimizer=*": _RECIPE.format("optimizer.lr=1e-4"),
+    "size=*": "set data.rows and the like; the studies' own sizes are on the pages of conf/experiment",
+    "variant=none": "leave it out: only a study has variants",
+    "alignment=none": "alignment.first=false",
+    "alignment=embedded": "alignment.first=false",
+    "alignment=first": "alignment.first=true",
+    "alignment=paper": "alignment.first=true",
+    "projector=default": "projector.init=default projector.score_deviation=null",
+    "projector=queries": "projector.init=queries",
+    "projector=tokens": "projector.init=tokens",
+    "projector=isometry": "projector.init=isometry",
+    "decoding.name=*": "decoding=constrained, speculative or single_pass",
+    "window=w20s10": "window.window=20 window.step=10",
+    "window=w40s20": "window.window=40 window.step=20",
+    "window=w100": "window.window=100 window.step=100",
+    "teacher.kind=*": "teacher=encoder, run, fused, ranker or cross_encoder",
+    "gpu.*=*": "gpus.<the value of gpu>.memory_gib=... and the like",
+    "study.*=*": "layouts.<the value of study>=[[candidates, window, step], ...]",
+    "callbacks=default": _ALWAYS,
+    "paths=default": _ALWAYS,
+    "hydra=default": _ALWAYS,
+    "logger=csv": "leave it out: the CSV is always written; logger=wandb adds Weights & Biases",
+    "hydra/launcher=workers": "hydra/launcher=joblib hydra.launcher.n_jobs=2",
+    "loss=distil": "loss=embeddings loss.distil=1.0",
+    "backbone=embedded_align": "backbone=smollm2",
+    "backbone=embedded_rank": "backbone=smollm2_first6",
+    "backbone=embedded_listwise": "backbone=smollm2_first6",
+    "backbone=paper_align": "backbone=mistral",
+    "backbone=paper_rank": "backbone=mistral_full",
+    "backbone=paper_listwise": "backbone=mistral_full",
+    "backbone=mistral_qlora": "backbone=mistral_lora backbone.quantise=true",
+    "collection=paper_align": "collection=texts",
+    "collection=wikipedia": "collection=texts",
+    "collection=paper_rank": "collection=msmarco",
+    "collection=paper_listwise": "collection=msmarco",
+    "prompt=listwise_compact": "prompt=listwise prompt.version=compact prompt.max_length=2048 prompt.text_tokens=48",
+    "ranker=published_*": "+experiment=dl19, which has all three",
+    "ranker=rankgpt35": "ranker=rankgpt ranker.RankGPT.model=gpt-3.5-turbo",
+    "ranker=rankgpt4": "ranker=rankgpt ranker.RankGPT.model=gpt-4",
+    "ranker=rankmistral_s": "ranker=rankmistral ranker.RankMistral.text=<a JSONL file of summaries>",
+    "ranker=rankmistral_t": "ranker=rankmistral ranker.RankMistral.text=title",
+    "ranker.*.window=[0-9]*": "window.window=<number>, for all rankers of the command",
+    "ranker.*.step=*": "window.step=<number>, for all rankers of the command",
+    "ranker.*.cutoff=*": "window.cutoff=<number>, for all rankers of the command",
+    **{f"suite={name}": _SHARED.format(name) for name in _COLLECTIONS},
+    "suite=beir_*": "suite=table1_paper, which has all eight",
+    "suite=trec_dl_dense": "suite=table2_paper",
+    "suite=dl19_dense": "suite=table2_embedded",
+    "suite=nfcorpus_dense": "suite=nfcorpus '+suite.nfcorpus.first_stage=${encoder}'",
+    "suite.nfcorpus*.collection.folder=*": "suite.nfcorpus.folder=<folder>",
+    "suite.dl*.collection.folder=*": "suite.dl19.folder=<folder>",
+    "suite.*.collection.dataset_id=*": "suite.<name>.dataset=...",
+    "*_target_=perank.model.encoder.Encoder": "perank.model.encoders.encoder.Encoder",
+    "*_target_=perank.model.llm.LLM": "perank.model.llm.LLMSettings",
+    "*_target_=perank.sources.folder.TextFolder": "perank.sources.beir.TextFolder",
+    "*_target_=perank.baselines.loading.cross_encoder": "perank.baselines.loading.CrossEncoderRanker",
+    "*_target_=perank.baselines.loading.monot5": "perank.baselines.loading.MonoT5Ranker",
+    "*_target_=perank.baselines.loading.listwise": "perank.baselines.loading.ListwiseRanker",
+    "*_target_=perank.baselines.loading.trained_listwise": "perank.baselines.loading.TrainedListwiseRanker",
+    "*_target_=perank.baselines.loading.first_token": "perank.baselines.loading.FirstTokenRanker",
+    "*_target_=perank.baselines.loading.rankgpt": "perank.baselines.loading.RankGPTRanker",
+    "*_target_=perank.baselines.loading.pe_rank": "perank.baselines.loading.SavedReranker",
+    "*_target_=perank.prepare.*": "the same function of perank.app.preparations",
+    "*_target_=perank.stages.sharded.ShardedStrategy": "perank.training.fsdp.ShardedStrategy",
+    "*_target_=perank.stages.*": "the same class of perank.training",
+}
+
+
+def check_overrides(arguments: Iterable[str]) -> None:
+    """Raise `BadInput` for an override of a command line that an earlier version took."""
+    for argument in arguments:
+        key, equals, values = argument.lstrip("+~").partition("=")
+        if equals and not argument.startswith("-"):
+            for value in values.strip("[]").split(","):
+                if (new := _now(f"{key}={value}")) is not None:
+                    raise BadInput("was renamed or went", remedy=f"write {new}", id=f"{key}={value}")
+
+
+def check_run_config(config: DictConfig, path: Path) -> None:
+    """Raise `BadInput` for a run's config with settings of an earlier version: all of them, with their new names."""
+    content = OmegaConf.to_container(config, resolve=False)
+    found = {f"{old} is now {new}" for old in _leaves(content) if (new := _now(old)) is not None}
+    if found:
+        remedy = "compose it anew: perank.train --cfg job with the overrides in .hydra/overrides.yaml"
+        raise BadInput(f"written by an earlier version: {'; '.join(sorted(found))}", remedy=remedy, path=path)
+
+
+def _now(setting: str) -> str | None:
+    return next((new for old, new in RENAMED.items() if fnmatchcase(setting, old)), None)
+
+
+def _leaves(node: Any, place: str = "") -> Iterator[str]:
+    """Every plain value below, as key=value."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from _leaves(value, f"{place}.{key}" if place else str(key))
+    if not isinstance(node, dict | list):
+        yield f"{place}={node}"

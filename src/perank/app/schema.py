@@ -1,0 +1,176 @@
+"""What stands at the top of each command's config, with types: conf/<command>.yaml is held against it before a run.
+
+A `Group` has its schema where it is used: the constructor that its `_target_` names, or the function that takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from perank.app.settings import check_keys
+from perank.errors import BadInput, check_least
+
+Group = Mapping[str, Any]
+
+
+@dataclass(kw_only=True)
+class Paths:
+    """Folders: of this run's output, of the shared collections (PERANK_SHARED), of downloaded data (PERANK_DATA)."""
+
+    output: str
+    shared: str
+    data: str
+
+
+@dataclass(kw_only=True)
+class Alignment:
+    """Stage 1 on demand: `overrides` and `more` are the command line that trains it."""
+
+    first: bool
+    overrides: list[str]
+    more: list[str]
+
+
+@dataclass(kw_only=True)
+class Train:
+    """`perank.train`. `variant`, `variants` and `by_scale` are a study's own: values its page chooses among."""
+
+    scale: str
+    stage: Group
+    collection: Group
+    first_stage: Group
+    encoder: Group
+    backbone: Group
+    projector: Group
+    prompt: Group
+    data: Group
+    teacher: Group
+    loss: Group | None = None
+    optimizer: Group
+    trainer: Group
+    callbacks: Group
+    logger: Group
+    suite: Group
+    decoding: str
+    window: Group
+    alignment: Alignment
+    paths: Paths
+    seed: int
+    start: str | None
+    ckpt_path: str | None
+    residual: float
+    evaluate: bool
+    evaluate_every: int | None
+    labels: Group
+    variant: str | None = None
+    variants: Group = field(default_factory=dict)
+    by_scale: Group = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise BadInput(f"the seed is {self.seed}", remedy="choose one from 0 to 4294967295", id="seed")
+
+
+@dataclass(kw_only=True)
+class Doctor(Train):
+    """`perank.doctor`: a training run, and the GPU it is planned for."""
+
+    gpu: str
+    gpus: Group
+    query_tokens: int
+    passage_tokens: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_keys([self.gpu], list(map(str, self.gpus)), "gpus")
+        check_least("", 1, query_tokens=self.query_tokens, passage_tokens=self.passage_tokens)
+
+
+@dataclass(kw_only=True)
+class Evaluate:
+    """`perank.evaluate`."""
+
+    suite: Group
+    encoder: Group
+    ranker: Group = field(default_factory=dict)
+    decoding: str
+    window: Group
+    paths: Paths
+    model: str | None
+    dtype: str
+    run: str | list[str] | None
+    download: bool
+    compare: list[str]
+    encoder_alone: bool
+    batch_size: int
+    labels: Group
+
+    def __post_init__(self) -> None:
+        check_least("", 1, batch_size=self.batch_size)
+
+
+@dataclass(kw_only=True)
+class Encode:
+    """`perank.encode`."""
+
+    collection: Group
+    encoder: Group
+    trainer: Group
+    paths: Paths
+    folder: str | None
+    dtype: str
+    batch_size: int
+    shard_rows: int
+
+
+@dataclass(kw_only=True)
+class Prepare:
+    """`perank.prepare`."""
+
+    preparation: Group
+    collection: Group
+    first_stage: Group
+    encoder: Group
+    backbone: Group
+    prompt: Group
+    teacher: Group
+    paths: Paths
+    seed: int
+    device: str
+    progress: bool
+
+
+@dataclass(kw_only=True)
+class Efficiency:
+    """`perank.efficiency`."""
+
+    suite: Group
+    encoder: Group
+    prompt: Group
+    paths: Paths
+    study: str
+    layouts: Group
+    model: str
+    dtype: str
+    device: str
+    queries: int
+    text_queries: int
+    text_length: int
+    quality: bool
+    into: str | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_keys([self.study], list(map(str, self.layouts)), "layouts")
+
+
+SCHEMAS: dict[str, type] = {
+    "train": Train,
+    "doctor": Doctor,
+    "evaluate": Evaluate,
+    "encode": Encode,
+    "prepare": Prepare,
+    "efficiency": Efficiency,
+}
