@@ -14,26 +14,43 @@ Next to them stand the first stage and the encoder alone, with paired t-tests ag
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from perank.app.jobs import run
 from perank.app.saved_model import SavedModel
-from perank.app.systems import check_comparison, systems_of
-from perank.errors import exits_cleanly
+from perank.app.settings import as_dict, check_arguments, check_type
+from perank.app.systems import systems_of
+from perank.errors import check_least, exits_cleanly
 from perank.files import read_json
+from perank.model.precision import dtype_of
 from perank.reporting.comparison import compared
 from perank.reporting.rows import ResultRow
+
+_KINDS: dict[str, Any] = {
+    **{"model": str | None, "dtype": str, "encoder_alone": bool, "batch_size": int},
+    **{"run": str | list[str] | None, "download": bool, "compare": list[str]},
+}
+_MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
 
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
     """Every system on every suite: the first stage, the encoder, run files, rankers, the model."""
-    check_comparison(config)
+    _check(config)
     saved = SavedModel(config)
     systems = systems_of(saved)
     baselines = {suite.name: saved.suites.baselines(suite, encoder=config.encoder_alone) for suite in saved.suites}
     comparison = compared(systems, saved.suites, baselines)
-    return comparison.save(Path(config.paths.output), config.compare, config.labels)
+    return comparison.save(Path(config.paths.output), config.compare, as_dict(config.labels))
+
+
+def _check(config: DictConfig) -> None:
+    for key, kind in _KINDS.items():
+        check_type(config[key], kind, key)
+    check_least("", 1, batch_size=config.batch_size)
+    dtype_of(config.dtype)
+    check_arguments(ResultRow, as_dict(config.labels), "labels", _MEASURED)
 
 
 @exits_cleanly

@@ -11,31 +11,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from perank.app.saved_model import SavedModel
-from perank.app.settings import as_dict, check_arguments, check_keys, check_type, instantiate
+from perank.app.settings import check_keys, instantiate
 from perank.errors import Absent, BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
-from perank.evaluation.result import Evaluation
-from perank.evaluation.suites import Suite
-from perank.model.precision import dtype_of
 from perank.reporting.comparison import Measure, System
-from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
-
-_KINDS: dict[str, Any] = {
-    **{"model": str | None, "dtype": str, "encoder_alone": bool, "batch_size": int},
-    **{"run": str | list[str] | None, "download": bool, "compare": list[str]},
-}
-_MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
-
-
-def check_comparison(config: DictConfig) -> None:
-    """Raise `BadInput` for settings that nothing else would refuse in time."""
-    for key, kind in _KINDS.items():
-        check_type(config[key], kind, key)
-    dtype_of(config.dtype)
-    if config.batch_size < 1:
-        raise BadInput(f"batches of {config.batch_size} queries", remedy="use 1 or more", id="batch_size")
-    check_arguments(ResultRow, as_dict(config.labels), "labels", _MEASURED)
 
 
 def systems_of(saved: SavedModel) -> list[System]:
@@ -84,8 +64,7 @@ def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
 def _measured_run(path: Path, name: str) -> Measure:
     if not path.is_file():
         raise Absent("there is no such run file", remedy="check the path", path=path, id=name)
-    run = read_run(path)
-    return lambda suite: evaluate_run(run, suite, system=name)
+    return partial(evaluate_run, read_run(path), system=name)
 
 
 def _measured_ranker(name: str, settings: DictConfig, config: DictConfig) -> Measure:
@@ -116,12 +95,11 @@ def _saved(saved: SavedModel) -> System:
         load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, **window)
         return System("text listwise", lambda: _measure(load(), "text listwise", config))
 
-    def measure(suite: Suite) -> Evaluation:
-        ranker = saved.suites.reranker(model.model, model.prompts, suite)
-        return evaluate_ranker(ranker, suite, system="PE-Rank", batch_size=config.batch_size)
+    def measure(suite: Any) -> Any:
+        return _measure(saved.suites.reranker(model.model, model.prompts, suite), "PE-Rank", config)(suite)
 
     return System("PE-Rank", lambda: measure)
 
 
 def _measure(ranker: Any, name: str, config: DictConfig) -> Measure:
-    return lambda suite: evaluate_ranker(ranker, suite, system=name, batch_size=config.batch_size)
+    return partial(evaluate_ranker, ranker, system=name, batch_size=config.batch_size)
