@@ -28,6 +28,7 @@ Manifest = dict[str, Any]
 # Settings that rows depend on, and settings of a teacher that a manifest doesn't name.
 _ROWS = ("candidates", "orders", "judged_first", "max_tokens", "minimum", "block")
 _NOT_SAID = ("_target_", "judged_first")
+_RENAMED = {"perank.baselines.loading.CrossEncoderRanker": "perank.baselines.loading.cross_encoder"}
 
 
 def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings: Any) -> Manifest:
@@ -141,7 +142,9 @@ def _taught_by(inputs: Inputs, teacher: Teacher) -> tuple[Teacher, list[Any]]:
     if isinstance(teacher, EncoderTeacher):
         teacher = RankerTeacher(ranker=lambda: EncoderRanker(inputs.encoder, inputs.store))
     if isinstance(teacher, RankerTeacher):
-        return teacher, [said, settings_of(teacher.loaded)]
+        if "ranker" in group:
+            group["ranker"]["_target_"] = _RENAMED.get(group["ranker"]["_target_"], group["ranker"]["_target_"])
+        return teacher, [said, settings_of(getattr(teacher.loaded, "ranker", teacher.loaded))]
     if isinstance(teacher, RunTeacher):
         return teacher, [said, {"class": "TeacherRanker"}, teacher.identity[0]]
     return teacher, [said, *teacher.identity, dict(inputs.encoder.identity)]
