@@ -108,6 +108,35 @@ def test_any_ranker_teaches_and_a_run_does(world: Path, tmp_path: Path) -> None:
         assert [row.passage_ids[i] for i in row.order] == sorted(row.passage_ids)
 
 
+@pytest.mark.parametrize(
+    ("settings", "fingerprint", "digest"),
+    [
+        (["teacher=run", "teacher.path=teacher.trec"], "28d8bc8e4a519c15", "224eb00eed5a1b45"),
+        (
+            [
+                *("teacher=ranker", "teacher.ranker={_target_:preparation.test_ranking_set.Backwards}"),
+                *("preparation.judged_first=false", "preparation.orders=[shuffled,retrieved]", "preparation.limit=7"),
+            ],
+            "1fa94ac03706687d",
+            "3bce9e8120b3d18d",
+        ),
+    ],
+    ids=["run", "ranker"],
+)
+def test_sets_are_to_the_byte_those_that_earlier_versions_prepared_and_known_as_theirs(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], fingerprint: str, digest: str
+) -> None:
+    """Fingerprint and beginning of the SHA-256 as written before the teachers were one group."""
+    monkeypatch.chdir(tmp_path)
+    toy.make_collection(tmp_path / "collection")
+    ranked = {q: sorted(range(40), key=lambda i: (7 * i + q) % 40) for q in range(12)}
+    lines = [f"q{q} Q0 p{i} {rank} {-rank}.0 t\n" for q, ids in ranked.items() for rank, i in enumerate(ids, start=1)]
+    Path("teacher.trec").write_text("".join(lines))
+    first = ["collection.folder=collection", "first_stage=bm25", "backbone.name=llm", "device=cpu", *ROWS]
+    manifest = prepare(config(world, Path("rows.jsonl"), *first, *settings))
+    assert (manifest["fingerprint"], manifest["sha256"][:16]) == (fingerprint, digest)
+
+
 def test_what_teaches_drawn_rows_teaches_prepared_ones(world: Path, tmp_path: Path) -> None:
     """With the first stage's own candidates and a weight that leaves nothing of the encoder, theirs is the order."""
     fused = ["teacher=fused", "teacher.weight=1e6", "first_stage=bm25", "preparation.orders=[retrieved]"]

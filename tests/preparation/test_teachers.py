@@ -74,7 +74,7 @@ def test_grades_come_first_then_scores_then_ids_whatever_the_order_of_the_candid
     sources = Sources(store=Known({id: [score, 0.0] for id, score in known.items()}))
     found = set()
     for ids in (sorted(known), sorted(known, reverse=True)):
-        (order,) = teacher_orders(EncoderTeacher(), [candidates(ids)], sources, {"q": grades})
+        ((_, order),) = teacher_orders(EncoderTeacher(), [candidates(ids)], sources, {"q": grades})
         found.add(tuple(ids[i] for i in order))
     assert len(found) == 1
     ranked = found.pop()
@@ -106,9 +106,10 @@ class Backwards:
 
 def test_a_rankers_order_stays_among_passages_of_one_grade() -> None:
     teacher = RankerTeacher(ranker=Backwards)
-    orders = teacher_orders(teacher, [candidates("abcd"), candidates("ba")], Sources(), {"q": {"b": 1, "c": 1}})
-    assert orders == [(2, 1, 3, 0), (0, 1)]
-    assert teacher_orders(teacher, [candidates("abcd")], Sources(), {}) == [(3, 2, 1, 0)]
+    batch, judged = [candidates("abcd"), candidates("ba"), candidates("bc")], {"q": {"b": 1, "c": 1}}
+    found = list(teacher_orders(teacher, batch, Sources(), judged, batch_size=2))
+    assert found == list(zip(batch, [(2, 1, 3, 0), (0, 1), (1, 0)], strict=True))
+    assert list(teacher_orders(teacher, batch[:1], Sources(), {})) == [(batch[0], (3, 2, 1, 0))]
 
 
 def test_a_teacher_that_ranks_nothing_is_refused_when_it_is_loaded() -> None:

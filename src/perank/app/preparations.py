@@ -25,15 +25,10 @@ from perank.preparation.text_set import sample_texts, source_digest
 
 Manifest = dict[str, Any]
 
-_ROWS = (
-    "candidates",
-    "orders",
-    "judged_first",
-    "max_tokens",
-    "minimum",
-    "block",
-)  # of the settings, what rows depend on
+# Settings that rows depend on, and settings of a teacher that a manifest doesn't name.
+_ROWS = ("candidates", "orders", "judged_first", "max_tokens", "minimum", "block")
 _NOT_SAID = ("_target_", "judged_first")
+_RENAMED = {"perank.baselines.loading.CrossEncoderRanker": "perank.baselines.loading.cross_encoder"}
 
 
 def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings: Any) -> Manifest:
@@ -63,22 +58,15 @@ def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings
     return prepared(output, "ranking", known, make)
 
 
-def wikipedia(
-    inputs: Inputs,
-    *,
-    source: str | list[str] | None,
-    output: str,
-    rows: int,
-    limit: int | None = None,
-    chunk: int = 250_000,
-) -> Manifest:
-    """A sample of Wikipedia passages for stage 1, as Atlas or DPR publish them."""
+def wikipedia(inputs: Inputs, *, source: str | list[str] | None, output: str, **settings: Any) -> Manifest:
+    """A sample of Wikipedia passages for stage 1, as Atlas or DPR publish them (`sample_texts` takes the settings)."""
+    check_arguments(sample_texts, settings, "preparation", ("paths", "parts", "seed", "progress"))
     if source is None:
         raise BadInput("there is no file to sample from", remedy="name Atlas' or DPR's", id="preparation.source")
     paths = [Path(path) for path in ([source] if isinstance(source, str) else source)]
-    settings = {"rows": rows, "limit": limit, "chunk": chunk, "seed": inputs.config.seed}
-    known = {"source": source_digest(paths), **settings}
-    return prepared(output, "texts", known, partial(sample_texts, paths, progress=inputs.config.progress, **settings))
+    known = {**settings, "seed": inputs.config.seed}
+    make = partial(sample_texts, paths, progress=inputs.config.progress, **known)
+    return prepared(output, "texts", {"source": source_digest(paths), **known}, make)
 
 
 def summaries(
@@ -110,11 +98,12 @@ def summaries(
 
 def from_authors(inputs: Inputs, *, what: str, source: str | None, output: str) -> Manifest:
     """The authors' "ranking" or "alignment" JSONL as a folder to train on (`collection=texts`)."""
-    check_keys([what], ("ranking", "alignment"), "preparation.what")
+    read = {"ranking": authors.import_ranking, "alignment": authors.import_alignment}
+    check_keys([what], read, "preparation.what")
     if source is None:
         raise BadInput("there is no file to read", remedy="name the authors' JSONL", id="preparation.source")
-    read = authors.import_ranking if what == "ranking" else authors.import_alignment
-    return _described(f"{what} rows of the authors", read(source, Path(output)), Path(output) / "manifest.json")
+    folder = Path(output)
+    return _described(f"{what} rows of the authors", read[what](source, folder), folder / "manifest.json")
 
 
 def to_authors(
@@ -153,7 +142,9 @@ def _taught_by(inputs: Inputs, teacher: Teacher) -> tuple[Teacher, list[Any]]:
     if isinstance(teacher, EncoderTeacher):
         teacher = RankerTeacher(ranker=lambda: EncoderRanker(inputs.encoder, inputs.store))
     if isinstance(teacher, RankerTeacher):
-        return teacher, [said, settings_of(teacher.loaded)]
+        if "ranker" in group:
+            group["ranker"]["_target_"] = _RENAMED.get(group["ranker"]["_target_"], group["ranker"]["_target_"])
+        return teacher, [said, settings_of(getattr(teacher.loaded, "ranker", teacher.loaded))]
     if isinstance(teacher, RunTeacher):
         return teacher, [said, {"class": "TeacherRanker"}, teacher.identity[0]]
     return teacher, [said, *teacher.identity, dict(inputs.encoder.identity)]

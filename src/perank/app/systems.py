@@ -15,8 +15,6 @@ from perank.app.saved_model import SavedModel
 from perank.app.settings import as_dict, check_arguments, import_target, instantiate
 from perank.errors import Absent, BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
-from perank.evaluation.result import Evaluation
-from perank.evaluation.suites import Suite
 from perank.model.precision import dtype_of
 from perank.reporting.comparison import Measure, System
 from perank.reporting.rows import ResultRow
@@ -85,8 +83,7 @@ def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
 def _measured_run(path: Path, name: str) -> Measure:
     if not path.is_file():
         raise Absent("there is no such run file", remedy="check the path", path=path, id=name)
-    run = read_run(path)
-    return lambda suite: evaluate_run(run, suite, system=name)
+    return partial(evaluate_run, read_run(path), system=name)
 
 
 def _measured_ranker(name: str, settings: DictConfig, config: DictConfig) -> Measure:
@@ -117,12 +114,11 @@ def _saved(saved: SavedModel) -> System:
         load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, window=window)
         return System("text listwise", lambda: _measure(load(), "text listwise", config))
 
-    def measure(suite: Suite) -> Evaluation:
-        ranker = saved.suites.reranker(model.model, model.prompts, suite)
-        return evaluate_ranker(ranker, suite, system="PE-Rank", batch_size=config.batch_size)
+    def measure(suite: Any) -> Any:
+        return _measure(saved.suites.reranker(model.model, model.prompts, suite), "PE-Rank", config)(suite)
 
     return System("PE-Rank", lambda: measure)
 
 
 def _measure(ranker: Any, name: str, config: DictConfig) -> Measure:
-    return lambda suite: evaluate_ranker(ranker, suite, system=name, batch_size=config.batch_size)
+    return partial(evaluate_ranker, ranker, system=name, batch_size=config.batch_size)

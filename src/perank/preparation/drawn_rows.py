@@ -25,8 +25,6 @@ from perank.retrieval.encoding import QueryVectors
 from perank.retrieval.store import EmbeddingStore
 from perank.training.rows import RankRow, passage_of, read_rows, write_rows
 
-_BATCH = 64  # rows that the teacher orders together
-
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
@@ -99,16 +97,18 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
     pools = [_pool(name, sources, settings) for name in settings.pools]
     judged = {} if teacher.judged_first is False else collection.qrels
     passage = cache(partial(passage_of, collection.passages))  # a collection on the disk is slow at looking them up
-    found = islice(draws(collection.queries, collection.qrels, pools, settings.seed), settings.rows)
-    rows: list[RankRow] = []
-    while drawn := list(islice(found, _BATCH)):
-        batch = [Candidates(query, tuple(passage(id) for id in ids)) for query, ids in drawn]
-        orders = teacher_orders(teacher, batch, sources, judged)
-        rows += [RankRow(query, tuple(ids), order) for (query, ids), order in zip(drawn, orders, strict=True)]
+    drawn = islice(draws(collection.queries, collection.qrels, pools, settings.seed), settings.rows)
+    found = (Candidates(query, tuple(map(passage, ids))) for query, ids in drawn)
+    rows = [ordered_row(*ordered) for ordered in teacher_orders(teacher, found, sources, judged)]
     if not rows:
         problem = f"no rows can be drawn from the {len(collection.queries)} queries by {', '.join(settings.pools)}"
         raise BadInput(problem, remedy="check that the queries belong to the passages", id=collection.name)
     return rows
+
+
+def ordered_row(candidates: Candidates, order: tuple[int, ...]) -> RankRow:
+    """Candidates in their own order, and the teacher's."""
+    return RankRow(candidates.query, tuple(passage.id for passage in candidates.passages), order)
 
 
 def draws(

@@ -14,7 +14,7 @@ from typing import Any
 
 from perank.errors import BadInput, check_least
 from perank.files import write_json_lines
-from perank.preparation.drawn_rows import RowSources
+from perank.preparation.drawn_rows import RowSources, ordered_row
 from perank.preparation.resumable import Resumable
 from perank.preparation.set_statistics import RankingStatistics, counted
 from perank.preparation.teachers import Teacher, teacher_orders
@@ -88,11 +88,8 @@ class RankingSet:
         found = make_candidates(sources.collection, run, self.candidates, query_ids=ids)
         enough = [candidates for candidates in found if len(candidates) >= self.minimum]
         judged = sources.collection.qrels
-        orders: dict[str, tuple[int, ...]] = {}
-        for start in range(0, len(enough), self.batch_size):
-            batch = enough[start : start + self.batch_size]
-            ordered = teacher_orders(teacher, batch, sources, judged if self.judged_first else {})
-            orders |= {candidates.query.id: order for candidates, order in zip(batch, ordered, strict=True)}
+        ordered = teacher_orders(teacher, enough, sources, judged if self.judged_first else {}, self.batch_size)
+        orders = {candidates.query.id: order for candidates, order in ordered}
         for candidates in found:
             entry: dict[str, Any] = {"query_id": candidates.query.id, "found": len(candidates), "rows": []}
             if (order := orders.get(candidates.query.id)) is not None:
@@ -102,19 +99,18 @@ class RankingSet:
     def _ordered(
         self, candidates: Candidates, order: tuple[int, ...], grades: dict[str, int], length: Length | None
     ) -> dict[str, Any]:
-        tokens = None if length is None or self.max_tokens is None else length(candidates)
+        tokens = None if length is None else length(candidates)
         fits = tokens is None or self.max_tokens is None or tokens < self.max_tokens
         return {
             "tokens": tokens,
             "order": list(order),
             "relevant": [i for i, passage in enumerate(candidates.passages) if grades.get(passage.id, 0) > 0],
-            "rows": [row_record(row) for row in self._rows(candidates, order)] if fits else [],
+            "rows": [row_record(row) for row in self._rows(ordered_row(candidates, order))] if fits else [],
         }
 
-    def _rows(self, candidates: Candidates, order: tuple[int, ...]) -> Iterator[RankRow]:
-        row = RankRow(candidates.query, tuple(passage.id for passage in candidates.passages), order)
+    def _rows(self, row: RankRow) -> Iterator[RankRow]:
         for kind in self.orders:
-            shown = list(range(len(order)))
+            shown = list(range(len(row.order)))
             if kind == "shuffled":
                 random.Random(f"{self.seed}:{row.query.id}").shuffle(shown)
             yield row.shown(shown)

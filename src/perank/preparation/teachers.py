@@ -7,9 +7,10 @@ and `judged_first`; conf/teacher then names its class.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,14 +159,16 @@ class RankerTeacher:
 
 
 def teacher_orders(
-    teacher: Teacher, batch: Sequence[Candidates], sources: Sources, judged: Qrels
-) -> list[tuple[int, ...]]:
-    """For each element of `batch` its candidates' positions, best first.
+    teacher: Teacher, candidates: Iterable[Candidates], sources: Sources, judged: Qrels, batch_size: int = 64
+) -> Iterator[tuple[Candidates, tuple[int, ...]]]:
+    """Each element of `candidates` with its positions, best first; `batch_size` of them are scored together.
 
     By grade in `judged`, then by the teacher's score, then by id, so that the order is total.
     """
-    scored = zip(batch, teacher.scores(batch, sources), strict=True)
-    return [_order(_ids(candidates), judged.get(candidates.query.id, {}), scores) for candidates, scores in scored]
+    asked = iter(candidates)
+    while batch := list(islice(asked, batch_size)):
+        for found, scores in zip(batch, teacher.scores(batch, sources), strict=True):
+            yield found, _order(_ids(found), judged.get(found.query.id, {}), scores)
 
 
 def _order(ids: Sequence[str], grades: Mapping[str, int], scores: Sequence[float]) -> tuple[int, ...]:
