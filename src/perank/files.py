@@ -29,13 +29,10 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except OSError as error:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise BadInput("no space left on the disk", remedy="free some space and run again", path=path) from error
-        raise
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
         raise
 
 

@@ -57,6 +57,19 @@ def _ndcg(output: Path) -> float:
     return float(json.loads((output / "metrics.json").read_text())["beir/PE-Rank"]["means"]["ndcg@10"])
 
 
+def test_a_checkpoint_has_the_keys_of_version_0_1_0(whole: Path) -> None:
+    content = read_checkpoint(whole / "checkpoints" / "step-000005.ckpt")
+    adapters = {
+        f"llm.model.layers.0.self_attn.{name}_proj.lora_{half}.default.weight" for name in "qv" for half in "AB"
+    }
+    projector = {f"projector.{name}" for name in ("0.weight", "0.bias", "2.weight", "2.bias")}
+    assert content["state_dict"].keys() == {f"model.{name}" for name in {*adapters, *projector, "score_scale"}}
+    stream = {"consumed": 20, "rows": 48, "epochs": 1, "seed": 0, "batch_size": 4, "devices": 1, "group_by_length": 16}
+    assert content["RankData"] == stream
+    assert content["random_states"][0].keys() == {"torch", "python", "numpy"}
+    assert [group["name"] for group in content["optimizer_states"][0]["param_groups"]] == ["llm", "projector"]
+
+
 @pytest.mark.slow
 def test_without_the_random_states_dropout_would_differ(
     world: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -31,9 +31,11 @@ from perank.model.projector_io import AUTHORS_PREFIX, projector_of
 from perank.model.prompts import PromptBuilder
 from perank.saving.authors_config import AuthorsConfig, config_for, read_config, write_tokenizer
 from perank.saving.authors_weights import ENCODER_PREFIX, build_llm, llm_state, parts_of, read_tensors
+from perank.saving.model_files import local_folder
 from perank.saving.pretrained import Pretrained
 
 ADDED_TOKENS = ("<PLACEHOLDER>", "<RANK>")
+_LLM_PARTS = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
 _REMEDY = "name a folder the authors' code wrote"
 
 
@@ -57,7 +59,7 @@ def read_authors_checkpoint(
     `encoder` names the encoder where the config's `encoder_name` isn't found here. Raises `BadInput` for missing,
     unknown or misshapen tensors, values that aren't finite, and an encoder that isn't the one trained with.
     """
-    folder = _folder(source, revision)
+    folder = local_folder(source, revision)
     tensors = read_tensors(folder)
     config = read_config(folder / "config.json", tensors)
     llm_state, projector_state, encoder_state = parts_of(tensors)
@@ -97,14 +99,6 @@ def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder
     tokenizer = copy.deepcopy(prompts.tokenizer)
     tokenizer.add_tokens(list(ADDED_TOKENS), special_tokens=True)
     write_tokenizer(folder, tokenizer, prompts.max_length)
-    fields = config_for(
-        model.llm,
-        vocabulary=len(tokenizer),
-        encoder_name=encoder.name,
-        pooling=encoder.pooling,
-        embedding_size=encoder.width,
-        max_length=prompts.max_length,
-    )
     tensors = {
         **llm_state(model, len(tokenizer)),
         **{AUTHORS_PREFIX + key: value for key, value in model.projector.state_dict().items()},
@@ -115,6 +109,7 @@ def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder
         save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:
         raise BadInput(f"can't be written: {error}", remedy="free some space and run again", path=folder) from error
+    fields = config_for(model.llm, encoder, vocabulary=len(tokenizer), max_length=prompts.max_length)
     write_json(folder / "config.json", fields)
 
 
@@ -127,26 +122,10 @@ def _check_expressible(model: PERank, prompts: PromptBuilder) -> None:
         problem = f"the authors' code runs the reference prompt, this model was made for {prompts.version!r}{slot}"
     elif any("lora_" in key for key in model.llm.state_dict()):
         problem = "the LLM has adapters that aren't merged"
-    elif any(
-        not key.startswith(("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head."))
-        for key in model.llm.state_dict()
-    ):
+    elif not all(key.startswith(_LLM_PARTS) for key in model.llm.state_dict()):
         problem = f"the authors' layout has no place for {type(model.llm).__name__}"
     if problem is not None:
         raise BadInput(problem, remedy="save it in perank's own form")
-
-
-def _folder(source: str | Path, revision: str | None) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
-    try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
-    except (OSError, ValueError) as error:  # unknown, gated, offline, not a name at all
-        problem = f"neither a folder nor a repository that can be fetched: {str(error).strip()[:200]}"
-        raise BadInput(problem, remedy="check the name and the connection", id=str(source)) from error
 
 
 def _check_encoder(encoder: Encoder, config: AuthorsConfig, stored: Mapping[str, Tensor], folder: Path) -> None:

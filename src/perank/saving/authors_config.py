@@ -15,6 +15,7 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.files import read_json, write_json
+from perank.model.encoders.encoder import Encoder
 
 _POOLINGS = {"mean": "mean", "cls": "cls", "last_token": "last"}  # theirs -> ours
 _NOT_THE_FAMILYS = {
@@ -82,9 +83,7 @@ def _llm_config(found: Mapping[str, Any], path: Path, keys: Iterable[str]) -> An
         raise BadInput(f"not a config of {family}: {_first_line(error)}", remedy=_REMEDY, path=path) from error
 
 
-def config_for(
-    llm: Any, *, vocabulary: int, encoder_name: str, pooling: str, embedding_size: int, max_length: int
-) -> dict[str, Any]:
+def config_for(llm: Any, encoder: Encoder, *, vocabulary: int, max_length: int) -> dict[str, Any]:
     """The fields of a config.json for this LLM and encoder, as transformers 4.37 names them."""
     family = llm.config.model_type
     fields = llm.config.to_dict()
@@ -101,9 +100,9 @@ def config_for(
         "vocab_size": vocabulary,
         "torch_dtype": str(llm.dtype).removeprefix("torch."),
         "transformers_version": "4.37.2",
-        "encoder_name": encoder_name,
-        "encoder_pooling": next(theirs for theirs, ours in _POOLINGS.items() if ours == pooling),
-        "embedding_size": embedding_size,
+        "encoder_name": encoder.name,
+        "encoder_pooling": next(theirs for theirs, ours in _POOLINGS.items() if ours == encoder.pooling),
+        "embedding_size": encoder.width,
         "use_proj": True,
         "projector_type": "mlp2x_gelu",
         "tune_mlp_adapter": True,

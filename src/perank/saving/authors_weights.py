@@ -13,6 +13,7 @@ from perank.errors import BadInput
 from perank.files import read_json
 from perank.model.pe_rank import PERank
 from perank.model.projector_io import AUTHORS_PREFIX
+from perank.saving.model_files import finite_tensors
 
 ENCODER_PREFIX = "model.encoder.encoder."
 _REMEDY = "name a folder the authors' code wrote"
@@ -21,18 +22,9 @@ _REFETCH = "fetch the file again"
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors by name, from one file or from the shards an index names. Raises `BadInput` if any isn't finite."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(folder):
-        try:
-            tensors |= load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise BadInput(f"not a safetensors file: {error}", remedy=_REFETCH, path=file) from error
-    for key, value in tensors.items():
-        if not value.isfinite().all():
-            raise BadInput("holds values that aren't finite", remedy=_REFETCH, path=folder, id=key)
+        tensors |= finite_tensors(file)
     return tensors
 
 

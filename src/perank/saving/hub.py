@@ -29,13 +29,14 @@ from perank.model.precision import dtype_name, known_device
 from perank.model.projector_io import projector_of
 from perank.model.prompts import PromptBuilder
 from perank.saving.authors_checkpoint import is_authors_checkpoint, read_authors_checkpoint
-from perank.saving.config import (
+from perank.saving.model_files import (
     CONFIG,
     WEIGHTS,
     SavedEncoder,
     SavedLLM,
     SavedProjector,
     SavedPrompt,
+    local_folder,
     read_config,
     read_weights,
     saved,
@@ -159,7 +160,10 @@ def from_pretrained(
     change. Raises `BadInput` where the folder is missing, torn, or of another model, and for a device that isn't here.
     """
     known_device(device)  # before anything is read
-    folder = _located(name_or_path, revision)
+    if name_or_path is None and not (BOX / CONFIG).is_file():
+        remedy = "name a folder or a Hub id: Reranker.from_pretrained(...)"
+        raise BadInput("this installation carries no model", remedy=remedy, path=BOX)
+    folder = BOX if name_or_path is None else local_folder(name_or_path, revision, code=trust_remote_code)
     if is_authors_checkpoint(folder):
         found = read_authors_checkpoint(folder, device=device, dtype=dtype)
         found.model.requires_grad_(False)
@@ -215,23 +219,6 @@ def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge:
         raise BadInput(problem, remedy="save or fetch the model again", path=path)
     model.load_state_dict(apart, strict=False)
     return model
-
-
-def _located(name_or_path: str | os.PathLike[str] | None, revision: str | None) -> Path:
-    if name_or_path is None:
-        if not (BOX / CONFIG).is_file():
-            problem = "this installation carries no model"
-            raise BadInput(problem, remedy="name a folder or a Hub id: Reranker.from_pretrained(...)", path=BOX)
-        return BOX
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(name_or_path), revision=revision))
-    except (OSError, ValueError, RuntimeError) as error:
-        problem = f"no such folder, and the Hub doesn't give it: {str(error).splitlines()[0]}"
-        raise BadInput(problem, remedy="check the name and the connection", id=str(name_or_path)) from error
 
 
 def _card(config: SavedConfig) -> str:

@@ -19,7 +19,16 @@ from perank.model.llm import LLMSettings
 from perank.model.lora import adapter_state, merge_saved
 from perank.model.precision import dtype_name
 from perank.model.text_ranker import TextRanker
-from perank.saving.config import CONFIG, WEIGHTS, SavedLLM, read_config, read_weights, saved, write_llm, write_weights
+from perank.saving.model_files import (
+    CONFIG,
+    WEIGHTS,
+    SavedLLM,
+    read_config,
+    read_weights,
+    saved,
+    write_llm,
+    write_weights,
+)
 
 FORMAT = "listwise-1"
 

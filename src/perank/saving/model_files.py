@@ -6,6 +6,7 @@ A config holds everything that rankings depend on besides weights, and the diges
 from __future__ import annotations
 
 import math
+import os
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -174,20 +175,42 @@ def write_weights(folder: Path, state: Mapping[str, Tensor], dtype: str | None =
 
 def read_weights(folder: Path, digest: str) -> dict[str, Tensor]:
     """A folder's tensors. Raises `BadInput` where it is missing, torn, not the one of that sha256, or not finite."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = folder / WEIGHTS
     if not path.is_file():
         raise BadInput("there is no such file", remedy="save the model again", path=path)
     if sha256(path) != digest:
         problem = "these are not the weights config.json was written with"
         raise BadInput(problem, remedy="save or fetch the model again", path=path)
+    return finite_tensors(path)
+
+
+def finite_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises `BadInput` where it can't be read, or a value isn't finite."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         state: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise BadInput(f"not a safetensors file: {error}", remedy="fetch the model again", path=path) from error
     for name, value in state.items():
         if not value.isfinite().all():
-            raise BadInput("holds values that aren't finite", remedy="train the model again", path=path, id=name)
+            raise BadInput("holds values that aren't finite", remedy="use another file", path=path, id=name)
     return state
+
+
+def local_folder(name_or_path: str | os.PathLike[str], revision: str | None, *, code: bool = False) -> Path:
+    """The folder itself, or that of a Hub repository, fetched without its `code` unless that is wanted.
+
+    Raises `BadInput` where it is neither.
+    """
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md", *(["*.py"] if code else [])]
+    try:
+        return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=wanted))
+    except (OSError, ValueError, RuntimeError) as error:  # unknown, gated, offline, not a name at all
+        problem = f"no such folder, and the Hub doesn't give it: {str(error).strip().splitlines()[0][:200]}"
+        raise BadInput(problem, remedy="check the name and the connection", id=str(name_or_path)) from error
