@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from perank.baselines.permutation import permutation
 from perank.baselines.text_listwise import TextListwise, TextWindow
 from perank.errors import BadInput
-from perank.ranking.sliding import SlidingQuery
-from perank.ranking.windows import Windows
+from perank.ranking.windows import SlidingQuery, Windows
 from perank.records import Bill, Candidates, Passage, Query, Ranker
 from perank.sources.views import Field
 from support import small_llms

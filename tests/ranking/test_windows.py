@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.errors import BadInput
-from perank.ranking.windows import Span, Windows, apply
-from support.ranker_promises import check
+from perank.ranking.windows import SlidingQuery, Span, Windows, apply, run_windows
+from perank.records import Bill, Candidates, Passage, Query
+from support.ranker_promises import arbitrary_ranker, check
+from support.sliding import slide
 
 configurations = st.integers(1, 12).flatmap(lambda w: st.tuples(st.just(w), st.integers(1, w)))
 
@@ -71,3 +76,40 @@ def test_only_permutations_are_applied() -> None:
     for wrong in ((0, 0), (0,), (1, 2)):
         with pytest.raises(ValueError, match="permutation"):
             apply([5, 6, 7, 8], Span(1, 3, 2), wrong)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A window as a ranker of positions sees it."""
+
+    positions: list[int]
+    depth: int
+    cost: tuple[int, int]
+
+
+@given(sizes=st.lists(st.integers(0, 25), max_size=5), ws=configurations, budget=st.integers(1, 100))
+@settings(deadline=None)
+def test_queries_that_run_together_are_ranked_as_each_by_itself(
+    sizes: list[int], ws: tuple[int, int], budget: int
+) -> None:
+    rank, windows, most = arbitrary_ranker(3), Windows(*ws), list[int]()
+    found = [Candidates(Query(str(n), "sea"), tuple(Passage(str(i), "") for i in range(n))) for n in sizes]
+
+    def prepare(query: SlidingQuery) -> Shown:
+        return Shown(query.positions, query.spans[0].depth, (len(query.positions), 1))
+
+    def rank_all(group: list[Shown]) -> list[tuple[Sequence[int], Bill]]:
+        most.append(len(group) * max(sum(one.cost) for one in group) if len(group) > 1 else 0)
+        return [(rank(one.positions, one.depth), Bill(forwards=1)) for one in group]
+
+    rankings = run_windows([SlidingQuery(one, windows) for one in found], prepare, rank_all, budget)
+    assert [ranking.candidates for ranking in rankings] == found
+    for n, ranking in zip(sizes, rankings, strict=True):
+        assert list(ranking.order) == slide(windows.plan(n) if n > 1 else [], n, rank)
+        assert ranking.bill.forwards == (len(windows.plan(n)) if n > 1 else 0)
+    assert max(most, default=0) <= budget
+
+
+def test_an_empty_query_is_refused_by_id() -> None:
+    with pytest.raises(BadInput, match=r"'q7'.*empty"):
+        SlidingQuery(Candidates(Query("q7", " "), ()), Windows())

@@ -14,8 +14,7 @@ from perank.baselines.chat_api import ChatApi, Message, Reply, Session, TooLong
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
 from perank.model.templates import round_brackets
-from perank.ranking.sliding import SlidingQuery
-from perank.ranking.windows import Windows
+from perank.ranking.windows import SlidingQuery, Windows
 from perank.records import Bill, Candidates, Passage, Ranking
 
 _SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."

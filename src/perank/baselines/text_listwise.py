@@ -15,9 +15,8 @@ from perank.baselines.permutation import permutation, ranked_so_far
 from perank.errors import BadInput
 from perank.model.listwise_prompts import ListwisePrompt, ListwisePrompts
 from perank.ranking.inference import inference
-from perank.ranking.sliding import SlidingQuery, run_windows
 from perank.ranking.text_decoding import TextDecoder
-from perank.ranking.windows import Windows
+from perank.ranking.windows import SlidingQuery, Windows, run_windows
 from perank.records import Bill, Candidates, Passage, Ranking
 
 

@@ -22,10 +22,9 @@ from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.single_pass import SinglePass
-from perank.ranking.sliding import SlidingQuery, run_windows
 from perank.ranking.speculative import Speculative
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
-from perank.ranking.windows import Windows
+from perank.ranking.windows import SlidingQuery, Windows, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
 
 
