@@ -17,9 +17,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from perank.app.console import quiet_lightning
 from perank.app.inputs import Inputs
-from perank.app.jobs import run
+from perank.app.jobs import quiet_lightning, run
 from perank.errors import BadInput, exits_cleanly
 from perank.retrieval.encoding import StoreOptions, cached_store
 from perank.retrieval.shared_encoder import SharedEncoder

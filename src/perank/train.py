@@ -19,8 +19,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from perank.app.alignment import aligned_projector
-from perank.app.console import quiet_lightning
-from perank.app.jobs import in_own_process, run, sweeping
+from perank.app.jobs import in_own_process, quiet_lightning, run, sweeping
 from perank.errors import exits_cleanly
 from perank.files import read_json
 

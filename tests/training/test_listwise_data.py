@@ -9,7 +9,7 @@ import torch
 
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
-from perank.model.losses import IGNORE
+from perank.model.batches import IGNORE
 from perank.model.text_ranker import TextRanker
 from perank.records import Query
 from perank.training.listwise_data import ListwiseData, ListwiseSettings

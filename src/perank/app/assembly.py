@@ -16,11 +16,9 @@ from perank.app.run_suites import RunSuites
 from perank.app.settings import import_target
 from perank.app.training_data import align_data, listwise_data, rank_data
 from perank.baselines.text_listwise import TextListwise
-from perank.evaluation.suites import Suite
 from perank.model.lora import load_trained_state
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
 from perank.model.text_ranker import TextRanker
-from perank.records import Ranker
 from perank.saving.hub import save_pretrained
 from perank.saving.saved_text_ranker import save_text_ranker
 from perank.training.checkpoints import model_weights
@@ -61,8 +59,8 @@ class Assembly(Inputs):
         make = import_target(self.config.stage._target_, "stage")
         return make(model=self.model, optimizer=self.make("optimizer"), **loss)
 
-    def ranker(self, suite: Suite) -> Ranker:
-        """The model as it stands."""
+    def ranker(self, suite: Any) -> Any:
+        """The model as it stands, as a `Ranker` of the suite's candidates."""
         return self.suites.reranker(self.model, self.prompts, suite)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
@@ -93,7 +91,7 @@ class TextAssembly(Assembly):
         """`TextRanker`."""
         return TextRanker(self.llm.load())
 
-    def ranker(self, suite: Suite) -> TextListwise:
+    def ranker(self, suite: Any) -> TextListwise:
         """The LLM as it stands, over the suite's texts."""
         return TextListwise(self.model.llm, self.prompts, windows=self.suites.windows, view=self.data.view)
 

@@ -5,7 +5,7 @@ Each is made when first asked for and kept, so an entry point pays for what it u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -29,12 +29,6 @@ class Inputs:
     def make(self, group: str, **more: Any) -> Any:
         """Instantiate a config group."""
         return instantiate(self.config[group], **more)
-
-    def settings(self, group: str, call: Callable[..., Any], *given: str) -> dict[str, Any]:
-        """A config group as arguments that `call` takes besides those `given`."""
-        found = as_dict(self.config[group])
-        check_arguments(call, found, group, given)
-        return found
 
     @cached_property
     def encoder(self) -> Any:

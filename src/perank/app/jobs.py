@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import logging
 import math
 import os
 import subprocess
@@ -34,6 +35,7 @@ from perank.files import read_json, write_json
 from perank.paths import CONF_DIR
 
 FAILED = "failed.json"
+_NOT_ABOUT_THE_RUN = ("💡 Tip:", "TPU available: False", "Loading `train_dataloader` to estimate")
 _OF_PATHS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 _DISTRIBUTED = {"LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT"}
 
@@ -128,6 +130,24 @@ def bad_input() -> Iterator[None]:
             raise
         problem = f"can't be used: {error.strerror}"
         raise BadInput(problem, remedy="check the path and its rights", path=error.filename) from error
+
+
+def quiet_lightning() -> None:
+    """Let a run print each line once; call it before a Trainer is made.
+
+    Lightning gives its logger a handler while it is imported, and its records also reach Hydra's handlers. Its
+    advertisements are dropped as well.
+    """
+    import lightning
+
+    if logging.getLogger().hasHandlers():
+        logging.getLogger(lightning.__name__).handlers.clear()
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}.utilities.rank_zero").addFilter(_about_the_run)
+
+
+def _about_the_run(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NOT_ABOUT_THE_RUN)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from perank.app.settings import as_dict, check_arguments, check_keys
 from perank.app.training_data import row_sources, teacher_of
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput, check_least
-from perank.files import write_json
 from perank.preparation import convert_authors as authors
 from perank.preparation.fingerprint import passages_digest, questions_digest, settings_of
 from perank.preparation.ranking_set import RankingSet, prompt_length, sampled
@@ -103,7 +102,7 @@ def from_authors(inputs: Inputs, *, what: str, source: str | None, output: str) 
     if source is None:
         raise BadInput("there is no file to read", remedy="name the authors' JSONL", id="preparation.source")
     folder = Path(output)
-    return _described(f"{what} rows of the authors", read[what](source, folder), folder / "manifest.json")
+    return authors.described(f"{what} rows of the authors", read[what](source, folder), folder / "manifest.json")
 
 
 def to_authors(
@@ -118,13 +117,7 @@ def to_authors(
         raise BadInput("there are no rows to write", remedy="name a file of perank.prepare", id="preparation.rows_path")
     else:
         counts = authors.export_ranking(inputs.collection, rows_path, path, limit)
-    return _described(f"{what} in the authors' form", counts, path.with_name(f"{path.name}.manifest.json"))
-
-
-def _described(kind: str, counts: dict[str, int], path: Path) -> Manifest:
-    manifest: Manifest = {"kind": kind, "statistics": counts}
-    write_json(path, manifest)
-    return manifest
+    return authors.described(f"{what} in the authors' form", counts, path.with_name(f"{path.name}.manifest.json"))
 
 
 def _collection(inputs: Inputs) -> list[Any]:

@@ -15,7 +15,6 @@ from perank.preparation.teachers import Teacher
 from perank.training.align_data import AlignData, AlignSettings
 from perank.training.listwise_data import ListwiseData, ListwiseSettings
 from perank.training.rank_data import RankData, RankSettings
-from perank.training.rows import RankRow
 
 _ROWS = ("rows", "rows_path", "candidates", "pools", "pool_depth")  # settings of `data` that say which rows
 
@@ -60,7 +59,7 @@ def listwise_data(inputs: Inputs) -> ListwiseData:
     return ListwiseData(rows, passages, inputs.prompts, found)
 
 
-def _settings_and_rows(inputs: Inputs) -> tuple[dict[str, Any], list[RankRow]]:
+def _settings_and_rows(inputs: Inputs) -> tuple[dict[str, Any], list[Any]]:
     """The settings of `data` that don't say which rows, and the rows: the same for vectors and for texts."""
     settings = as_dict(inputs.config.data)
     which = {key: settings.pop(key) for key in _ROWS if key in settings}

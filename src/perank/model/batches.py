@@ -11,6 +11,8 @@ from torch import Tensor
 
 from perank.model.prompts import Prompt
 
+IGNORE = -100  # a target where no token is predicted, as torch's cross entropy has it
+
 
 class Batch:
     """A dataclass of tensors, nested batches and plain values."""

@@ -15,15 +15,12 @@ from torch import Tensor
 
 from perank.errors import BadInput
 
-IGNORE = -100
 _REDUCTIONS = ("sum", "mean")
 
 
 def reconstruction(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     """Eq. 3 as a mean over the target tokens of the batch; targets of -100 don't count."""
-    return torch.nn.functional.cross_entropy(
-        logits_BTV.float().flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE
-    )
+    return torch.nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten())
 
 
 def remaining(order_BK: Tensor, candidates_BN: Tensor) -> Tensor:

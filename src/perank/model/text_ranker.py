@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from perank.model.batches import AnswerBatch
-from perank.model.losses import IGNORE, reconstruction
+from perank.model.batches import IGNORE, AnswerBatch
+from perank.model.losses import reconstruction
 
 
 class TextRanker(nn.Module):

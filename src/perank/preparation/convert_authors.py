@@ -13,15 +13,23 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from perank.errors import BadInput
-from perank.files import write_json_lines
+from perank.files import write_json, write_json_lines
 from perank.model.prompts import clean
 from perank.model.templates import ALIGN_INSTRUCTIONS, template
 from perank.preparation import authors_jsonl
 from perank.preparation.authors_jsonl import PLACEHOLDER, AlignmentRow, RankingRow
 from perank.records import Collection, Passage, Query
 from perank.training.rows import RankRow, passage_of, read_rows, write_rows
+
+
+def described(kind: str, counts: dict[str, int], path: Path) -> dict[str, Any]:
+    """Write what was converted as a manifest."""
+    manifest = {"kind": kind, "statistics": counts}
+    write_json(path, manifest)
+    return manifest
 
 
 def import_alignment(source: str | Path, folder: Path) -> dict[str, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from perank.model.batches import AlignBatch
-from perank.model.losses import IGNORE, reconstruction
+from perank.model.batches import IGNORE, AlignBatch
+from perank.model.losses import reconstruction
 from perank.model.pe_rank import PERank
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage

@@ -10,8 +10,7 @@ import torch
 
 from perank.errors import check_least
 from perank.model.align_prompt import align_example
-from perank.model.batches import AlignBatch, PromptBatch, padded
-from perank.model.losses import IGNORE
+from perank.model.batches import IGNORE, AlignBatch, PromptBatch, padded
 from perank.model.prompts import SLOT, Prompt, PromptBuilder
 from perank.model.templates import ALIGN_INSTRUCTIONS
 from perank.records import Passage, Vectors

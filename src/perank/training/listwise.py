@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from perank.model.batches import AnswerBatch
-from perank.model.losses import IGNORE
+from perank.model.batches import IGNORE, AnswerBatch
 from perank.model.text_ranker import TextRanker
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
