@@ -30,7 +30,8 @@ from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Ranker
 from perank.reporting.rows import ResultRow, write_results_csv
-from perank.saving.hub import Pretrained, from_pretrained
+from perank.saving.hub import from_pretrained
+from perank.saving.pretrained import Pretrained
 
 HERE = Path(__file__).resolve().parent
 SIZES = (20, 50, 100, 200, 500, 1000)

@@ -18,7 +18,7 @@ from perank.model.projector import Projector
 from perank.model.projector_io import load_projector, read_authors_projector, save_projector, write_authors_projector
 from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
-from perank.saving.config import read_config
+from perank.saving.hub import read_saved_config
 from perank.training.checkpoints import newest_checkpoint, read_checkpoint
 
 Read = Callable[[Path], Any]
@@ -68,7 +68,7 @@ def _weights() -> Iterator[tuple[str, str, Callable[[Path], Any], Read]]:
         _checkpoint,
         lambda path: newest_checkpoint(path.parent.parent),
     )
-    yield "config.json of a model", "config.json", _config, read_config
+    yield "config.json of a model", "config.json", _config, lambda path: read_saved_config(path.parent)
 
 
 def _checkpoint(path: Path) -> None:

@@ -168,7 +168,7 @@ def from_pretrained(
         found = read_authors_checkpoint(folder, device=device, dtype=dtype)
         found.model.requires_grad_(False)
         return found
-    config: SavedConfig = read_config(folder, SavedConfig, format=FORMAT, what="PE-Rank model")
+    config = read_saved_config(folder)
     state = read_weights(folder, config.sha256)
     lora = None if config.llm.lora is None else config.llm.lora.settings()
     settings = config.llm.settings(
@@ -189,12 +189,18 @@ def from_pretrained(
     )
 
 
+def read_saved_config(folder: Path) -> SavedConfig:
+    """What config.json of a saved model says. Raises `BadInput` for what isn't one, or holds what can't be used."""
+    found: SavedConfig = read_config(folder, SavedConfig, format=FORMAT, what="PE-Rank model")
+    return found
+
+
 def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
     """Upload a folder that `save_pretrained` wrote; the address of the commit. Raises `BadInput` if it isn't one."""
     from huggingface_hub import HfApi
 
     folder = Path(folder)
-    read_weights(folder, read_config(folder, SavedConfig, format=FORMAT, what="PE-Rank model").sha256)
+    read_weights(folder, read_saved_config(folder).sha256)
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
     return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a PE-Rank model"))
