@@ -21,7 +21,7 @@ from perank.app.jobs import run
 from perank.errors import BadInput, exits_cleanly
 from perank.reporting.cost_report import cost_table, write_cost_report
 
-_SHOWN = ("seconds_per_query", "tokens_per_passage", "ndcg@10")  # while it goes on
+_SHOWN = ("seconds_per_query", "tokens_per_passage", "ndcg@10")  # printed while it runs
 
 
 def efficiency(config: DictConfig) -> None:

@@ -7,7 +7,7 @@ Examples:
     python -m perank.evaluate suite=dl19 'ranker=[monobert,monot5]'          # other systems, see conf/ranker
     python -m perank.evaluate suite=beir suite.beir.collection.folder=<folder> model=box    # your own BEIR folder
 
-Next to them stand the first stage and the encoder alone, with paired t-tests against both (and against the systems that
+Next to them are the first stage and the encoder alone, with paired t-tests against both (and against the systems that
 `compare` names). Writes metrics.json, per-query scores, TREC runs, results.csv and absent.json into the output folder.
 """
 

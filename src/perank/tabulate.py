@@ -6,7 +6,7 @@ Examples:
     python -m perank.tabulate outputs/evaluate/<date>/<time> --output <folder>
     python -m perank.tabulate <one results.csv> <another results.csv>
 
-A sweep that isn't finished gives the table of what is there and says what is missing. Writes results.csv (tidy),
+A sweep that isn't finished gives the table of the finished jobs and lists the others. Writes results.csv (tidy),
 table.md, table.tex and results.png into the study's folder, or into `--output`, and prints the table. A study's folder
 holds layout.yaml and, where the paper has the table, paper.csv.
 """
@@ -30,7 +30,7 @@ from perank.reporting.run_results import Results, collect
 
 
 def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Path | None = None) -> Grid:
-    """Write the tables of what lies under `paths`. Raises `BadInput` where there are no results at all."""
+    """Write the tables of the results under `paths`. Raises `BadInput` where there are no results at all."""
     layout = read_layout(study) if study is not None else Layout()
     found = collect(paths)
     if not found.measured:

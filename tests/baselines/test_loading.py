@@ -23,7 +23,7 @@ def test_a_listwise_ranker_is_the_llm_of_that_folder_asked_in_those_words(tmp_pa
     llm, batch = small_llms.llm(5).float(), [small_llms.candidates(n) for n in (9, 4)]
     llm.save_pretrained(tmp_path)
     small_llms.tokenizer().save_pretrained(tmp_path)
-    made = ListwiseRanker(name=str(tmp_path), prompt="compact", text="text", window=6, step=3, cutoff=2, **PLACE)
+    made = ListwiseRanker(name=str(tmp_path), prompt="compact", text="text", window=Windows(6, 3, 2), **PLACE)
     plain = TextListwise(llm, small_llms.prompts(), windows=Windows(6, 3, 2))
     assert isinstance(made, Ranker)
     assert [found.order for found in made.rank_batch(batch)] == [found.order for found in plain.rank_batch(batch)]
@@ -41,17 +41,17 @@ def test_a_first_token_ranker_needs_no_prompt(tmp_path: Path) -> None:
 
 
 def test_a_saved_reranker_has_the_windows_it_was_saved_with_unless_others_are_named() -> None:
-    assert SavedReranker(cutoff=10, batch_tokens=512, device="cpu").ranker.windows == Windows(20, 10, 10)
-    assert SavedReranker(window=8, step=4, device="cpu").ranker.windows == Windows(8, 4)
-    with pytest.raises(BadInput, match="a window of 0"):
-        SavedReranker(window=0, device="cpu")
+    assert SavedReranker(window=Windows(20, 10, 10), batch_tokens=512, device="cpu").ranker.windows == Windows(
+        20, 10, 10
+    )
+    assert SavedReranker(device="cpu").ranker.windows == Windows(20, 10)
 
 
 def test_an_endpoint_without_its_key_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(Absent, match="OPENAI_API_KEY"):
         RankGPTRanker(model="gpt-test")
-    made = RankGPTRanker(model="gpt-test", key_variable=None, input_price=3.0, window=4, step=2)
+    made = RankGPTRanker(model="gpt-test", key_variable=None, input_price=3.0, window=Windows(4, 2))
     assert (made.ranker.api.input_price, made.ranker.windows) == (3.0, Windows(4, 2))
 
 

@@ -42,7 +42,7 @@ def test_the_nearest_passages_are_found_whatever_the_chunks(
     folder = tmp_path_factory.mktemp("store")
     store = encode_into(folder, corpus, encoder, StoreOptions(dtype=dtype, shard_rows=shard_rows, progress=False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "_ROWS", rows)
+        patch.setattr(dense, "_ROWS_PER_CHUNK", rows)
         run = Dense(encoder, store, block=2).search(asked, depth=depth)
     for id, query in asked.queries.items():
         expected = brute_force(corpus, query.text, encoder, dtype)[:depth]

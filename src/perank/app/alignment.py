@@ -1,7 +1,7 @@
 """Stage 1 on demand: the projector that a stage-2 run starts from, trained once for all runs that ask for the same.
 
 A study's rows differ in stage 2 and share their alignment. Whichever run comes first trains it, in a process of its
-own; others, also at the same time, wait for it and take what it left in the cache. Interrupted, it goes on.
+own; others, also at the same time, wait for it and take its result from the cache. An interrupted one resumes.
 """
 
 from __future__ import annotations

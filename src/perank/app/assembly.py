@@ -64,7 +64,7 @@ class Assembly(Inputs):
         return self.suites.reranker(self.model, self.prompts, suite)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
-        """Write the model as it stands, or with the weights of `state`, for `Reranker.from_pretrained`."""
+        """Write the model with its current weights, or with those of `state`, for `Reranker.from_pretrained`."""
         window, step = self.suites.windows.window, self.suites.windows.step
         made_of = {"llm": self.llm, "prompts": self.prompts, "encoder": self.encoder}
         return save_pretrained(folder, self.model, **made_of, window=window, step=step, state=state)
@@ -92,7 +92,7 @@ class TextAssembly(Assembly):
         return TextRanker(self.llm.load())
 
     def ranker(self, suite: Any) -> TextListwise:
-        """The LLM as it stands, over the suite's texts."""
+        """The LLM with its current weights, over the suite's texts."""
         return TextListwise(self.model.llm, self.prompts, windows=self.suites.windows, view=self.data.view)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:

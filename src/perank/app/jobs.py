@@ -1,4 +1,4 @@
-"""How entry points run under Hydra: what can't be composed is `BadInput`, and a sweep goes on after a failed job.
+"""How entry points run under Hydra: what can't be composed is `BadInput`, and a sweep continues after a failed job.
 
 Hydra itself ends every error with exit code 1. Here errors leave it as they are, so that bad input ends with exit
 code 2 and bugs keep their traceback. A job that fails leaves failed.json in its folder; the sweep's other jobs run, and
@@ -64,7 +64,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             _note(folder, error)
             if not sweeping() or os.getpid() != own:
                 raise  # a launcher with processes of its own brings it back when all jobs have ended
-            sys.stderr.write(f"perank: job {folder} failed, the sweep goes on: {error}\n")
+            sys.stderr.write(f"perank: job {folder} failed, the sweep continues: {error}\n")
             failed[str(folder)] = error
             return math.nan  # what a sweeper that optimises takes for a failed trial
 
@@ -95,7 +95,7 @@ def in_own_process(module: str, folder: Path, overrides: Sequence[str] | None = 
     if ended.returncode == 2 and (folder / FAILED).is_file():
         raise BadInput(read_json(folder / FAILED)["message"], remedy="mend it and run this job again")
     if ended.returncode != 0:
-        raise RuntimeError(f"the job's process ended with code {ended.returncode}; what it said stands above")
+        raise RuntimeError(f"the job's process ended with code {ended.returncode}; see its output above")
 
 
 def _alone() -> dict[str, str]:

@@ -36,7 +36,7 @@ def checkpoints(folder: str | Path) -> list[Path]:
 
 
 def assembled_at(folder: str | Path, checkpoint: str | Path) -> Assembly:
-    """The run's parts with the model's trained part as in `checkpoint`; nothing is started or fitted anew."""
+    """The run's parts with the model's trained part as in `checkpoint`; nothing is initialised or fitted again."""
     config = run_config(folder)
     config.start = str(checkpoint)
     return Assembly(config)

@@ -36,7 +36,7 @@ def instantiate(settings: Any, **more: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, BadInput):
             raise cause from error
-        # A value out of range, a device or a package that isn't here; everything else is a bug.
+        # A value out of range, a missing device or package; everything else is a bug.
         kinds = [ValueError, ImportError, *([] if str(settings.get("_target_")).startswith("perank.") else [TypeError])]
         if isinstance(cause, tuple(kinds)) or type(cause).__name__ == "MisconfigurationException":
             place, said = settings._get_full_key(None), " ".join(str(cause).split())

@@ -1,7 +1,7 @@
-"""What a run shows on Weights & Biases beside the logged numbers: its config, results and example rankings as tables.
+"""What a run shows on Weights & Biases besides logged numbers: its config, results and example rankings as tables.
 
 `WANDB_MODE` decides whether anything leaves the machine; unset, a run is offline unless someone is logged in. Offline
-runs lie whole in the run's folder and go up with `wandb sync`. This is the one file that imports wandb.
+runs are complete in the run's folder; `wandb sync` uploads them. This is the one file that imports wandb.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Session:
         await self.client.aclose()
 
     async def complete(self, messages: Sequence[Message]) -> Reply:
-        """The model's answer, from the cache if it is there.
+        """The model's answer, from the cache if possible.
 
         Raises `TooLong`, and `BadInput` where the endpoint refuses the request or doesn't answer it in any attempt.
         """

@@ -1,6 +1,6 @@
 """The time that text listwise reranking takes, without an LLM that was trained for it.
 
-An LLM that doesn't know the format goes on writing, or stops early. To measure speed it is made to write exactly as
+An LLM that doesn't know the format writes on, or stops early. To measure speed it is made to write exactly as
 many tokens as a trained one's answer has: `[4] > [2] > ...`, as deep as it is read, and its end. The ranking means
 nothing.
 """

@@ -14,7 +14,7 @@ from perank.model.precision import dtype_name, dtype_of, known_device
 
 @contextmanager
 def missing_is_absent() -> Iterator[None]:
-    """Turn `BadInput` into `Absent`, while weights are loaded: they aren't here, or not whole."""
+    """Turn `BadInput` into `Absent`, while weights are loaded: they are missing or incomplete."""
     try:
         yield
     except Absent:
@@ -24,7 +24,7 @@ def missing_is_absent() -> Iterator[None]:
 
 
 def device_of(name: str) -> str:
-    """`auto` is an accelerator where there is one. Raises `BadInput` for a device that isn't here."""
+    """`auto` is an accelerator where there is one. Raises `BadInput` for a device that doesn't exist."""
     import torch
 
     if name != "auto":

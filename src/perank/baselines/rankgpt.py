@@ -34,8 +34,8 @@ class RankGPT:
     """A `Ranker`. Texts are cut to `words` words, and further, evenly, where the endpoint says a prompt is too long.
 
     On the bill a window is one forward, its tokens are those the endpoint counted, and its seconds those it took when
-    it was asked for, also where the answer is a kept one; dollars are what was paid now. `view` is the text that stands
-    for a passage.
+    it was asked for, also if the answer comes from the cache; dollars are what was paid now.
+    `view` gives a passage's text.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from perank.evaluation.suites import Suite
 from perank.model.sharding import gathered, is_sharded
 from perank.records import Candidates, Ranker, Ranking
 
-_SHOWN = ("forwards_per_query", "seconds_per_query")  # costs beside the metrics in the logs
+_SHOWN = ("forwards_per_query", "seconds_per_query")  # costs logged next to the metrics
 
 
 class RankingEvaluation(lightning.Callback):

@@ -61,7 +61,7 @@ class Evaluation:
     def costs(self) -> dict[str, float]:
         """Means over the ranked queries: forwards, tokens and seconds of the bill, and wall seconds; {} unbilled.
 
-        What only some rankers pay (repairs, shortened texts, dollars) is left out where nobody paid it.
+        Costs that only some rankers have (repairs, shortened texts, dollars) are left out where they are 0.
         """
         if not self.bills:
             return {}

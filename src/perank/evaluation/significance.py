@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from perank.errors import BadInput
 
-# Metrics lie in [0, 1] and carry about 16 digits; what differs by less came from the order of a sum.
+# Metrics are in [0, 1] and carry about 16 digits; what differs by less came from the order of a sum.
 _ROUNDING = 1e-12
 
 

@@ -110,7 +110,7 @@ def _check_keys(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def projector_state(source: str | Path) -> tuple[dict[str, Tensor], Path]:
-    """The projector's tensors (keys from `0.weight` on) and the file they lie in.
+    """The projector's tensors (keys from `0.weight` on) and the file they come from.
 
     Raises `BadInput` where there is no such file, folder or repository, it can't be read, or holds no projector.
     """

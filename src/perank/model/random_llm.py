@@ -1,7 +1,7 @@
 """An LLM of Mistral-7B's shape with random weights, made where it runs: for speed, which doesn't depend on weights.
 
 What does depend on them is how many drafts of speculation are right, and whether an LLM writes what it was asked for:
-studies have to say so.
+studies have to state it.
 """
 
 from __future__ import annotations

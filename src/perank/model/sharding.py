@@ -2,7 +2,7 @@
 
 Each layer of the LLM is one group of weights, the projector another, and embeddings, final norm and head are the
 root's. A group's weights are whole only while it computes. Training enters by `step_states`, `token_logits` or
-`answer_loss`, where the root gathers its own; whoever calls the parts by themselves (decoding does) does it inside
+`answer_loss`, where the root gathers its own; code that calls the parts directly (decoding) does so inside
 `gathered`.
 """
 

@@ -2,7 +2,7 @@
 
 A template is text with fields: `{n}`, `{query}`, and in a passage line `{i}`, `{slot}`, `{text}`. `{slot}` is where a
 passage's vector goes; `{query_slot}` where the query's own vector goes, if that extension is on. The reference
-version differs from the printed one: slots stand in brackets, the query carries a period, the closing instruction
+version differs from the printed one: slots are in brackets, the query carries a period, the closing instruction
 is worded differently, and `[12]` inside a passage's text becomes `(12)`.
 `compact` spends one token a passage besides its few words, so that small machines can train.
 """

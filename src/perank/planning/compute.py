@@ -1,4 +1,4 @@
-"""Tokens, FLOPs, steps and hours of a run. All of the arithmetic stands here.
+"""Tokens, FLOPs, steps and hours of a run. All of the arithmetic is here.
 
 A product of a token with a matrix of P numbers costs 2 P FLOPs; causal attention over L tokens costs 2 L^2 times the
 queries' width, in each layer. The backward pass costs as much again for what flows through, and once more for the

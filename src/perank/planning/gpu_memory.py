@@ -1,4 +1,4 @@
-"""Bytes a GPU holds at the worst moment of a step. All of the arithmetic stands here, one function a kind.
+"""Peak bytes per GPU during a step. All of the arithmetic is here, one function per kind of memory.
 
 P numbers, T of them trained, on w GPUs:
 
@@ -33,7 +33,7 @@ FRAGMENTATION = 0.05  # what the allocator can't use, of everything else
 
 @dataclass(frozen=True, slots=True)
 class MemoryItem:
-    """A line of the report: `sum` is the arithmetic as text. Without `counts` it is there at another moment."""
+    """A line of the report: `sum` is the arithmetic as text. Without `counts` it does not coincide with the peak."""
 
     name: str
     bytes: float
@@ -52,7 +52,7 @@ def memory(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism
 
 
 def needed(items: Sequence[MemoryItem]) -> float:
-    """Bytes, of what is there at the same time."""
+    """Bytes of what is allocated at the same time."""
     return sum(item.bytes for item in items if item.counts)
 
 

@@ -1,6 +1,6 @@
 """How long the sequences of a typical training row are, counted by the prompt builder that training uses.
 
-Where the LLM's tokenizer can't be had, a stand-in counts: a piece is a run of up to eight letters, a digit, the blank
+If the LLM's tokenizer is unavailable, a stand-in counts: a piece is a run of up to eight letters, a digit, the blank
 before one, a mark or a line break, about what Mistral's tokenizer makes of English (the paper's 326.9 tokens for 20
 passages come out within a tenth).
 """

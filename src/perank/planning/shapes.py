@@ -1,7 +1,7 @@
 """Models on the meta device: every parameter with its shape and type, and no memory behind it.
 
-Shapes come from the model's own config (folder, cache or Hub). For the paper's models they also lie beside this file,
-for machines that can't reach the Hub; whoever uses those is told.
+Shapes come from the model's own config (folder, cache or Hub). Those of the paper's models are also stored next to this
+file, for machines that can't reach the Hub; using them is logged.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _RANKING = frozenset({"messages_w_content", "messages_wo_content", "ranking", "e
 class AlignmentRow:
     """A user message with N `<PLACEHOLDER>`s, the assistant's text, and the texts behind the placeholders in order.
 
-    Texts beyond the Nth are kept and stand nowhere: `spliced` are those that do.
+    Texts beyond the Nth are kept but used nowhere: `spliced` holds those that are used.
     """
 
     user: str

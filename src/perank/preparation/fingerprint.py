@@ -33,7 +33,7 @@ def settings_of(thing: object) -> dict[str, Any]:
 
 
 def questions_digest(collection: Collection) -> str:
-    """Of what rows take from a collection beside its passages."""
+    """Digest of what rows take from a collection besides its passages."""
     asked = [[query.id, query.text] for query in collection.queries.values()]
     judged = {query: sorted(grades.items()) for query, grades in collection.qrels.items()}
     return hashlib.sha256(json.dumps([collection.name, asked, judged], sort_keys=True).encode()).hexdigest()

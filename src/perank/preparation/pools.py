@@ -1,7 +1,7 @@
 """Where a training row's candidates come from: a first-stage run's top, or a draw over a retriever's deep ranking.
 
 The paper takes the dense top 20 (`TopK`). Rows of nothing but hard candidates teach slowly at first;
-`LogUniform` mixes near and far ones: ranks drawn log-uniformly, so half of them lie above the geometric middle.
+`LogUniform` mixes near and far ones: ranks drawn log-uniformly, so half of them are above the geometric mean.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Long work in numbered parts: each is a whole file or not there, so what was interrupted goes on with the next one.
+"""Long work in numbered parts: each is a complete file or missing, so interrupted work resumes with the next one.
 
-Parts lie in a hidden folder beside the output that carries the fingerprint of all they depend on, so that other
+Parts are in a hidden folder next to the output, named by the fingerprint of all they depend on, so that other
 settings never find them. A part is a pure function of its number: a run that was killed ends with the same bytes.
 """
 
@@ -17,7 +17,7 @@ from perank.preparation.fingerprint import fingerprint
 
 
 class Resumable:
-    """The parts of `output`; `finish` writes the manifest beside it and removes them."""
+    """The parts of `output`; `finish` writes the manifest next to it and removes them."""
 
     def __init__(self, output: str | Path, fingerprint: str) -> None:
         self.output, self.fingerprint = Path(output), fingerprint
@@ -25,7 +25,7 @@ class Resumable:
 
     @property
     def manifest_path(self) -> Path:
-        """Where the manifest of the output lies."""
+        """Path of the output's manifest."""
         return self.output.with_name(f"{self.output.name}.manifest.json")
 
     def finished(self) -> dict[str, Any] | None:
@@ -38,7 +38,7 @@ class Resumable:
         manifest = read_json(self.manifest_path) if self.manifest_path.is_file() else {}
         made_of = manifest.get("fingerprint") if isinstance(manifest, dict) else None
         if made_of != self.fingerprint or sha256(self.output) != manifest["sha256"]:
-            problem = "the file is there already, made with other settings or from other texts, or changed since"
+            problem = "the file exists and was made with other settings or texts, or has changed since"
             raise BadInput(problem, remedy="remove it, or name another preparation.output", path=self.output)
         return dict(manifest)
 

@@ -23,8 +23,8 @@ FIELD = "{text}"
 class Summariser:
     """An LLM that shortens passages: at most `tokens` new tokens for each, of which it reads `text_tokens`.
 
-    A passage's summary doesn't depend on its company. Raises `BadInput` for an instruction without `{text}` and for
-    numbers below 1.
+    A passage's summary doesn't depend on the rest of its batch. Raises `BadInput` for an instruction without
+    `{text}` and for numbers below 1.
     """
 
     def __init__(

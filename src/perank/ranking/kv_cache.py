@@ -2,7 +2,7 @@
 
 Entry m of a row is its m-th token, whatever the other rows hold: a row's padding and its rejected drafts are
 overwritten by the next tokens that belong there. So there are no holes, and the tensors keep their shape. Drafts
-stand behind the last accepted token until they are moved to where they belong. The last entry is never read; it
+are stored behind the last accepted token until they are moved to their own entries. The last entry is never read; it
 takes the padding of uneven appends.
 """
 
@@ -62,7 +62,7 @@ class KVCache:
         return torch.stack(last)
 
     def append(self, fed_BKD: Tensor, entry_BK: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
-        """hidden_BKD of vectors written to `entry_BK` (-1: padding) that stand at `position_BK` of their sequence.
+        """hidden_BKD of vectors written to `entry_BK` (-1: padding), at `position_BK` of their sequence.
 
         seen_BKM says which of the first M entries each of them sees.
         """
@@ -109,7 +109,7 @@ class _RowLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         batch, heads = self.cache.batch, key_states.shape[1]
-        # Zeros: entries nobody wrote are masked, but a weight of 0 times a NaN would still be NaN.
+        # Zeros: entries never written are masked, but a weight of 0 times a NaN would still be NaN.
         self.keys = key_states.new_zeros(batch, heads, self.cache.entries, key_states.shape[-1])
         self.values = value_states.new_zeros(batch, heads, self.cache.entries, value_states.shape[-1])
         self.is_initialized = True

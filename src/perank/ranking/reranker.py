@@ -107,7 +107,8 @@ class Reranker:
     ) -> Ranking:
         """Rank passages (texts or `Passage`s) for a query, or their unit vectors [N, E] alone, straight from an index.
 
-        With `top_k` only the first k ranks are decoded; `order` still holds everyone. Texts get their position as id.
+        With `top_k` only the first k ranks are decoded; `order` still holds all candidates. Texts get their position
+        as id.
         `query_embedding` [E] is needed only by models that use it, and only where there is no encoder.
         Raises `BadInput` for an empty query, for vectors that aren't finite, of unit length, of the model's width or
         as many as the passages, and where there is neither text nor vector.

@@ -2,7 +2,7 @@
 
 A draft costs tokens, not forwards. Behind each drafted rank the LLM's scores say which candidate greedy decoding
 takes next; the longest path that agrees is kept, the first disagreement is corrected by the same scores, and the rest
-is drafted anew. Rows of a batch advance by different amounts, and leave when they are done.
+is drafted again. Rows of a batch advance by different amounts, and leave when they are done.
 """
 
 from __future__ import annotations

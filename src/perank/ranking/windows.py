@@ -1,8 +1,8 @@
 """Sliding windows over more candidates than one prompt takes: from the last to the first, each carrying its best on.
 
-Pure: no model, no torch. A window [a, b) needs only the ranks that somebody will look at: the next window
+Pure: no model, no torch. A window [a, b) needs only the ranks that are used later: the next window
 [.., b_next) reads the first b_next - a of them, in their order, and a cutoff k the first min(k, b) - a. The rest of
-its order is nobody's input. (The simpler `w - s` is wrong for cutoffs and where the top window is short.)
+its order is never used. (The simpler `w - s` is wrong for cutoffs and where the top window is short.)
 
 Windows of one query follow each other; those of different queries run together, and none depends on the others.
 """

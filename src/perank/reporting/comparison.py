@@ -1,6 +1,6 @@
 """Systems side by side: each is measured on every suite, tested against the baselines, and written down.
 
-Systems are loaded one after the other, and each is let go of before the next. Missing systems are listed with the
+Systems are loaded one after the other, and each is released before the next. Missing systems are listed with the
 reason, and are no error as long as another one is here.
 """
 

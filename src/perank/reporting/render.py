@@ -1,5 +1,5 @@
 """A table's text: Markdown for people, LaTeX for papers. Bold: best of all; underlined: best of its block; *: no
-significant difference from the block's reference. Where the paper has a figure it stands in the column beside."""
+significant difference from the block's reference. The paper's figure, if there is one, is in the next column."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _text(grid: Grid, marks: Markup) -> tuple[list[str], list[list[str]]]:
 
 
 def _shown_columns(grid: Grid) -> list[tuple[Column, bool]]:
-    """Every column of ours, and beside it the paper's where there is one."""
+    """Our columns, each followed by the paper's if there is one."""
     shown: list[tuple[Column, bool]] = []
     for key in grid.columns:
         if any(key in line.cells for line in grid.lines):

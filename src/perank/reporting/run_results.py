@@ -1,7 +1,7 @@
 """What runs have left behind, read back: their metrics, per-query scores and settings, or rows of a results.csv.
 
 A run's folder is known by its metrics.json, a job that isn't finished by Hydra's overrides without one. Settings that
-only a model has (prompt, window, seed, variant) are not put down to the first stage and the encoder beside it.
+only a model has (prompt, window, seed, variant) are not attributed to the first stage and the encoder next to it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Exact dense retrieval: the passages whose vectors have the largest inner product with the query's.
 
 A store's shards pass by in chunks. fp32 matrix products find the candidates, with room for their rounding; fp64
-products of those settle scores and order. So the result is the brute-force one, whatever the chunks and the company,
-and passages with equal vectors tie exactly: by id, as everywhere.
+products of those settle scores and order. So the result is the brute-force one, whatever the chunks and the rest of
+the batch, and passages with equal vectors tie exactly: by id, as everywhere.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def cached_store(
     """The store of a collection's passages (title and text), encoded when first asked for.
 
     It is in `folder`, else in the cache, known by a fingerprint of the encoder's identity and the passages' ids and
-    texts, so that splits of one corpus share it; the collection's name is there for people.
+    texts, so that splits of one corpus share it; the collection's name only helps people.
     """
     where = Path(folder) if folder else _cached(collection_name, passages, encoder)
     if folder is None and (store := finished_store(collection_name, passages, encoder)) is not None:

@@ -1,7 +1,7 @@
 """The manifest of an EmbeddingStore: whose vectors these are, and which shards are whole.
 
 It is replaced atomically after each shard, so what it lists was on disk before; everything else in the folder is
-somebody's unfinished work and isn't read.
+an unfinished write and isn't read.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Layout, little endian: vectors [N, E] in fp16 or fp32, zeros up to a multiple of 8 bytes, offsets uint64 [N + 1] into
 the ids' UTF-8, hashes uint64 [N] ascending, rows uint64 [N] in the hashes' order, the ids' UTF-8. A shard is written
-beside its place and renamed, so a file of that name is whole unless the disk lost some of it; the manifest's size and
-checksum tell.
+next to its target and renamed, so a file of that name is complete unless the disk lost some of it, which the
+manifest's size and checksum show.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class HashIndex:
         return [self.hashes_N, self.rows_N]
 
     def find(self, ids: Sequence[str], hashes_B: np.ndarray, id_at: Callable[[int], str]) -> np.ndarray:
-        """Row of each id, -1 where it isn't here: int64 [B]."""
+        """Row of each id, -1 for unknown ids: int64 [B]."""
         rows_B = np.full(len(ids), -1, dtype=np.int64)
         if not len(self.hashes_N):
             return rows_B

@@ -20,7 +20,7 @@ from perank.records import Identity
 from perank.retrieval.manifest import Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, hash_ids
 
-_ENCODE_AGAIN = "encode into it again: whole shards are kept, this is made anew"
+_ENCODE_AGAIN = "encode into it again: complete shards are kept, this one is rebuilt"
 _MAPPED_SHARDS = 256  # each holds a file descriptor, of which a process commonly has 1,024
 
 
@@ -105,7 +105,7 @@ class EmbeddingStore:
             return self._rows(ids)
         except BadInput:
             raise
-        except (IndexError, ValueError):  # numbers or ids that nobody wrote
+        except (IndexError, ValueError):  # numbers or ids that were never written
             self.verify()
             raise
 
@@ -179,7 +179,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def is_intact(path: Path, record: ShardRecord) -> bool:
-    """Whether the file is there, whole, and has the recorded checksum."""
+    """Whether the file exists with the recorded size and checksum."""
     return path.is_file() and path.stat().st_size == record.bytes and sha256(path) == record.sha256
 
 

@@ -1,8 +1,8 @@
 """Filling an EmbeddingStore shard by shard: what is whole stays, what is torn or missing is made (again).
 
 The caller gives the same passages in the same order each time; each finished shard is compared with them by a digest
-of its ids and texts before it is skipped. A shard is written beside its place, synced and renamed, then the manifest
-is replaced, so a process killed at any moment leaves a store that goes on where the last whole shard ended and ends
+of its ids and texts before it is skipped. A shard is written next to its target, synced and renamed, then the manifest
+is replaced, so a process killed at any moment leaves a store that resumes after the last complete shard and ends
 with the same bytes. One writer at a time, by a lock that the kernel releases when the process dies.
 """
 
@@ -42,7 +42,7 @@ class Chunk:
 
 
 class StoreWriter:
-    """Creates `folder` or goes on filling it; a context manager, which holds the folder's lock.
+    """Create `folder` or continue filling it; a context manager that holds the folder's lock.
 
     Raises `BadInput` if another process is writing there, or if the store was begun with another encoder, width, dtype
     or shard size.

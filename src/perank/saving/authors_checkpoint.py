@@ -5,7 +5,7 @@
     model.encoder.encoder.*                                    the encoder's weights once more
     model.projector.{0,2}.{weight,bias}                        E_M
 
-perank loads the encoder by its name, because its tokenizer and its architecture lie there, and refuses a checkpoint
+perank loads the encoder by its name, because its tokenizer and architecture are there, and refuses a checkpoint
 whose copy of the weights is another one. Prompts are the reference prompts; slots are positions, so the two added
 tokens are never used.
 """

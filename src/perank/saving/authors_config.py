@@ -1,7 +1,7 @@
 """config.json in the authors' layout: an LLM's own fields under `model_type: embed_<family>`, and the encoder's.
 
 Their code runs on transformers 4.37, so what is written has that version's names: `rope_theta` and `torch_dtype`
-beside the other fields, the chat template inside tokenizer_config.json, a tokenizer.json whose merges are strings.
+next to the other fields, the chat template inside tokenizer_config.json, a tokenizer.json whose merges are strings.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def _weight_files(folder: Path) -> list[Path]:
     found = read_json(index)
     names = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(names, dict) or not all(isinstance(n, str) and n == Path(n).name for n in names.values()):
-        raise BadInput("weight_map must name files beside it", remedy=_REFETCH, path=index)
+        raise BadInput("weight_map must name files next to it", remedy=_REFETCH, path=index)
     return [folder / name for name in sorted(set(names.values()))]
 
 

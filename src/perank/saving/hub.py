@@ -157,7 +157,7 @@ def from_pretrained(
 
     `dtype` is the LLM's and the encoder's; the projector keeps fp32. `merge=False` keeps the adapters apart, as
     training wants them (needs peft); else the layers of a small LLM are packed on a CPU, and its weights must not
-    change. Raises `BadInput` where the folder is missing, torn, or of another model, and for a device that isn't here.
+    change. Raises `BadInput` if the folder is missing, torn, or of another model, or the device doesn't exist.
     """
     known_device(device)  # before anything is read
     if name_or_path is None and not (BOX / CONFIG).is_file():

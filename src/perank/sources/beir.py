@@ -1,7 +1,7 @@
 """BEIR folders: corpus.jsonl, queries.jsonl and qrels/<split>.tsv with a header line, as the BEIR benchmark ships them.
 
-A BEIR queries file holds all splits; the collection shows the queries that its own split judges. Runs that lie
-beside the corpus (`run.<name>.trec`) come along. `TextFolder` is such a folder without judgements: what
+A BEIR queries file holds all splits; the collection shows the queries that its own split judges. Runs stored
+next to the corpus (`run.<name>.trec`) come along. `TextFolder` is such a folder without judgements: what
 `perank.prepare` leaves for alignment, or of the authors' rows.
 """
 

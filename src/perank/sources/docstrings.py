@@ -38,7 +38,7 @@ class Pair:
 
 
 def source_folder(package: str) -> Path | None:
-    """Where `package` lies, without importing it; `stdlib` is the standard library. None if it isn't installed."""
+    """The folder of `package`, without importing it; `stdlib` is the standard library. None if it isn't installed."""
     if package == "stdlib":
         return Path(sysconfig.get_path("stdlib"))
     try:

@@ -40,7 +40,7 @@ class PyDocs:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the collection lies; it is built there at the first call."""
+        """The collection's folder; the first call builds it."""
         versions = package_versions()
         folder = Path(self._folder) if self._folder else cache_dir() / "pydocs" / fingerprint(versions)
         if not is_whole(folder):
@@ -91,7 +91,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _check_ours(folder: Path, versions: Mapping[str, str]) -> None:
-    """Before a folder that someone named is written to: it is new, or an unfinished build of the same packages."""
+    """Before writing to a folder that the user named: it is new, or an unfinished build of the same packages."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     remedy = "name another folder, or remove it to have one built from the installed packages"

@@ -1,4 +1,4 @@
-"""TREC's formats: runs (six columns), qrels (four columns), and folders that hold both beside the texts.
+"""TREC's formats: runs (six columns), qrels (four columns), and folders that hold both next to the texts.
 
 A run's order comes from its scores (`perank.records.rank_order`). Its rank column is checked and otherwise unused:
 a passage ranked behind one that it outscores means that one of the two columns is wrong. Scores are compared in

@@ -1,7 +1,7 @@
 """Checkpoint files that are whole or not there, and the newest of a run's.
 
 Lightning writes a checkpoint to the system's temporary folder and moves it: on another disk that is a copy, which a
-kill leaves half done. Here the temporary file lies beside its place, is synced and renamed. Files hold tensors and
+kill leaves half done. Here the temporary file is written next to the target, synced and renamed. Files hold tensors and
 plain types, and nothing else is unpickled.
 """
 
@@ -35,7 +35,7 @@ class AtomicCheckpointIO(CheckpointIO):
     """How the trainer writes and reads checkpoints (`trainer.plugins`)."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `path`, or leave what is there untouched. Raises `BadInput` for a full disk."""
+        """Write `path`, or leave the existing file untouched. Raises `BadInput` for a full disk."""
         try:
             with atomic_write(path, "wb") as file:
                 torch.save(checkpoint, file)

@@ -2,7 +2,7 @@
 
 Lightning's older FSDP strategy refuses CPUs and its newer one numbers the optimizer's states by all parameters, frozen
 ones included. Here a checkpoint is one file with whole tensors, the optimizer's in the optimizer's own order, as any
-unsharded run writes it: what was saved under one trainer goes on under another.
+unsharded run writes it: what one trainer saved, another resumes.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
     if not isinstance(passages, list) or not passages or not all(isinstance(p, str) and p.strip() for p in passages):
         raise BadInput("passages is not a list of ids", remedy="make the rows again", path=path, line=line, id=query_id)
     if len(set(passages)) < len(passages):
-        raise BadInput("a passage id stands twice in the row", remedy="drop one", path=path, line=line, id=query_id)
+        raise BadInput("a passage id occurs twice in the row", remedy="drop one", path=path, line=line, id=query_id)
     if not isinstance(order, list) or sorted(map(repr, order)) != sorted(map(repr, range(len(passages)))):
         problem = f"order is not a permutation of the {len(passages)} positions"
         raise BadInput(problem, remedy="make the rows again", path=path, line=line, id=query_id)

@@ -41,13 +41,13 @@ class RowStream(Sampler[int]):
 
 
 def row_at(position: int, rows: int, seed: int) -> int:
-    """The row that stands at a position of the stream: every epoch is a permutation of its own."""
+    """The row at a position of the stream: every epoch is its own permutation."""
     epoch, offset = divmod(position, rows)
     return _permutation(rows, seed, epoch)[offset]
 
 
 class LengthGroups:
-    """`row_at` with rows of similar length in one step: `together` steps of `batch` rows are sorted and dealt out anew.
+    """`row_at` with rows of similar length in one step: `together` steps of `batch` rows are sorted and shuffled.
 
     Padding, not text, is most of a short prompt's batch otherwise. `lengths` has one entry a row.
     """
@@ -191,7 +191,7 @@ class StreamModule(lightning.LightningDataModule):
                 problem = f"the checkpoint was trained with {name} {state_dict[name]}, now it is {value}"
                 raise BadInput(problem, remedy="resume with the settings it was trained with", id=name)
         self._start = state_dict["consumed"]
-        if self._stream is not None:  # sharded strategies restore when the loader is there already
+        if self._stream is not None:  # sharded strategies restore after the loader was built
             self._stream.start = self._start
 
     def _shape(self) -> dict[str, int]:

@@ -112,7 +112,7 @@ class Encoder:
         tokens, special = len(self.tokenizer), len(self.tokenizer.all_special_ids)
         if not special < tokens <= config.vocab_size:
             problem = f"the tokenizer has {tokens} tokens ({special} special), the model {config.vocab_size}"
-            raise BadInput(problem, remedy="put the model's own tokenizer files beside its weights", id=self.name)
+            raise BadInput(problem, remedy="put the model's own tokenizer files next to its weights", id=self.name)
 
     def encode_queries(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors [B, E], fp32 on the CPU. Raises `BadInput` for a blank query."""

@@ -52,7 +52,7 @@ class JinaBertConfig:
                 raise BadInput(f"{name} must be a positive integer, found {size!r}", remedy=_REMEDY, path=path)
         eps = found.get("layer_norm_eps", 1e-12)
         if not isinstance(eps, float) or not 0 < eps < 1:
-            raise BadInput(f"layer_norm_eps must lie between 0 and 1, found {eps!r}", remedy=_REMEDY, path=path)
+            raise BadInput(f"layer_norm_eps must be between 0 and 1, found {eps!r}", remedy=_REMEDY, path=path)
         config = cls(**sizes, layer_norm_eps=eps)
         if config.hidden_size % config.num_attention_heads:
             problem = f"hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads"

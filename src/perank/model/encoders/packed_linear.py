@@ -1,4 +1,4 @@
-"""Linear layers of a frozen model whose weights are laid out once for the CPU, not anew at every product.
+"""Linear layers of a frozen model whose weights are laid out for the CPU once, not at every product.
 
 The two oneDNN operators are the ones torch.compile's frozen graphs call; they have no public name. Where they are
 missing, or off (`torch.backends.mkldnn.enabled = False`), or the machine is no x86, layers stay as they are.
@@ -26,7 +26,7 @@ class PackedLinear(nn.Linear):
     packed: Tensor
 
     def pack(self) -> None:
-        """Lay the weights out anew."""
+        """Lay the weights out again."""
         self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
 
     def forward(self, input: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class PackedLinear(nn.Linear):
 def pack_linears(model: Any) -> Any:
     """Turn every nn.Linear on the CPU into a `PackedLinear`, in place: fp32, and bf16 where the CPU multiplies it.
 
-    The weights must not change or move afterwards: products go on with the old ones.
+    The weights must not change or move afterwards: products would keep using the old ones.
     """
     types = _packable_types()
     for layer in model.modules():
