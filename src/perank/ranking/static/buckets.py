@@ -1,0 +1,33 @@
+"""Which shapes serve which windows: few on a GPU, where each costs a capture; exact ones on a CPU, where padding costs."""
+
+from __future__ import annotations
+
+import torch
+
+from perank.ranking.static.drafts import draft_size
+from perank.ranking.static.state import Bucket
+
+ROWS = 32  # windows that one set of buffers takes at most
+_CPU_NODES, _CPU_TOGETHER = 12, 64  # as speculative.py: tokens that are nearly free, a row and all rows together
+_GPU_NODES, _GPU_TOGETHER = 64, 256  # beyond 256 tokens a forward of 7B parameters is bound by products, not bytes
+_LEVELS = 32  # deeper drafts are seldom right, and every level costs a dozen small operations
+
+
+def bucket_for(
+    device: torch.device, rows: int, prompt: int, passages: int, steps: int, *, query: bool, nodes: int | None = None
+) -> Bucket:
+    """The bucket of `rows` windows of at most `passages`, of whose ranks at most `steps` are decided.
+
+    `nodes`: the draft tokens a row; None: what is nearly free beside reading the weights.
+    """
+    if device.type == "cpu":
+        nodes = nodes or max(1, min(_CPU_NODES, _CPU_TOGETHER // rows))
+    else:
+        rows, prompt, passages, steps = 1 << (rows - 1).bit_length(), _up(prompt, 32), _up(passages, 20), _up(steps, 5)
+        nodes = nodes or max(1, min(_GPU_NODES, _GPU_TOGETHER // rows))
+    levels = max(1, min(nodes, steps - 1, _LEVELS))
+    return Bucket(rows, prompt, passages, draft_size(nodes, levels, passages), levels, query)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

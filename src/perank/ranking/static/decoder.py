@@ -1,0 +1,111 @@
+"""`Static`: speculation whose forwards, and all that lies between them, run on buffers of a few fixed shapes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.model.batches import PromptBatch
+from perank.model.pe_rank import PERank
+from perank.ranking.decoder import Clock, Decoded, Depth, best_first, depths
+from perank.ranking.kv_cache import check_llm
+from perank.ranking.static.buckets import ROWS, bucket_for
+from perank.ranking.static.engine import Engine
+from perank.ranking.static.engines import Engines
+from perank.ranking.static.state import Bucket, WindowBatch
+
+
+class Static:
+    """The orders of `Constrained`, but for rounding where margins are small, with one number read a forward.
+
+    `nodes` as in `Speculative`. Buffers stay for later windows of the same model. Raises what `Constrained` raises.
+    """
+
+    def __init__(self, nodes: int | None = None) -> None:
+        if nodes is not None and nodes < 1:
+            raise BadInput(f"drafts of {nodes} tokens", remedy="give 1 or more, or null")
+        self.nodes = nodes
+        self.engines: Engines | None = None
+
+    @torch.no_grad()
+    def decode(
+        self,
+        model: PERank,
+        prompts: PromptBatch,
+        vectors_BNE: Tensor,
+        candidates_BN: Tensor,
+        *,
+        depth: Depth = None,
+        query_BE: Tensor | None = None,
+    ) -> Decoded:
+        """See `Decoder.decode`."""
+        windows = WindowBatch(prompts, vectors_BNE, candidates_BN, depth, query_BE)
+        counts, wanted = depths(candidates_BN, depth)
+        steps = [min(k, max(n - 1, 0)) for k, n in zip(wanted, counts, strict=True)]
+        if any(steps):
+            check_llm(model.llm, int(prompts.length_B.max()) + max(steps) - 1)
+            if self.engines is None or not self.engines.serve(model):
+                self.engines = Engines(model)
+        parts = [slice(start, start + ROWS) for start in range(0, len(steps), ROWS)]
+        groups = [self._group(_rows(windows, part), counts[part], steps[part]) for part in parts]
+        return Decoded(
+            orders=[order for group in groups for order in group.orders],
+            forwards=[forwards for group in groups for forwards in group.forwards],
+            tokens_processed=[tokens for group in groups for tokens in group.tokens_processed],
+            tokens_generated=wanted,
+            margins=[margins for group in groups for margins in group.margins],
+            seconds_prefill=sum(group.seconds_prefill for group in groups),
+            seconds_decode=sum(group.seconds_decode for group in groups),
+        )
+
+    def _group(self, windows: WindowBatch, counts: list[int], steps: list[int]) -> Decoded:
+        """Rankings of at most ROWS windows."""
+        clock = Clock(windows.vectors_BNE.device)
+        if not any(steps) or self.engines is None:
+            orders = [tuple(row.nonzero()[:, 0].tolist()) for row in windows.candidates_BN]
+            zeros = [0] * len(steps)
+            return Decoded(orders, zeros, zeros, zeros, [()] * len(steps), 0.0, clock.lap())
+        engine = self.engines.of(self._bucket(windows, steps))
+        engine.state.fill(windows, steps)
+        engine.prefill()
+        prefilled = clock.lap()
+        self._finish(engine)
+        state = engine.state
+        rest_BN, _ = best_first(state.scores_BN, state.open_BN)
+        rows = zip(state.order_BX.tolist(), state.ranked_B.tolist(), rest_BN.tolist(), counts, strict=False)
+        return Decoded(
+            orders=[(*order[:ranked], *rest[: n - ranked]) for order, ranked, rest, n in rows],
+            forwards=state.forwards_B.tolist()[: len(steps)],
+            tokens_processed=state.processed_B.tolist()[: len(steps)],
+            tokens_generated=steps,
+            margins=[tuple(row[:k]) for row, k in zip(state.margin_BX.tolist(), steps, strict=False)],
+            seconds_prefill=prefilled,
+            seconds_decode=clock.lap(),
+        )
+
+    def _finish(self, engine: Engine) -> None:
+        """Step until no row has undecided ranks. Raises `BadInput` where a score overflowed."""
+        while int(engine.left):  # the one number that is read a forward
+            engine.step()
+        if not bool(engine.finite):
+            self.engines = None  # masked entries that aren't finite would spoil later windows
+            remedy = "run it in float32 or bfloat16, or check its weights"
+            raise BadInput("the model's scores are not finite", remedy=remedy)
+
+    def _bucket(self, windows: WindowBatch, steps: list[int]) -> Bucket:
+        return bucket_for(
+            windows.vectors_BNE.device,
+            *(len(steps), int(windows.prompts.length_B.max()), windows.candidates_BN.shape[1], max(steps)),
+            query=windows.query_BE is not None,
+            nodes=self.nodes,
+        )
+
+
+def _rows(windows: WindowBatch, rows: slice) -> WindowBatch:
+    """These windows alone."""
+    prompts = PromptBatch(*(getattr(windows.prompts, field.name)[rows] for field in fields(windows.prompts)))
+    query_BE = None if windows.query_BE is None else windows.query_BE[rows]
+    return WindowBatch(prompts, windows.vectors_BNE[rows], windows.candidates_BN[rows], windows.depth, query_BE)
