@@ -62,8 +62,7 @@ def draft(
         depth_BK=depth_BK,
         ancestry_BKK=ancestry_BKK,
         parent_BK=parent_BKK.byte().argmax(2),
-        # Equal probabilities may leave a node without its parent where the K best end.
-        real_BK=(cost_BK > _TAKEN / 2) & (ancestry_BKK.sum(2) == depth_BK + 1),
+        real_BK=cost_BK > _TAKEN / 2,
     )
 
 
@@ -98,5 +97,6 @@ def _most_probable(logits_BLP: Tensor, depth_B: Tensor, nodes: int) -> tuple[Ten
         costs.append(torch.where(level < depth_B[:, None], cost_BW, -torch.inf))
     cost_BS = torch.cat(costs, dim=1)
     path_BSL = torch.cat([torch.nn.functional.pad(path, (0, levels - path.shape[2]), value=places) for path in paths], 1)
-    cost_BK, chosen_BK = cost_BS.topk(min(nodes, cost_BS.shape[1]), dim=1)
-    return path_BSL.gather(1, chosen_BK[..., None].expand(-1, -1, levels)), cost_BK
+    # Stable: a certain child is as probable as its parent, which stands before it.
+    cost_BS, chosen_BS = cost_BS.sort(dim=1, descending=True, stable=True)
+    return path_BSL.gather(1, chosen_BS[:, :nodes, None].expand(-1, -1, levels)), cost_BS[:, :nodes]

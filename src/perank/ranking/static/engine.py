@@ -20,7 +20,7 @@ _CPU_TOKENS = 512  # prompt tokens that a CPU reads at once: more rows' activati
 
 
 class Engine:
-    """Buffers of one bucket; `left` counts its rows with undecided ranks, `finite` whether all scores were."""
+    """Buffers of one bucket; `left` counts its rows with undecided ranks, `finite` says whether all scores were."""
 
     def __init__(self, model: PERank, layers: Layers, bucket: Bucket) -> None:
         self.model, self.layers, self.bucket = model, layers, bucket
@@ -52,8 +52,7 @@ class Engine:
         state.change_B.zero_()
         state.forwards_B.copy_(asked_B)
         state.processed_B.copy_(state.length_B * asked_B)
-        self.finite.copy_(scores_BN.isfinite().all())
-        self.left.copy_(state.running_B.sum())
+        self._count(scores_BN.isfinite().all())
 
     @torch.no_grad()
     def step(self) -> None:
@@ -70,8 +69,12 @@ class Engine:
         accepted = accept(tree, scores_BKN, state.open_BN, state.running_B)
         self._compact(tree, accepted)
         self._book(tree, accepted, scores_BKN)
-        self.finite.logical_and_(scores_BKN.isfinite().all())
-        self.left.copy_(state.running_B.sum())
+        self._count(self.finite & scores_BKN.isfinite().all())
+
+    def _count(self, finite: Tensor) -> None:
+        """Nothing is left to do once a score isn't finite: no draft of such scores need ever end."""
+        self.finite.copy_(finite)
+        self.left.copy_(self.state.running_B.sum() * finite)
 
     def _embedded(self) -> Tensor:
         """Eq. 1: token embeddings with the vectors at their slots, [B, L, D]; a slot of L is one column too far."""
