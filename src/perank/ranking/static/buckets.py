@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from perank.ranking.static.drafts import draft_size
@@ -20,13 +22,18 @@ def bucket_for(
 
     `nodes`: the draft tokens a row; None: what is nearly free beside reading the weights.
     """
-    if device.type == "cpu":
-        nodes = nodes or max(1, min(_CPU_NODES, _CPU_TOGETHER // rows))
-    else:
-        rows, prompt, passages, steps = 1 << (rows - 1).bit_length(), _up(prompt, 32), _up(passages, 20), _up(steps, 5)
-        nodes = nodes or max(1, min(_GPU_NODES, _GPU_TOGETHER // rows))
-    levels = max(1, min(nodes, steps - 1, _LEVELS))
-    return Bucket(rows, prompt, passages, draft_size(nodes, levels, passages), levels, query)
+    if device.type != "cpu":
+        prompt, passages, steps = _up(prompt, 32), _up(passages, 20), _up(steps, 5)
+    return smaller(Bucket(rows, prompt, passages, 1, steps - 1, 1, query), rows, device, nodes)
+
+
+def smaller(bucket: Bucket, rows: int, device: torch.device, nodes: int | None = None) -> Bucket:
+    """The bucket for so many rows of that one's windows: fewer rows have longer drafts."""
+    most, together = (_CPU_NODES, _CPU_TOGETHER) if device.type == "cpu" else (_GPU_NODES, _GPU_TOGETHER)
+    rows = rows if device.type == "cpu" else 1 << (rows - 1).bit_length()
+    nodes = nodes or max(1, min(most, together // rows))
+    levels = max(1, min(nodes, bucket.deepest, _LEVELS))
+    return replace(bucket, rows=rows, nodes=draft_size(nodes, levels, bucket.passages), levels=levels)
 
 
 def _up(number: int, multiple: int) -> int:

@@ -12,7 +12,7 @@ from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
 from perank.ranking.decoder import Clock, Decoded, Depth, best_first, depths
 from perank.ranking.kv_cache import check_llm
-from perank.ranking.static.buckets import ROWS, bucket_for
+from perank.ranking.static.buckets import ROWS, bucket_for, smaller
 from perank.ranking.static.engine import Engine
 from perank.ranking.static.engines import Engines
 from perank.ranking.static.state import Bucket, WindowBatch
@@ -21,13 +21,14 @@ from perank.ranking.static.state import Bucket, WindowBatch
 class Static:
     """The orders of `Constrained`, but for rounding where margins are small, with one number read a forward.
 
-    `nodes` as in `Speculative`. Buffers stay for later windows of the same model. Raises what `Constrained` raises.
+    `nodes` as in `Speculative`; `lean`: whether the layers run fused, None where they can (`lean.py`). Buffers stay
+    for later windows of the same model. Raises what `Constrained` raises, and where `lean` layers are impossible.
     """
 
-    def __init__(self, nodes: int | None = None) -> None:
+    def __init__(self, nodes: int | None = None, lean: bool | None = None) -> None:
         if nodes is not None and nodes < 1:
             raise BadInput(f"drafts of {nodes} tokens", remedy="give 1 or more, or null")
-        self.nodes = nodes
+        self.nodes, self.lean = nodes, lean
         self.engines: Engines | None = None
 
     @torch.no_grad()
@@ -48,7 +49,7 @@ class Static:
         if any(steps):
             check_llm(model.llm, int(prompts.length_B.max()) + max(steps) - 1)
             if self.engines is None or not self.engines.serve(model):
-                self.engines = Engines(model)
+                self.engines = Engines(model, self.lean)
         parts = [slice(start, start + ROWS) for start in range(0, len(steps), ROWS)]
         groups = [self._group(_rows(windows, part), counts[part], steps[part]) for part in parts]
         return Decoded(
@@ -72,7 +73,7 @@ class Static:
         engine.state.fill(windows, steps)
         engine.prefill()
         prefilled = clock.lap()
-        self._finish(engine)
+        self._finish(engine, self.engines)
         state = engine.state
         rest_BN, _ = best_first(state.scores_BN, state.open_BN)
         rows = zip(state.order_BX.tolist(), state.ranked_B.tolist(), rest_BN.tolist(), counts, strict=False)
@@ -86,11 +87,23 @@ class Static:
             seconds_decode=clock.lap(),
         )
 
-    def _finish(self, engine: Engine) -> None:
-        """Step until no row has undecided ranks. Raises `BadInput` where a score overflowed."""
-        while int(engine.left):  # the one number that is read a forward
+    def _finish(self, engine: Engine, engines: Engines) -> None:
+        """Step until no row has undecided ranks; when half of the rows have left, the others move closer together.
+
+        Raises `BadInput` where a score overflowed.
+        """
+        moves: list[tuple[Engine, Tensor, Engine]] = []
+        while left := int(engine.left):  # the one number that is read a forward
+            bucket = smaller(engine.bucket, left, engine.left.device, self.nodes)
+            if bucket.rows * 2 <= engine.bucket.rows:
+                rows, larger, engine = engine.state.running_B.nonzero()[:, 0], engine, engines.of(bucket)
+                engine.take(larger, rows)
+                moves.append((larger, rows, engine))
             engine.step()
-        if not bool(engine.finite):
+        finite = bool(engine.finite)
+        for larger, rows, moved in reversed(moves):
+            larger.state.copy_rows(rows, moved.state, torch.arange(len(rows), device=rows.device))
+        if not finite:
             self.engines = None  # masked entries that aren't finite would spoil later windows
             remedy = "run it in float32 or bfloat16, or check its weights"
             raise BadInput("the model's scores are not finite", remedy=remedy)

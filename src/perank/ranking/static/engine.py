@@ -28,6 +28,15 @@ class Engine:
         self.left = torch.zeros((), dtype=torch.long, device=layers.kv.device)
         self.finite = torch.ones((), dtype=torch.bool, device=layers.kv.device)
 
+    def take(self, other: Engine, rows: Tensor) -> None:
+        """Go on with these rows of another engine, whose prompts and passages have the same shapes."""
+        first = torch.arange(len(rows), device=rows.device)
+        self.state.steps_B.zero_()
+        self.state.copy_rows(first, other.state, rows)
+        held = self.bucket.prompt + self.bucket.passages
+        self.layers.kv[:, : len(rows), :held] = other.layers.kv[:, rows, :held]
+        self._count(other.finite)
+
     @torch.no_grad()
     def prefill(self) -> None:
         """Read the prompts; their scores decide the first rank."""

@@ -25,13 +25,15 @@ class WindowBatch:
 class Bucket:
     """Shapes that one set of buffers (and one CUDA graph) serves: what is smaller is padded.
 
-    `nodes` are a draft's tokens a row, `levels` how many ranks deep it may reach.
+    `nodes` are a draft's tokens a row, `levels` how many ranks deep it may reach; no window asks for more than
+    `deepest` ranks behind its first.
     """
 
     rows: int
     prompt: int
     passages: int
     nodes: int
+    deepest: int
     levels: int
     query: bool
 
