@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perank.model.pe_rank import PERank
 from perank.ranking.static.decoder import Static
+from perank.ranking.static.engine import Engine
 from support import tiny
 
 WAITS = {
@@ -55,6 +56,7 @@ def capturable() -> Iterator[None]:
 
 MODELS: dict[str, Callable[[], PERank]] = {
     "llama": lambda: tiny.tiny_model(1),
+    "llama, layers of its own": lambda: tiny.tiny_model(1).requires_grad_(True),
     "mistral": lambda: tiny.model_of("mistral", sliding_window=None),
     "qwen3": lambda: tiny.model_of("qwen3", head_dim=8),
     "in bf16": lambda: tiny.tiny_model(1, dtype=torch.bfloat16),
@@ -64,17 +66,18 @@ MODELS: dict[str, Callable[[], PERank]] = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_neither_function_waits_for_a_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from perank.ranking.static.engine import Engine
-
     calls = []
-    for function in ("prefill", "step"):
 
-        def watched(self: Engine, original: Any = getattr(Engine, function), function: str = function) -> None:
-            calls.append(function)
+    def watch(original: Callable[[Engine], None]) -> None:
+        def watched(self: Engine) -> None:
+            calls.append(original.__name__)
             with capturable():
                 original(self)
 
-        monkeypatch.setattr(Engine, function, watched)
+        monkeypatch.setattr(Engine, original.__name__, watched)
+
+    watch(Engine.prefill)
+    watch(Engine.step)
     model = MODELS[name]()
     query_BE = tiny.unit_vectors(3, 8) if model.residual else None
     Static().decode(model, *tiny.windows([20, 7, 2], dtype=torch.float32), query_BE=query_BE)
@@ -91,8 +94,6 @@ def test_the_watch_sees_what_waits() -> None:
 
 @pytest.mark.parametrize("function", ["prefill", "step"])
 def test_a_function_is_one_graph(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from perank.ranking.static.engine import Engine
-
     model, windows = tiny.tiny_model(1), tiny.windows([12, 9, 5])
     want = Static().decode(model, *windows)
     whole = torch.compile(getattr(Engine, function), fullgraph=True, backend="eager")

@@ -13,7 +13,11 @@ from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import differences
+from perank.ranking.decoders import named
 from perank.ranking.speculative import Speculative
+from perank.ranking.static import decoder as module
+from perank.ranking.static.auto import Auto
+from perank.ranking.static.buckets import bucket_for, smaller
 from perank.ranking.static.decoder import Static
 from support import tiny
 from support.brute_force import brute_force
@@ -86,6 +90,32 @@ def test_buffers_of_earlier_windows_leave_nothing_behind(models: list[PERank]) -
     for seed, sizes in enumerate([[20, 20], [3, 17], [20, 20], [1, 0], [17, 3]]):
         windows = tiny.windows(sizes, seed=seed)
         assert decoder.decode(models[0], *windows).orders == Constrained().decode(models[0], *windows).orders
+
+
+def test_the_padding_of_a_gpus_buckets_changes_nothing(models: list[PERank], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(module, "bucket_for", lambda _, *sizes, **options: bucket_for(gpu, *sizes, **options))
+    monkeypatch.setattr(module, "smaller", lambda bucket, rows, _, nodes: smaller(bucket, rows, gpu, nodes))
+    windows = tiny.windows([23, 4, 11, 2, 17])
+    for depth in (None, 10):
+        plain, fast = (one.decode(models[1], *windows, depth=depth) for one in (Constrained(), Static()))
+        assert fast.orders == plain.orders
+
+
+def test_more_windows_than_an_engine_takes_are_decoded_in_turn(models: list[PERank]) -> None:
+    windows = tiny.windows([3 + i % 5 for i in range(70)])
+    plain, fast = (one.decode(models[1], *windows, depth=3) for one in (Constrained(), Static()))
+    assert fast.orders == plain.orders
+
+
+def test_auto_is_static_where_layers_can_be_fused() -> None:
+    trained, frozen, other = tiny.tiny_model(1), tiny.tiny_model(1), tiny.model_of("gpt_neox", num_key_value_heads=4)
+    trained.requires_grad_(True)
+    for model, made in ((trained, False), (frozen, True), (other, False)):
+        decoder, windows = named("auto"), tiny.windows([9, 12])
+        assert isinstance(decoder, Auto)
+        assert decoder.decode(model, *windows).orders == Constrained().decode(model, *windows).orders
+        assert (decoder.static.engines is not None) == made
 
 
 def test_equal_scores_keep_the_prompts_order() -> None:

@@ -1,4 +1,4 @@
-"""Which shapes serve which windows: few on a GPU, where each costs a capture; exact ones on a CPU, where padding costs."""
+"""Which shapes serve which windows: few on a GPU, where each is captured, exact ones on a CPU, where padding costs."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Static:
         while left := int(engine.left):  # the one number that is read a forward
             bucket = smaller(engine.bucket, left, engine.left.device, self.nodes)
             if bucket.rows * 2 <= engine.bucket.rows:
-                rows, larger, engine = engine.state.running_B.nonzero()[:, 0], engine, engines.of(bucket)
+                rows, larger, engine = engine.state.running.nonzero()[:, 0], engine, engines.of(bucket)
                 engine.take(larger, rows)
                 moves.append((larger, rows, engine))
             engine.step()

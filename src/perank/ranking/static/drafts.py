@@ -36,11 +36,7 @@ class Draft:
 
 def draft_size(nodes: int, levels: int, passages: int) -> int:
     """How many nodes a draft of at most `nodes` has room for: few passages or levels leave fewer continuations."""
-    size, width = 1, 1
-    for level in range(1, levels):
-        width = min(nodes - level, width * min(nodes + 1, passages))
-        size += width
-    return min(nodes, size)
+    return min(nodes, 1 + sum(_widths(nodes, levels, min(nodes + 1, passages))))
 
 
 def draft(
@@ -81,22 +77,33 @@ def _logits(best_BP: Tensor, open_B: Tensor, temperature_B: Tensor, levels: int)
 def _most_probable(logits_BLP: Tensor, depth_B: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
     """Paths [B, K, L] of places from the root on, padded with P, and their log-probabilities [B, K]."""
     batch, levels, places = logits_BLP.shape
-    path_BWl = torch.zeros(batch, 1, 1, dtype=torch.long, device=logits_BLP.device)
+    path_BWL = depth_B.new_full((batch, 1, levels), places)
+    path_BWL[..., 0] = 0
     cost_BW = logits_BLP.new_zeros(batch, 1)
-    paths, costs = [path_BWl], [cost_BW + torch.inf]  # the root comes first
-    for level in range(1, levels):
-        width = path_BWl.shape[1]
-        taken_BWP = logits_BLP.new_zeros(batch, width, places).scatter(2, path_BWl, _TAKEN)
-        share_BWP = (logits_BLP[:, level - 1, None] + taken_BWP).log_softmax(2)
-        # At level l a tree of K nodes has at most K - l: each has its own, and all have l ancestors.
-        most = min(nodes - level, width * places)
-        cost_BW, index_BW = (cost_BW[..., None] + share_BWP).flatten(1).topk(most, dim=1)
-        parents_BWl = path_BWl.gather(1, (index_BW // places)[..., None].expand(-1, -1, level))
-        path_BWl = torch.cat([parents_BWl, (index_BW % places)[..., None]], dim=2)
-        paths.append(path_BWl)
-        costs.append(torch.where(level < depth_B[:, None], cost_BW, -torch.inf))
-    cost_BS = torch.cat(costs, dim=1)
-    path_BSL = torch.cat([torch.nn.functional.pad(path, (0, levels - path.shape[2]), value=places) for path in paths], 1)
+    paths, costs = [path_BWL], [cost_BW + torch.inf]  # the root comes first
+    for level, width in enumerate(_widths(nodes, levels, places), start=1):
+        taken_BWX = cost_BW.new_zeros(*cost_BW.shape, places + 1).scatter_(2, path_BWL, _TAKEN)
+        share_BWP = taken_BWX[..., :places] + logits_BLP[:, level - 1, None]
+        share_BWP = share_BWP.log_softmax(2)
+        cost_BW, index_BW = share_BWP.add_(cost_BW[..., None]).flatten(1).topk(width, dim=1)
+        path_BWL = path_BWL.gather(1, (index_BW // places)[..., None].expand(-1, -1, levels))
+        path_BWL[..., level] = index_BW % places
+        paths.append(path_BWL)
+        costs.append(cost_BW)
+    path_BSL, cost_BS = torch.cat(paths, dim=1), torch.cat(costs, dim=1)
+    deep_BS = (path_BSL < places).sum(2) > depth_B[:, None]
+    deep_BS[:, 0] = False
     # Stable: a certain child is as probable as its parent, which stands before it.
-    cost_BS, chosen_BS = cost_BS.sort(dim=1, descending=True, stable=True)
+    cost_BS, chosen_BS = cost_BS.masked_fill(deep_BS, -torch.inf).sort(dim=1, descending=True, stable=True)
     return path_BSL.gather(1, chosen_BS[:, :nodes, None].expand(-1, -1, levels)), cost_BS[:, :nodes]
+
+
+def _widths(nodes: int, levels: int, places: int) -> list[int]:
+    """How many nodes of each level behind the root may be among the best.
+
+    Of K nodes at most K - l are at level l: each has its own, and all have l ancestors.
+    """
+    widths = [1]
+    for level in range(1, levels):
+        widths.append(min(nodes - level, widths[-1] * places))
+    return widths[1:]

@@ -75,7 +75,7 @@ class Engine:
             state.scores_BN, state.open_BN, unsure_B, depth_B, nodes=self.bucket.nodes, levels=self.bucket.levels
         )
         scores_BKN = self._read(tree, depth_B)
-        accepted = accept(tree, scores_BKN, state.open_BN, state.running_B)
+        accepted = accept(tree, scores_BKN, state.open_BN, state.running)
         self._compact(tree, accepted)
         self._book(tree, accepted, scores_BKN)
         self._count(self.finite & scores_BKN.isfinite().all())
@@ -83,7 +83,7 @@ class Engine:
     def _count(self, finite: Tensor) -> None:
         """Nothing is left to do once a score isn't finite: no draft of such scores need ever end."""
         self.finite.copy_(finite)
-        self.left.copy_(self.state.running_B.sum() * finite)
+        self.left.copy_(self.state.running.sum() * finite)
 
     def _embedded(self) -> Tensor:
         """Eq. 1: token embeddings with the vectors at their slots, [B, L, D]; a slot of L is one column too far."""
@@ -125,7 +125,7 @@ class Engine:
     def _book(self, tree: Draft, accepted: Accepted, scores_BKN: Tensor) -> None:
         """Write down who was ranked by which margins, and what the next draft needs."""
         state, kept_BK, n = self.state, accepted.kept_BK, self.bucket.passages
-        running_B1 = state.running_B[:, None]
+        running_B1 = state.running[:, None]
         rank_BK = state.ranked_B[:, None] + tree.depth_BK
         state.order_BX.scatter_(1, torch.where(kept_BK, rank_BK, n), tree.items_BK)
         state.margin_BX.scatter_(1, torch.where(kept_BK, rank_BK + 1, n), accepted.margin_BK)
@@ -141,8 +141,8 @@ class Engine:
         last_B1 = accepted.last_B[:, None]
         state.scores_BN.copy_(torch.where(running_B1, _at(scores_BKN, last_B1)[:, 0], state.scores_BN))
         state.open_BN.copy_(torch.where(running_B1, _at(accepted.left_BKN, last_B1)[:, 0], state.open_BN))
-        state.forwards_B.add_(state.running_B)
-        state.processed_B.add_(tree.real_BK.sum(1) * state.running_B)
+        state.forwards_B.add_(state.running)
+        state.processed_B.add_(tree.real_BK.sum(1) * state.running)
         state.ranked_B.add_(accepted.took_B)
 
 

@@ -46,9 +46,7 @@ class Engines:
 
     def _make(self, bucket: Bucket) -> Engine:
         layers: Layers = (
-            HuggingFaceLayers(self.model, bucket)
-            if self.lean is None
-            else LeanLayers(self.model, self.lean, bucket)
+            HuggingFaceLayers(self.model, bucket) if self.lean is None else LeanLayers(self.model, self.lean, bucket)
         )
         kind = ReplayedEngine if layers.kv.device.type == "cuda" else Engine
         return kind(self.model, layers, bucket)

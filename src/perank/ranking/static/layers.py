@@ -18,7 +18,7 @@ from perank.ranking.static.state import Bucket
 
 
 class Layers(Protocol):
-    """`kv` is [layers, B, M, 2, H, W]: keys and values of H heads of width W; M is `bucket.entries` + `bucket.nodes`."""
+    """`kv` is [layers, B, M, 2, H, W]: keys and values, H heads of width W; M is `bucket.entries` + `bucket.nodes`."""
 
     kv: Tensor
 
@@ -36,9 +36,7 @@ def empty_kv(model: Transformer, bucket: Bucket) -> Tensor:
     config, table = model.decoder.config, model.llm.get_input_embeddings().weight
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return table.new_zeros(
-        config.num_hidden_layers, bucket.rows, bucket.entries + bucket.nodes, 2, heads, width
-    )
+    return table.new_zeros(config.num_hidden_layers, bucket.rows, bucket.entries + bucket.nodes, 2, heads, width)
 
 
 class HuggingFaceLayers:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 from perank.model.encoders.packed_linear import PackedLinear, pack_linears
 from perank.model.pe_rank import PERank
@@ -37,33 +37,47 @@ class LeanWeights:
     activation: Callable[[Tensor], Tensor]
 
 
+def can_be_lean(model: PERank) -> bool:
+    """Whether the layers are known, frozen, of one number type, and nothing but what transformers makes them."""
+    decoder = model.decoder
+    if type(decoder).__name__ not in _KNOWN or len({p.dtype for p in decoder.parameters()}) > 1:
+        return False
+    linears = [module for module in decoder.layers.modules() if hasattr(module, "in_features")]
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in decoder.modules())
+    plain = all(type(linear) in (nn.Linear, PackedLinear) for linear in linears)
+    return plain and not hooked and not any(p.requires_grad for p in decoder.parameters())
+
+
 def lean_weights(model: PERank) -> list[LeanWeights] | None:
-    """The layers' weights, fused (a second copy of most of them), or None where the layers aren't known or trained.
+    """The layers' weights, fused: a second copy of most of them. None where they can't be, or don't fit a second time.
 
     They go stale when the model's weights change.
     """
-    decoder = model.decoder
-    if type(decoder).__name__ not in _KNOWN or len({p.dtype for p in decoder.parameters()}) > 1:
+    if not can_be_lean(model) or not _fits(model.decoder.layers):
         return None
-    linears = [m for layer in decoder.layers for m in layer.modules() if hasattr(m, "in_features")]
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in decoder.modules())
-    if hooked or any(p.requires_grad for p in decoder.parameters()):
-        return None
-    if any(type(linear) not in (nn.Linear, PackedLinear) for linear in linears):
-        return None
-    return [_fused_layer(layer) for layer in decoder.layers]
+    return [_fused_layer(layer) for layer in model.decoder.layers]
+
+
+def _fits(layers: nn.Module) -> bool:
+    """Whether a GPU has room for copies; half as much again stays for caches."""
+    weights = list(layers.parameters())
+    if weights[0].device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(weights[0].device)
+    return free > 1.5 * sum(weight.nbytes for weight in weights)
 
 
 def _fused_layer(layer: Any) -> LeanWeights:
     attention, mlp = layer.self_attn, layer.mlp
-    heads = [attention.q_proj.out_features // attention.head_dim, attention.k_proj.out_features // attention.head_dim]
-    norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+    scales = []  # one per head of queries and keys
+    for name in ("q", "k"):
+        if (norm := getattr(attention, f"{name}_norm", None)) is not None:
+            heads = getattr(attention, f"{name}_proj").out_features // attention.head_dim
+            scales.append(norm.weight.expand(heads, -1))
     return LeanWeights(
         norm=layer.input_layernorm,
         qkv=_fused(attention.q_proj, attention.k_proj, attention.v_proj),
-        norm_TW=torch.cat([norm.weight.expand(h, -1) for norm, h in zip(norms, heads, strict=True)])
-        if all(norms)
-        else None,
+        norm_TW=torch.cat(scales) if scales else None,
         out=attention.o_proj,
         mlp_norm=layer.post_attention_layernorm,
         gate_up=_fused(mlp.gate_proj, mlp.up_proj),
@@ -98,8 +112,12 @@ class LeanLayers:
 
         def attend(layer: int, queries_BLHW: Tensor, keys_BLHW: Tensor, values_BLHW: Tensor) -> Tensor:
             self.kv[layer, rows, :length, 0], self.kv[layer, rows, :length, 1] = keys_BLHW, values_BLHW
-            states = (one.transpose(1, 2) for one in (queries_BLHW, keys_BLHW, values_BLHW))
-            seen_BHLW = F.scaled_dot_product_attention(*states, is_causal=True, scale=self.scale, enable_gqa=True)
+            queries_BHLW, keys_BHLW, values_BHLW = (
+                one.transpose(1, 2) for one in (queries_BLHW, keys_BLHW, values_BLHW)
+            )
+            seen_BHLW = scaled_dot_product_attention(
+                queries_BHLW, keys_BHLW, values_BHLW, is_causal=True, scale=self.scale, enable_gqa=True
+            )
             return seen_BHLW.transpose(1, 2).flatten(2)
 
         return self._hidden(embedded_BLD, torch.arange(length, device=embedded_BLD.device)[None], attend)
@@ -115,7 +133,7 @@ class LeanLayers:
             kv_BM2HW[:, -self.nodes :, 0], kv_BM2HW[:, -self.nodes :, 1] = keys_BKHW, values_BKHW
             keys_BHMW, values_BHMW = kv_BM2HW.permute(2, 0, 3, 1, 4).unbind()
             grouped_BHGKW = queries_BKHW.unflatten(2, (-1, self.groups)).permute(0, 2, 3, 1, 4)
-            seen_BHXW = F.scaled_dot_product_attention(
+            seen_BHXW = scaled_dot_product_attention(
                 *(grouped_BHGKW.flatten(2, 3), keys_BHMW, values_BHMW), attn_mask=mask_B1XM, scale=self.scale
             )
             return seen_BHXW.unflatten(2, (self.groups, size)).permute(0, 3, 1, 2, 4).reshape(batch, size, -1)
@@ -145,9 +163,9 @@ class LeanLayers:
 def _normed(x_BXD: Tensor, norm: Any) -> Tensor:
     if x_BXD.dtype == torch.float64:
         return _rms(x_BXD, norm.variance_epsilon) * norm.weight
-    return F.rms_norm(x_BXD, x_BXD.shape[-1:], norm.weight, norm.variance_epsilon)
+    return rms_norm(x_BXD, x_BXD.shape[-1:], norm.weight, norm.variance_epsilon)
 
 
 def _rms(x_BXD: Tensor, epsilon: float) -> Tensor:
     """In fp32 where transformers norms in fp32, be the model in fp64 or bf16."""
-    return F.rms_norm(x_BXD.float(), x_BXD.shape[-1:], eps=epsilon).to(x_BXD.dtype)
+    return rms_norm(x_BXD.float(), x_BXD.shape[-1:], eps=epsilon).to(x_BXD.dtype)

@@ -99,7 +99,7 @@ class State:
         )
 
     @property
-    def running_B(self) -> Tensor:
+    def running(self) -> Tensor:
         """Rows with undecided ranks; the one behind those that are ranked is decided by the scores at hand."""
         return self.ranked_B + 1 < self.steps_B
 
