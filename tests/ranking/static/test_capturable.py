@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_neither_function_waits_for_a_value(name: str, monkeypatch: pytest.Monke
     watch(Engine.step)
     model = MODELS[name]()
     query_BE = tiny.unit_vectors(3, 8) if model.residual else None
-    Static().decode(model, *tiny.windows([20, 7, 2], dtype=torch.float32), query_BE=query_BE)
+    Static().decode(model, replace(tiny.windows([20, 7, 2], dtype=torch.float32), query_BE=query_BE))
     assert calls[0] == "prefill"
     assert "step" in calls
 
@@ -95,9 +96,9 @@ def test_the_watch_sees_what_waits() -> None:
 @pytest.mark.parametrize("function", ["prefill", "step"])
 def test_a_function_is_one_graph(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, windows = tiny.tiny_model(1), tiny.windows([12, 9, 5])
-    want = Static().decode(model, *windows)
+    want = Static().decode(model, windows)
     whole = torch.compile(getattr(Engine, function), fullgraph=True, backend="eager")
     monkeypatch.setattr(Engine, function, whole)
-    got = Static().decode(model, *windows)
+    got = Static().decode(model, windows)
     assert got.orders == want.orders
     assert got.forwards == want.forwards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ def test_no_window_differs_from_algorithm_1(family: str) -> None:
         drawn = tiny.windows(sizes, seed=turn)
         depth = dice.choice([None, 10, [dice.randint(1, n) for n in sizes]])
         model, decoder = decoders[turn % len(decoders)]
-        plain = Constrained().decode(model, *drawn, depth=depth)
-        fast = decoder.decode(model, *drawn, depth=depth)
+        plain = Constrained().decode(model, replace(drawn, depth=depth))
+        fast = decoder.decode(model, replace(drawn, depth=depth))
         assert fast.orders == plain.orders
         windows += batch
         forwards += sum(fast.forwards)

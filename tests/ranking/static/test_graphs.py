@@ -31,7 +31,7 @@ def test_each_function_is_captured_once_after_two_calls(captures: list[str]) -> 
     model, decoder, plain = tiny.tiny_model(2), Static(nodes=2), Static(nodes=2)
     for seed in range(5):
         windows = tiny.windows([12], seed=seed, queries=["sea otter"])
-        assert decoder.decode(model, *windows).orders == plain.decode(model, *windows).orders
+        assert decoder.decode(model, windows).orders == plain.decode(model, windows).orders
         assert captures.count("prefill") == (seed >= 2) * 2  # both decoders' engines
     assert captures.count("step") == 2
 
@@ -40,7 +40,7 @@ def test_other_buckets_are_captured_on_their_own(captures: list[str]) -> None:
     model, decoder = tiny.tiny_model(2), Static(nodes=2)
     for n in (12, 9):
         for seed in range(3):
-            decoder.decode(model, *tiny.windows([n], seed=seed, queries=["sea otter"]))
+            decoder.decode(model, tiny.windows([n], seed=seed, queries=["sea otter"]))
     assert captures.count("prefill") == 2
 
 
@@ -48,9 +48,8 @@ def test_other_buckets_are_captured_on_their_own(captures: list[str]) -> None:
 def test_replaying_is_running() -> None:
     model, decoder = tiny.tiny_model(2).cuda(), Static()
     for seed in range(5):
-        prompts, vectors_BNE, candidates_BN = tiny.windows([20, 9], seed=seed)
-        windows = (prompts.to("cuda"), vectors_BNE.cuda(), candidates_BN.cuda())
-        assert decoder.decode(model, *windows).orders == Constrained().decode(model, *windows).orders
+        windows = tiny.windows([20, 9], seed=seed).to("cuda")
+        assert decoder.decode(model, windows).orders == Constrained().decode(model, windows).orders
     assert decoder.engines is not None
     made = next(iter(decoder.engines.made.values()))
     assert isinstance(made, graphs.ReplayedEngine)

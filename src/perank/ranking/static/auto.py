@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-from perank.ranking.decoder import Decoded, Depth
+from perank.ranking.decoder import Decoded, WindowBatch
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.decoder import Static
 from perank.ranking.static.lean import can_be_lean
@@ -21,17 +18,7 @@ class Auto:
     def __init__(self) -> None:
         self.static, self.speculative = Static(), Speculative()
 
-    def decode(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        candidates_BN: Tensor,
-        *,
-        depth: Depth = None,
-        query_BE: Tensor | None = None,
-    ) -> Decoded:
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises what `Constrained.decode` raises."""
-        fast = vectors_BNE.device.type == "cuda" or can_be_lean(model)
-        decoder = self.static if fast else self.speculative
-        return decoder.decode(model, prompts, vectors_BNE, candidates_BN, depth=depth, query_BE=query_BE)
+        fast = windows.vectors_BNE.device.type == "cuda" or can_be_lean(model)
+        return (self.static if fast else self.speculative).decode(model, windows)

@@ -10,12 +10,12 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-from perank.ranking.decoder import Clock, Decoded, Depth, best_first, depths
+from perank.ranking.decoder import Clock, Decoded, WindowBatch, best_first
 from perank.ranking.kv_cache import check_llm
 from perank.ranking.static.buckets import ROWS, bucket_for, smaller
 from perank.ranking.static.engine import Engine
 from perank.ranking.static.engines import Engines
-from perank.ranking.static.state import Bucket, WindowBatch
+from perank.ranking.static.state import Bucket
 
 
 class Static:
@@ -32,56 +32,44 @@ class Static:
         self.engines: Engines | None = None
 
     @torch.no_grad()
-    def decode(
-        self,
-        model: PERank,
-        prompts: PromptBatch,
-        vectors_BNE: Tensor,
-        candidates_BN: Tensor,
-        *,
-        depth: Depth = None,
-        query_BE: Tensor | None = None,
-    ) -> Decoded:
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`."""
-        windows = WindowBatch(prompts, vectors_BNE, candidates_BN, depth, query_BE)
-        counts, wanted = depths(candidates_BN, depth)
-        steps = [min(k, max(n - 1, 0)) for k, n in zip(wanted, counts, strict=True)]
-        if any(steps):
-            check_llm(model.llm, int(prompts.length_B.max()) + max(steps) - 1)
+        if steps := max(windows.steps, default=0):
+            check_llm(model.llm, int(windows.prompts.length_B.max()) + steps - 1)
             if self.engines is None or not self.engines.serve(model):
                 self.engines = Engines(model, self.lean)
-        parts = [slice(start, start + ROWS) for start in range(0, len(steps), ROWS)]
-        groups = [self._group(_rows(windows, part), counts[part], steps[part]) for part in parts]
+        starts = range(0, len(windows.steps), ROWS)
+        groups = [self._group(_rows(windows, slice(start, start + ROWS))) for start in starts]
         return Decoded(
             orders=[order for group in groups for order in group.orders],
             forwards=[forwards for group in groups for forwards in group.forwards],
             tokens_processed=[tokens for group in groups for tokens in group.tokens_processed],
-            tokens_generated=wanted,
+            tokens_generated=windows.depths,
             margins=[margins for group in groups for margins in group.margins],
             seconds_prefill=sum(group.seconds_prefill for group in groups),
             seconds_decode=sum(group.seconds_decode for group in groups),
         )
 
-    def _group(self, windows: WindowBatch, counts: list[int], steps: list[int]) -> Decoded:
+    def _group(self, windows: WindowBatch) -> Decoded:
         """Rankings of at most ROWS windows."""
-        clock = Clock(windows.vectors_BNE.device)
-        if not any(steps) or self.engines is None:
+        clock, prefilled, steps = Clock(windows.vectors_BNE.device), 0.0, windows.steps
+        if self.engines is None or not any(steps):
             orders = [tuple(row.nonzero()[:, 0].tolist()) for row in windows.candidates_BN]
-            zeros = [0] * len(steps)
-            return Decoded(orders, zeros, zeros, zeros, [()] * len(steps), 0.0, clock.lap())
-        engine = self.engines.of(self._bucket(windows, steps))
-        engine.state.fill(windows, steps)
+            nothing = [0] * len(steps)
+            return Decoded(orders, nothing, nothing, windows.depths, [()] * len(steps), prefilled, clock.lap())
+        engine = self.engines.of(self._bucket(windows))
+        engine.state.fill(windows)
         engine.prefill()
         prefilled = clock.lap()
         self._finish(engine, self.engines)
         state = engine.state
         rest_BN, _ = best_first(state.scores_BN, state.open_BN)
-        rows = zip(state.order_BX.tolist(), state.ranked_B.tolist(), rest_BN.tolist(), counts, strict=False)
+        rows = zip(state.order_BX.tolist(), state.ranked_B.tolist(), rest_BN.tolist(), windows.counts, strict=False)
         return Decoded(
             orders=[(*order[:ranked], *rest[: n - ranked]) for order, ranked, rest, n in rows],
             forwards=state.forwards_B.tolist()[: len(steps)],
             tokens_processed=state.processed_B.tolist()[: len(steps)],
-            tokens_generated=steps,
+            tokens_generated=windows.depths,
             margins=[tuple(row[:k]) for row, k in zip(state.margin_BX.tolist(), steps, strict=False)],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),
@@ -108,17 +96,15 @@ class Static:
             remedy = "run it in float32 or bfloat16, or check its weights"
             raise BadInput("the model's scores are not finite", remedy=remedy)
 
-    def _bucket(self, windows: WindowBatch, steps: list[int]) -> Bucket:
-        return bucket_for(
-            windows.vectors_BNE.device,
-            *(len(steps), int(windows.prompts.length_B.max()), windows.candidates_BN.shape[1], max(steps)),
-            query=windows.query_BE is not None,
-            nodes=self.nodes,
-        )
+    def _bucket(self, windows: WindowBatch) -> Bucket:
+        rows, passages = windows.candidates_BN.shape
+        longest, device = int(windows.prompts.length_B.max()), windows.vectors_BNE.device
+        query = windows.query_BE is not None
+        return bucket_for(device, rows, longest, passages, max(windows.steps), query=query, nodes=self.nodes)
 
 
 def _rows(windows: WindowBatch, rows: slice) -> WindowBatch:
     """These windows alone."""
     prompts = PromptBatch(*(getattr(windows.prompts, field.name)[rows] for field in fields(windows.prompts)))
     query_BE = None if windows.query_BE is None else windows.query_BE[rows]
-    return WindowBatch(prompts, windows.vectors_BNE[rows], windows.candidates_BN[rows], windows.depth, query_BE)
+    return WindowBatch(prompts, windows.vectors_BNE[rows], windows.candidates_BN[rows], windows.depths[rows], query_BE)

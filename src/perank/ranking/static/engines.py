@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
+
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.ranking.static.engine import Engine
@@ -36,7 +38,8 @@ class Engines:
     def of(self, bucket: Bucket) -> Engine:
         """The engine of that bucket."""
         if bucket not in self.made:
-            self.made[bucket] = self._make(bucket)
+            with torch.inference_mode(False):  # buffers made there couldn't be written to outside
+                self.made[bucket] = self._make(bucket)
         self.made.move_to_end(bucket)
         made = self.made[bucket]
         most = _CPU_BYTES if made.layers.kv.device.type == "cpu" else _GPU_BYTES

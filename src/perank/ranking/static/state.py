@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-
-
-@dataclass(frozen=True)
-class WindowBatch:
-    prompts: PromptBatch
-    vectors_BNE: Tensor
-    candidates_BN: Tensor
-    depth: object
-    query_BE: Tensor | None
+from perank.ranking.decoder import WindowBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +98,14 @@ class State:
         for name in (field.name for field in fields(self)):
             getattr(self, name)[rows] = getattr(other, name)[others]
 
-    def fill(self, windows: WindowBatch, steps: Sequence[int]) -> None:
+    def fill(self, windows: WindowBatch) -> None:
         """The first rows become these windows, whose shapes may be smaller; the others have nothing to decide."""
         prompts, (batch, n) = windows.prompts, windows.candidates_BN.shape
         nowhere, slots = self.ids_BL.shape[1], prompts.slots_BN.shape[1]
         length = min(prompts.ids_BL.shape[1], nowhere)
         for buffer, empty in ((self.steps_B, 0), (self.length_B, 1), (self.ids_BL, 0), (self.open_BN, 0)):
             buffer.fill_(empty)
-        self.steps_B[:batch] = torch.tensor(steps, device=self.steps_B.device)
+        self.steps_B[:batch] = torch.tensor(windows.steps, device=self.steps_B.device)
         self.length_B[:batch] = prompts.length_B
         self.ids_BL[:batch, :length] = prompts.ids_BL[:, :length]
         self.slots_BN.fill_(nowhere)
