@@ -23,6 +23,7 @@ from setting import Setting
 
 from perank.errors import exits_cleanly
 from perank.ranking.reranker import Reranker
+from perank.ranking.static.decoder import Static
 from perank.ranking.windows import Windows
 from perank.records import Bill, Candidates, Ranker, Ranking
 
@@ -139,6 +140,11 @@ def contestants_of(setting: Setting) -> dict[str, Contestant]:
         PLAIN: Contestant(stored(windows=w20, decoder="constrained"), one),
         "+ depth (top 10 exact)": Contestant(stored(windows=top, decoder="constrained"), one),
         "+ speculation": Contestant(stored(windows=top), one),
+        "+ static, eager": Contestant(stored(windows=top, decoder=Static(lean=False)), one),
+        "+ static, fused layers": Contestant(stored(windows=top, decoder=Static()), one),
+        f"static, batches of {len(setting.candidates)}": Contestant(
+            stored(windows=top, decoder=Static()), setting.candidates
+        ),
         f"+ batches of {len(setting.candidates)}": Contestant(stored(windows=top), setting.candidates),
         "speculation, full rankings": Contestant(stored(windows=w20), one),
         "single_pass (approximation)": Contestant(stored(windows=w20, decoder="single_pass"), one),

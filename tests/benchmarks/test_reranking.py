@@ -43,5 +43,13 @@ def test_every_contestant_is_timed_and_ranks_as_algorithm_1_does(
         assert said.count(name) >= 2
     assert "the whole ranking as the authors' procedure: True" in said
     same = next(line for line in said.splitlines() if line.startswith("the same first ten"))
-    for name in (bench.AUTHORS, "+ depth", "+ speculation", "+ batches of 2", "our best, encoding once"):
+    assert "+ static, fused layers" in same
+    for name in (
+        bench.AUTHORS,
+        "+ depth",
+        "+ speculation",
+        "+ static, eager",
+        "+ batches of 2",
+        "our best, encoding once",
+    ):
         assert name in same

@@ -40,7 +40,7 @@ class KVCache:
     """
 
     def __init__(self, model: Transformer, tokens: int, drafts: int = 0) -> None:
-        _check(model.llm, tokens)
+        check_llm(model.llm, tokens)
         self.model = model
         self.cache = _RowCache(model.decoder.config.num_hidden_layers, tokens + drafts + 1)
 
@@ -69,7 +69,7 @@ class KVCache:
         self.cache.entry_BK, self.cache.reach = entry_BK, seen_BKM.shape[2]
         return self.model.decoder(
             inputs_embeds=fed_BKD,
-            attention_mask=_as_mask(seen_BKM[:, None], self.model.decoder.config, fed_BKD.dtype),
+            attention_mask=as_mask(seen_BKM[:, None], self.model.decoder.config, fed_BKD.dtype),
             position_ids=position_BK,
             past_key_values=self.cache,
             use_cache=True,
@@ -151,14 +151,14 @@ def _chunks(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
     yield slice(start, len(lengths))
 
 
-def _as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:
+def as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:
     """Boolean for sdpa; eager attention adds its mask."""
     if config._attn_implementation == "sdpa":
         return seen_B1KM
     return torch.zeros_like(seen_B1KM, dtype=dtype).masked_fill(~seen_B1KM, torch.finfo(dtype).min)
 
 
-def _check(llm: Any, tokens: int) -> None:
+def check_llm(llm: Any, tokens: int) -> None:
     config, name = llm.get_decoder().config, type(llm).__name__
     if config._attn_implementation not in ("sdpa", "eager"):
         problem = f"attention {config._attn_implementation!r} takes no mask of its own"

@@ -23,6 +23,8 @@ from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.single_pass import SinglePass
 from perank.ranking.speculative import Speculative
+from perank.ranking.static.auto import Auto
+from perank.ranking.static.decoder import Static
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Windows, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
@@ -39,10 +41,11 @@ class Reranker:
     """PE-Rank over any number of candidates; keeps the `Ranker` protocol.
 
     Without a `model` it is the one that ships inside the package, as `Reranker.from_pretrained()` loads it.
-    `decoder` is `speculative` (Algorithm 1's ranking in fewer forwards), `constrained` (Algorithm 1 itself),
-    `single_pass` (an approximation) or any `Decoder`. A `store` replaces encoding: passages are looked up by id.
-    `batch_tokens` bounds what runs together, padding included (None: 4,096 on a CPU, else 16,384); a single window
-    beyond it runs alone. Raises `BadInput` for a store that another encoder filled.
+    `decoder` is `speculative` (Algorithm 1's ranking in fewer forwards), `static` (the same on fixed buffers, for
+    GPUs), `auto` (whichever of the two is faster), `constrained` (Algorithm 1 itself), `single_pass` (an
+    approximation) or any `Decoder`. A `store` replaces encoding: passages are looked up by id. `batch_tokens` bounds
+    what runs together, padding included (None: 4,096 on a CPU, else 16,384); a single window beyond it runs alone.
+    Raises `BadInput` for a store that another encoder filled.
 
     Bills: forwards and tokens are counted for every window as if it ran alone, without padding; only how many tokens
     speculation drafts per forward depends on the rest of the batch. Seconds of encoding are the query's own; those of
@@ -170,12 +173,16 @@ class Reranker:
 
 
 def decoder_named(name: str) -> Decoder:
-    """`constrained`, `speculative` or `single_pass`. Raises `BadInput` for another name."""
+    """`auto`, `speculative`, `static`, `constrained` or `single_pass`. Raises `BadInput` for another name."""
     match name:
         case "constrained":
             return Constrained()
         case "speculative":
             return Speculative()
+        case "static":
+            return Static()
+        case "auto":
+            return Auto()
         case "single_pass":
             return SinglePass()
-    raise BadInput(f"unknown decoder {name!r}", remedy="choose speculative, constrained or single_pass")
+    raise BadInput(f"unknown decoder {name!r}", remedy="choose auto, speculative, static, constrained or single_pass")

@@ -1,0 +1,110 @@
+"""`Static`: speculation whose forwards, and all that lies between them, run on buffers of a few fixed shapes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from perank.errors import BadInput
+from perank.model.batches import PromptBatch
+from perank.model.pe_rank import PERank
+from perank.ranking.decoder import Clock, Decoded, WindowBatch, best_first
+from perank.ranking.kv_cache import check_llm
+from perank.ranking.static.buckets import ROWS, bucket_for, smaller
+from perank.ranking.static.engine import Engine
+from perank.ranking.static.engines import Engines
+from perank.ranking.static.state import Bucket
+
+
+class Static:
+    """The orders of `Constrained`, but for rounding where margins are small, with one number read a forward.
+
+    `nodes` as in `Speculative`; `lean`: whether the layers run fused, None where they can (`lean.py`). Buffers stay
+    for later windows of the same model. Raises what `Constrained` raises, and where `lean` layers are impossible.
+    """
+
+    def __init__(self, nodes: int | None = None, lean: bool | None = None) -> None:
+        if nodes is not None and nodes < 1:
+            raise BadInput(f"drafts of {nodes} tokens", remedy="give 1 or more, or null")
+        self.nodes, self.lean = nodes, lean
+        self.engines: Engines | None = None
+
+    @torch.no_grad()
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
+        """See `Decoder.decode`."""
+        if steps := max(windows.steps, default=0):
+            check_llm(model.llm, int(windows.prompts.length_B.max()) + steps - 1)
+            if self.engines is None or not self.engines.serve(model):
+                self.engines = Engines(model, self.lean)
+        starts = range(0, len(windows.steps), ROWS)
+        groups = [self._group(_rows(windows, slice(start, start + ROWS))) for start in starts]
+        return Decoded(
+            orders=[order for group in groups for order in group.orders],
+            forwards=[forwards for group in groups for forwards in group.forwards],
+            tokens_processed=[tokens for group in groups for tokens in group.tokens_processed],
+            tokens_generated=windows.depths,
+            margins=[margins for group in groups for margins in group.margins],
+            seconds_prefill=sum(group.seconds_prefill for group in groups),
+            seconds_decode=sum(group.seconds_decode for group in groups),
+        )
+
+    def _group(self, windows: WindowBatch) -> Decoded:
+        """Rankings of at most ROWS windows."""
+        clock, prefilled, steps = Clock(windows.vectors_BNE.device), 0.0, windows.steps
+        if self.engines is None or not any(steps):
+            orders = [tuple(row.nonzero()[:, 0].tolist()) for row in windows.candidates_BN]
+            nothing = [0] * len(steps)
+            return Decoded(orders, nothing, nothing, windows.depths, [()] * len(steps), prefilled, clock.lap())
+        engine = self.engines.of(self._bucket(windows))
+        engine.state.fill(windows)
+        engine.prefill()
+        prefilled = clock.lap()
+        self._finish(engine, self.engines)
+        state = engine.state
+        rest_BN, _ = best_first(state.scores_BN, state.open_BN)
+        rows = zip(state.order_BX.tolist(), state.ranked_B.tolist(), rest_BN.tolist(), windows.counts, strict=False)
+        return Decoded(
+            orders=[(*order[:ranked], *rest[: n - ranked]) for order, ranked, rest, n in rows],
+            forwards=state.forwards_B.tolist()[: len(steps)],
+            tokens_processed=state.processed_B.tolist()[: len(steps)],
+            tokens_generated=windows.depths,
+            margins=[tuple(row[:k]) for row, k in zip(state.margin_BX.tolist(), steps, strict=False)],
+            seconds_prefill=prefilled,
+            seconds_decode=clock.lap(),
+        )
+
+    def _finish(self, engine: Engine, engines: Engines) -> None:
+        """Step until no row has undecided ranks; when half of the rows have left, the others move closer together.
+
+        Raises `BadInput` where a score overflowed.
+        """
+        moves: list[tuple[Engine, Tensor, Engine]] = []
+        while left := int(engine.left):  # the one number that is read a forward
+            bucket = smaller(engine.bucket, left, engine.left.device, self.nodes)
+            if bucket.rows * 2 <= engine.bucket.rows:
+                rows, larger, engine = engine.state.running.nonzero()[:, 0], engine, engines.of(bucket)
+                engine.take(larger, rows)
+                moves.append((larger, rows, engine))
+            engine.step()
+        finite = bool(engine.finite)
+        for larger, rows, moved in reversed(moves):
+            larger.state.copy_rows(rows, moved.state, torch.arange(len(rows), device=rows.device))
+        if not finite:
+            self.engines = None  # masked entries that aren't finite would spoil later windows
+            remedy = "run it in float32 or bfloat16, or check its weights"
+            raise BadInput("the model's scores are not finite", remedy=remedy)
+
+    def _bucket(self, windows: WindowBatch) -> Bucket:
+        rows, passages = windows.candidates_BN.shape
+        longest, device = int(windows.prompts.length_B.max()), windows.vectors_BNE.device
+        query = windows.query_BE is not None
+        return bucket_for(device, rows, longest, passages, max(windows.steps), query=query, nodes=self.nodes)
+
+
+def _rows(windows: WindowBatch, rows: slice) -> WindowBatch:
+    """These windows alone."""
+    prompts = PromptBatch(*(getattr(windows.prompts, field.name)[rows] for field in fields(windows.prompts)))
+    query_BE = None if windows.query_BE is None else windows.query_BE[rows]
+    return WindowBatch(prompts, windows.vectors_BNE[rows], windows.candidates_BN[rows], windows.depths[rows], query_BE)

@@ -1,0 +1,60 @@
+"""Engines of one model, made when their bucket is first needed, and dropped when the model's weights change."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+
+from perank.errors import BadInput
+from perank.model.pe_rank import PERank
+from perank.ranking.static.engine import Engine
+from perank.ranking.static.graphs import ReplayedEngine
+from perank.ranking.static.layers import HuggingFaceLayers, Layers
+from perank.ranking.static.lean import LeanLayers, lean_weights
+from perank.ranking.static.state import Bucket
+
+_CPU_BYTES, _GPU_BYTES = 2**28, 2**33  # KV caches that wait for windows to come
+
+
+class Engines:
+    """The engines of `model`; those that were used last are kept.
+
+    `lean`: whether its layers run fused (None: where they can). Raises `BadInput` where they must and can't.
+    """
+
+    def __init__(self, model: PERank, lean: bool | None = None) -> None:
+        self.model, self.lean = model, None if lean is False else lean_weights(model)
+        if lean and self.lean is None:
+            problem = f"the layers of {type(model.decoder).__name__} can't be fused as they are"
+            raise BadInput(problem, remedy="leave `lean` open; known are frozen Llama, Mistral, Qwen2 and Qwen3")
+        self.made: OrderedDict[Bucket, Engine] = OrderedDict()
+        self.weights = _weights(model)
+
+    def serve(self, model: PERank) -> bool:
+        """Whether this is the model, with the weights that it had."""
+        return model is self.model and _weights(model) == self.weights
+
+    def of(self, bucket: Bucket) -> Engine:
+        """The engine of that bucket."""
+        if bucket not in self.made:
+            with torch.inference_mode(False):  # buffers made there couldn't be written to outside
+                self.made[bucket] = self._make(bucket)
+        self.made.move_to_end(bucket)
+        made = self.made[bucket]
+        most = _CPU_BYTES if made.layers.kv.device.type == "cpu" else _GPU_BYTES
+        while len(self.made) > 1 and sum(engine.layers.kv.nbytes for engine in self.made.values()) > most:
+            self.made.popitem(last=False)
+        return made
+
+    def _make(self, bucket: Bucket) -> Engine:
+        layers: Layers = (
+            HuggingFaceLayers(self.model, bucket) if self.lean is None else LeanLayers(self.model, self.lean, bucket)
+        )
+        kind = ReplayedEngine if layers.kv.device.type == "cuda" else Engine
+        return kind(self.model, layers, bucket)
+
+
+def _weights(model: PERank) -> list[tuple[int, int]]:
+    """Where the weights are and how often they changed: fused copies and CUDA graphs hold on to both."""
+    return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in model.parameters()]

@@ -1,0 +1,52 @@
+"""CUDA graphs of an engine's two functions: recorded once a bucket, then launched as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from perank.ranking.static.engine import Engine
+
+_EAGER_CALLS = 2  # before a function is captured: libraries allocate and tune at their first calls
+
+Launch = Callable[[], object]
+
+
+class ReplayedEngine(Engine):
+    """An `Engine` whose third calls are captured and whose later ones are replayed.
+
+    Under autocast, whose cache of cast weights a graph can't hold, and where capturing fails, it goes on eagerly.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.calls = {"prefill": 0, "step": 0}
+        self.launches: dict[str, Launch] = {}
+
+    def prefill(self) -> None:
+        """See `Engine.prefill`."""
+        self._call("prefill", super().prefill)
+
+    def step(self) -> None:
+        """See `Engine.step`."""
+        self._call("step", super().step)
+
+    def _call(self, name: str, function: Launch) -> None:
+        self.calls[name] += 1
+        if name not in self.launches and self.calls[name] > _EAGER_CALLS and not torch.is_autocast_enabled("cuda"):
+            self.launches[name] = captured(function)
+        self.launches.get(name, function)()
+
+
+def captured(function: Launch) -> Launch:
+    """What replays `function`, which isn't run here; `function` itself where it can't be captured."""
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            function()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return function
+    return graph.replay
