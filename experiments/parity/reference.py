@@ -13,9 +13,8 @@ from torch import Tensor
 
 from perank.files import read_json
 from perank.model.align_prompt import align_example
-from perank.model.batches import AlignBatch, PromptBatch, RankBatch, padded
+from perank.model.batches import IGNORE, AlignBatch, PromptBatch, RankBatch, padded
 from perank.model.encoders.encoder import Encoder
-from perank.model.losses import IGNORE
 from perank.model.pe_rank import PERank
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.preparation.authors_jsonl import (
