@@ -18,11 +18,11 @@ from perank.files import atomic_write, json_lines, read_json, write_json
 def test_a_key_given_twice_is_refused_at_any_depth(tmp_path: Path, text: str, key: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(f'{{"a": 1, "b": {{"a": 2}}}}\n{text}\n')
-    with pytest.raises(BadInput, match=f"the key '{key}' stands twice") as caught:
+    with pytest.raises(BadInput, match=f"the key '{key}' occurs twice") as caught:
         list(json_lines(path))
     assert (caught.value.path, caught.value.line) == (path, 2)
     path.write_text(text)
-    with pytest.raises(BadInput, match=f"the key '{key}' stands twice"):
+    with pytest.raises(BadInput, match=f"the key '{key}' occurs twice"):
         read_json(path)
 
 

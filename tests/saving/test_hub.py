@@ -181,7 +181,7 @@ def _twice(config: Path, key: str) -> None:
         (_edit(lambda config: config["projector"].update(width_out=10**12)), "width out is 32, expected 10+"),
         (_edit(lambda config: config["prompt"].update(max_length=0)), "prompt.max_length"),
         (_edit(lambda config: config.update(score_scale=float("inf"))), "score_scale"),
-        (lambda folder: _twice(folder / "config.json", '"window"'), "'window' stands twice"),
+        (lambda folder: _twice(folder / "config.json", '"window"'), "'window' occurs twice"),
     ],
 )
 def test_a_folder_that_was_touched_is_refused(
