@@ -219,7 +219,7 @@ def rankings(folder: Path, scratch: Path, tiny: Any, toy: Any) -> Values:
         ranking = reranker.from_pretrained(folder / name, dtype="float32").rank_batch([tiny.FIVE])[0]
         yield f"{name}: ranking", [list(ranking.order), ranking.bill.forwards, ranking.bill.tokens_processed]
     yield "authors' layout: weights and encoder", authors(folder, toy)
-    trained_listwise = named("trained_listwise", "perank.baselines.loading")
+    trained_listwise = named(("TrainedListwiseRanker", "trained_listwise"), "perank.baselines.loading")
     for name in ("rankmistral", "rankmistral-whole"):
         found = trained_listwise(name=str(folder / name / "model"), dtype="float32", device="cpu")
         ranking = found.rank_batch([tiny.FIVE])[0]

@@ -1,1 +1,1 @@
-"""The other systems of the paper's tables, behind the same `Ranker` protocol, with the same bill."""
+"""The baselines of the paper's tables, with the same `Ranker` protocol and the same cost accounting."""

@@ -1,7 +1,7 @@
-"""Any OpenAI-compatible chat endpoint: bounded concurrency, retries with backoff, and every answer kept on disk.
+"""Client for OpenAI-compatible chat endpoints: bounded concurrency, retries with backoff, every answer cached on disk.
 
-An answer is written to the cache, whole, before it is used: an interrupted run resumes, and a rerun costs nothing.
-Requests that a retry can't help (a wrong key, an unknown model) fail at once.
+An answer is written to the cache before it is used: interrupted runs resume, and a rerun costs nothing. Requests that
+a retry can't help (a wrong key, an unknown model) fail immediately.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Message = Mapping[str, str]
 
 
 class TooLong(Exception):
-    """The endpoint says that the prompt exceeds the model's context."""
+    """The endpoint reports that the prompt exceeds the model's context."""
 
 
 class _Again(Exception):
-    """Worth another attempt, `after` so many seconds if the endpoint said so."""
+    """A failure to retry, in `after` seconds if the endpoint gave a delay."""
 
     def __init__(self, problem: str, after: float | None = None) -> None:
         super().__init__(problem)
@@ -43,10 +43,7 @@ class _Again(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model wrote, the tokens that were charged, and the seconds it took when it was asked for.
-
-    `dollars` is what it cost now: nothing, where it came from the cache.
-    """
+    """The model's text, the tokens charged, the seconds the request took, and its cost now (0 dollars if cached)."""
 
     text: str
     prompt_tokens: int = 0
@@ -57,14 +54,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class ChatApi:
-    """`complete` messages by POST to `<base_url>/chat/completions`, at most `concurrency` at once.
+    """Chat completions by POST to `<base_url>/chat/completions`, at most `concurrency` at once.
 
-    429, 5xx, timeouts, broken connections and bodies that aren't an answer are tried again, `attempts` times in all;
-    waits grow from `patience` seconds, jittered, or are what Retry-After says, at most a minute. Prices are dollars per
-    million tokens. `key_variable` names the environment variable that holds the key (None: no key is sent), `cache` the
-    folder that keeps answers (None: perank's own), `options` further fields of requests.
-
-    Raises `Absent` where that variable is empty.
+    429, 5xx, timeouts, broken connections and malformed bodies are retried, `attempts` times in all. Delays grow from
+    `patience` seconds, with jitter, or follow Retry-After; the maximum is a minute. Prices are in dollars per million
+    tokens. `key_variable` names the environment variable that holds the key (None: no key is sent), `cache` the folder
+    for answers (None: perank's default), `options` additional request fields. Raises `Absent` if the variable is empty.
     """
 
     model: str
@@ -90,7 +85,7 @@ class ChatApi:
 
     @property
     def url(self) -> str:
-        """Where messages are sent."""
+        """The address of the completions endpoint."""
         return self.base_url.rstrip("/") + "/chat/completions"
 
     def session(self) -> Session:
@@ -98,11 +93,11 @@ class ChatApi:
         return Session(self)
 
     def request(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """What is sent."""
+        """The JSON body of a request."""
         return {"model": self.model, "messages": [dict(m) for m in messages], "temperature": 0.0, **self.options}
 
     def kept(self, request: Mapping[str, Any]) -> Path:
-        """Where the answer to a request is kept."""
+        """Path of the cached answer to a request."""
         identity = json.dumps([self.url, request], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
         folder = cache_dir() / "chat" if self.cache is None else Path(self.cache)
@@ -110,7 +105,7 @@ class ChatApi:
 
 
 class Session:
-    """An open client with its semaphore."""
+    """An open HTTP client with its semaphore."""
 
     def __init__(self, api: ChatApi) -> None:
         self.api, self.free = api, asyncio.Semaphore(api.concurrency)
@@ -127,9 +122,9 @@ class Session:
         await self.client.aclose()
 
     async def complete(self, messages: Sequence[Message]) -> Reply:
-        """The model's answer, from the cache if possible.
+        """Return the model's answer, from the cache if possible.
 
-        Raises `TooLong`, and `BadInput` where the endpoint refuses the request or doesn't answer it in any attempt.
+        Raises `TooLong`, and `BadInput` if the endpoint refuses the request or every attempt fails.
         """
         request = self.api.request(messages)
         path = self.api.kept(request)
@@ -147,14 +142,14 @@ class Session:
             stop=stop_after_attempt(self.api.attempts),
             wait=self._pause,
             retry=retry_if_exception_type(_Again),
-            before_sleep=lambda state: log.info("asking again: %s", state.outcome and state.outcome.exception()),
+            before_sleep=lambda state: log.info("retrying the request: %s", state.outcome and state.outcome.exception()),
             reraise=True,
         )
         try:
             reply: Reply = await retrying(self._once, request)
         except _Again as error:
             problem = f"no answer in {self.api.attempts} attempts: {error}"
-            remedy = "run again later: what was answered is kept"
+            remedy = "run again later: answers received so far are cached"
             raise BadInput(problem, remedy=remedy, id=self.api.model) from error
         return reply
 
@@ -203,11 +198,11 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _read(path: Path) -> Reply | None:
-    """The kept answer; None where there is none, or none that can be read."""
+    """The cached answer; None if it is missing or unreadable."""
     if not path.is_file():
         return None
     try:
         return Reply(**read_json(path)["reply"])
     except (BadInput, KeyError, TypeError) as error:
-        log.warning("asking again, the kept answer can't be read: %s", error)
+        log.warning("the cached answer can't be read, sending the request again: %s", error)
         return None

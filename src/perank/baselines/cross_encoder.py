@@ -1,6 +1,6 @@
-"""Cross-encoders: any Hugging Face sequence classifier over (query, text), as monoBERT and the MiniLM cross-encoder.
+"""Cross-encoders: any Hugging Face sequence classifier over (query, text), such as monoBERT and MiniLM cross-encoders.
 
-With one label its logit is the score; with two (monoBERT) the log-odds of the second, which sort like its probability.
+With one label the score is its logit; with two (monoBERT) the log-odds of the second, which sort like its probability.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from perank.errors import BadInput
 
 
 class CrossEncoder(PairScorer):
-    """Raises `BadInput` for a classifier of more than two labels and a `max_length` beyond the model's positions."""
+    """A classifier as scorer. Raises `BadInput` for more than two labels or a `max_length` beyond the model's positions."""
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 512) -> None:
         super().__init__(model, tokenizer, max_length=max_length)
@@ -42,7 +42,7 @@ class CrossEncoder(PairScorer):
         return logits_BC[:, 0] if logits_BC.shape[1] == 1 else logits_BC[:, 1] - logits_BC[:, 0]
 
     def _tokens(self, query: str, text: str, **options: Any) -> Any:
-        # A text that says [SEP] means five characters, not the token.
+        # "[SEP]" in a text is ordinary text, not the special token.
         return self.tokenizer(query, text, split_special_tokens=True, verbose=False, **options)
 
 

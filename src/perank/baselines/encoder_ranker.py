@@ -1,4 +1,4 @@
-"""Reranking by the encoder alone: candidates ordered by their vectors' inner product with the query's."""
+"""Reranking by the encoder alone: candidates are sorted by the inner product of their vector with the query's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from perank.retrieval.store import EmbeddingStore
 class EncoderRanker:
     """A `Ranker`; passage vectors come from `store` if given, else from the passages' titles and texts.
 
-    Every query is encoded with its own candidates alone, so the rest of the batch changes nothing; the bill counts
-    `seconds_encode`. Raises `BadInput` if another encoder filled the store, or for a passage that it doesn't hold.
+    Each query is encoded with its own candidates only, so results don't depend on the rest of the batch; the bill
+    counts `seconds_encode`. Raises `BadInput` if another encoder filled the store, or a passage is missing from it.
     """
 
     def __init__(self, encoder: TextEncoder, store: EmbeddingStore | None = None) -> None:

@@ -1,7 +1,7 @@
-"""FIRST: a window's ranking from the logits of one token, the first identifier the LLM would write.
+"""FIRST: a window's ranking from the logits of one token, the first identifier that the LLM would generate.
 
-The prompt ends with an opened bracket; passages are sorted by how likely their letter comes next. One forward a window,
-nothing is written. The published model was trained for it; any local LLM can be asked.
+The prompt ends with an opening bracket; passages are sorted by the logit of their letter as the next token. This takes
+one forward per window and no generation. The published model was trained for it; any local LLM can be used.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ LETTERS = 26
 
 
 class FirstToken(TextListwise):
-    """Equal logits keep their order. `batch_tokens` is by default 4,096 on a CPU, else 65,536.
+    """A `Ranker` that reads one token's logits; ties keep their order. `batch_tokens`: by default 4,096 on a CPU, else 65,536.
 
     Raises `BadInput` for a window of more than 26 passages, for prompts whose identifiers aren't letters, and for a
-    tokenizer that doesn't give every letter a token of its own.
+    tokenizer that doesn't give every letter a separate token.
     """
 
     batch_tokens_cpu, batch_tokens_gpu = 4096, 65_536
@@ -52,7 +52,7 @@ class FirstToken(TextListwise):
 
 
 def letter_tokens(prompts: ListwisePrompts) -> list[int]:
-    """The token that each letter would be behind the prompt. Raises `BadInput` where a letter has none of its own."""
+    """The token id of each letter after the prompt. Raises `BadInput` if a letter has no separate token."""
     shape = prompts.template
     if not shape.letters:
         raise BadInput(f"the prompt {prompts.version!r} names passages by numbers", remedy="use the prompt 'first'")
@@ -60,10 +60,10 @@ def letter_tokens(prompts: ListwisePrompts) -> list[int]:
     before, tokens = prompts.render(user).ids, list[int]()
     for position in range(LETTERS):
         after = prompts.render(user, shape.opening + shape.identifier(position)).ids
-        if after[: len(before)] != before or len(after) != len(before) + 2:  # the letter, the end of the sequence
+        if after[: len(before)] != before or len(after) != len(before) + 2:  # the letter and the end of the sequence
             problem = f"the tokenizer doesn't give {shape.identifier(position)!r} a token of its own behind the bracket"
             raise BadInput(problem, remedy="use the model's own tokenizer")
         tokens.append(after[len(before)])
     if len(set(tokens)) < LETTERS:
-        raise BadInput("the tokenizer knows some letters alike", remedy="use the model's own tokenizer")
+        raise BadInput("the tokenizer gives several letters the same token", remedy="use the model's own tokenizer")
     return tokens

@@ -1,8 +1,7 @@
-"""The time that text listwise reranking takes, without an LLM that was trained for it.
+"""Latency measurement of text listwise reranking with an LLM that was not trained for it.
 
-An LLM that doesn't know the format writes on, or stops early. To measure speed it is made to write exactly as
-many tokens as a trained one's answer has: `[4] > [2] > ...`, as deep as it is read, and its end. The ranking means
-nothing.
+An untrained LLM writes too much or stops early. To measure speed it generates exactly as many tokens as a trained one's
+answer has: `[4] > [2] > ...`, as deep as it is read, and the end of the sequence. The ranking is meaningless.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from perank.baselines.text_listwise import TextListwise
 
 
 class FixedLengthListwise(TextListwise):
-    """A `TextListwise` whose answers end when they are as long as they should be, whatever they say."""
+    """A `TextListwise` whose answers all have the expected length, whatever their content."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, spare_tokens=0, **options)

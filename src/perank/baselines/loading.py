@@ -1,6 +1,6 @@
-"""Rankers by their settings, as conf/ranker/ gives them: the fields are the keys, `load` makes the ranker.
+"""Rankers described by the settings in conf/ranker/: the fields are the config keys, `load` builds the ranker.
 
-Weights that aren't whole are refused: a classifier whose head would be made up at random ranks at random.
+Incomplete weights are refused: a classifier with a randomly initialised head would rank at random.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from perank.sources.views import TextView, text_view
 
 @dataclass(frozen=True, kw_only=True)
 class NamedRanker:
-    """A `Ranker` that is loaded when it is made: what isn't on this machine is `Absent` before anything is ranked."""
+    """A `Ranker` that is loaded at construction, so missing weights raise `Absent` before anything is ranked."""
 
     def __post_init__(self) -> None:
         _ = self.ranker
 
     @cached_property
     def ranker(self) -> Any:
-        """What ranks."""
+        """The loaded ranker."""
         return self.load()
 
     def load(self) -> Ranker:
-        """The ranker that the fields describe."""
+        """Load the ranker that the fields describe."""
         raise NotImplementedError
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order."""
+        """Return one ranking per element of `batch`, in its order."""
         rankings: list[Ranking] = self.ranker.rank_batch(batch)
         return rankings
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRanker(NamedRanker):
-    """With weights on this machine. `batch_tokens` bounds what runs together (None: the ranker's own default)."""
+    """A ranker with local weights. `batch_tokens` limits the tokens of a batch (None: the ranker's default)."""
 
     dtype: str = "auto"
     device: str = "auto"
@@ -86,21 +86,18 @@ class MonoT5Ranker(CrossEncoderRanker):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRanker(LocalRanker):
-    """Slides a window over the candidates; None: as the saved model says, or 20 and 10."""
+    """A sliding-window ranker. `window` and `step` of None use the saved model's settings, or 20 and 10."""
 
     window: Windows | None = None
 
     def windows(self, window: int = 20, step: int = 10) -> Windows:
-        """The windows, with these defaults."""
+        """The window settings, with these defaults."""
         return self.window or Windows(window, step)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedReranker(WindowRanker):
-    """A saved PE-Rank model that encodes passages while it ranks (`model=` looks them up instead).
-
-    Without a `name` the one inside the package.
-    """
+    """A saved PE-Rank model that encodes passages while it ranks (`model=` looks them up); no `name`: the packaged one."""
 
     name: str | None = None
     decoder: str = "speculative"
@@ -120,7 +117,7 @@ class SavedReranker(WindowRanker):
 
 @dataclass(frozen=True, kw_only=True)
 class CausalRanker(WindowRanker):
-    """A causal LM, asked in the words of `prompt`; `text_tokens` is the most a passage's text may take anyway."""
+    """A causal LM with the prompt template `prompt`; `text_tokens` limits the length of each passage's text."""
 
     name: str
     prompt: str
@@ -130,7 +127,7 @@ class CausalRanker(WindowRanker):
     text: str = "contents"
 
     def llm_and_prompts(self) -> tuple[Any, ListwisePrompts]:
-        """The LLM, and prompts for its tokenizer."""
+        """Load the LLM and the prompt builder for its tokenizer."""
         llm, tokenizer = causal(self.name, self.revision, self.dtype, self.device)
         prompts = ListwisePrompts(tokenizer, self.prompt, max_length=self.max_length, text_tokens=self.text_tokens)
         return llm, prompts
@@ -138,7 +135,7 @@ class CausalRanker(WindowRanker):
 
 @dataclass(frozen=True, kw_only=True)
 class ListwiseRanker(CausalRanker):
-    """RankMistral, RankVicuna, RankZephyr, or any causal LM asked in their words."""
+    """RankMistral, RankVicuna, RankZephyr, or any causal LM with their prompts."""
 
     every_rank: bool = False
 
@@ -154,7 +151,7 @@ class ListwiseRanker(CausalRanker):
 
 @dataclass(frozen=True, kw_only=True)
 class FirstTokenRanker(CausalRanker):
-    """FIRST, or any causal LM asked for one letter."""
+    """FIRST, or any causal LM with its prompt."""
 
     prompt: str = "first"
 
@@ -165,7 +162,7 @@ class FirstTokenRanker(CausalRanker):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedListwiseRanker(WindowRanker):
-    """The `model/` folder of a run of `+experiment=rankmistral`; view and windows are those it was trained with."""
+    """The `model/` folder of a `+experiment=rankmistral` run, with the text view and windows used in training."""
 
     name: str
     text: str | None = None
@@ -186,7 +183,7 @@ class TrainedListwiseRanker(WindowRanker):
 
 @dataclass(frozen=True, kw_only=True)
 class RankGPTRanker(NamedRanker):
-    """RankGPT over any OpenAI-compatible endpoint; answers are kept in the cache, so that a rerun is free."""
+    """RankGPT with any OpenAI-compatible endpoint; answers are cached, so reruns are free."""
 
     model: str
     base_url: str = ChatApi.base_url
@@ -215,6 +212,6 @@ class RankGPTRanker(NamedRanker):
 
 
 def view_of(text: str) -> TextView:
-    """`text_view`, whose file may be absent too."""
+    """`text_view`, raising `Absent` if its file is missing."""
     with missing_is_absent():
         return text_view(text)

@@ -1,4 +1,4 @@
-"""Models and tokenizers by name for the baselines; what isn't on this machine or isn't whole is `Absent`."""
+"""Load the baselines' models and tokenizers by name; missing or incomplete weights raise `Absent`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perank.model.precision import dtype_name, dtype_of, known_device
 
 @contextmanager
 def missing_is_absent() -> Iterator[None]:
-    """Turn `BadInput` into `Absent`, while weights are loaded: they are missing or incomplete."""
+    """Convert `BadInput` raised while weights are loaded (missing or incomplete) to `Absent`."""
     try:
         yield
     except Absent:
@@ -24,7 +24,7 @@ def missing_is_absent() -> Iterator[None]:
 
 
 def device_of(name: str) -> str:
-    """`auto` is an accelerator where there is one. Raises `BadInput` for a device that doesn't exist."""
+    """Resolve a device name; `auto` prefers an accelerator. Raises `BadInput` for a device that doesn't exist."""
     import torch
 
     if name != "auto":
@@ -33,7 +33,7 @@ def device_of(name: str) -> str:
 
 
 def causal(name: str, revision: str | None, dtype: str, device: str) -> tuple[Any, Any]:
-    """A causal LM in eval mode, and its tokenizer."""
+    """Load a causal LM in eval mode, and its tokenizer."""
     place = device_of(device)
     settings = LLMSettings(name=name, revision=revision, dtype=dtype_name(dtype, place))
     with missing_is_absent():
@@ -42,7 +42,7 @@ def causal(name: str, revision: str | None, dtype: str, device: str) -> tuple[An
 
 
 def with_tokenizer(auto_class: str, name: str, revision: str | None, dtype: str, device: str) -> tuple[Any, Any]:
-    """A model of that Auto class in eval mode, whole, and its tokenizer."""
+    """Load a model of that Auto class in eval mode, and its tokenizer. Raises `Absent` if weights are missing."""
     import transformers
 
     place = device_of(device)

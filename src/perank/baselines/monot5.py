@@ -1,6 +1,6 @@
-"""monoT5: an encoder-decoder asked `Query: ... Document: ... Relevant:`; the score is true against false.
+"""monoT5: an encoder-decoder with the prompt `Query: ... Document: ... Relevant:`.
 
-The first word it would write decides: the logit of `true` minus that of `false`, the log-odds of its probability.
+The score is the first output token's logit of `true` minus that of `false`, the log-odds of relevance.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from perank.model.prompts import PromptBuilder, clean
 
 
 class MonoT5(PairScorer):
-    """Raises `BadInput` for a tokenizer that begins both answers with the same token."""
+    """A T5 as scorer. Raises `BadInput` if the tokenizer begins both answers with the same token."""
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 512) -> None:
         super().__init__(model, tokenizer, max_length=max_length)
         self.pieces = PromptBuilder(tokenizer)
         self.true, self.false = (self._ids(word)[0] for word in ("true", "false"))
         if self.true == self.false:
-            raise BadInput("'true' and 'false' begin alike", remedy="use the model's own tokenizer")
+            raise BadInput("'true' and 'false' begin with the same token", remedy="use the model's own tokenizer")
 
     def pair(self, query: str, text: str) -> Pair:
         query, text = clean(query), clean(text)

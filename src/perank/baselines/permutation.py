@@ -1,8 +1,8 @@
-"""From what an LLM wrote to a permutation: nothing is lost, nothing is invented, and every repair is counted.
+"""Parse an LLM's output into a full permutation, and count every repair.
 
-Asked for `[4] > [2] > ...`, LLMs also write prose, lists, JSON, half a ranking, the same passage twice, passages that
-don't exist. The identifiers are looked for where they are most likely meant: in chains joined by `>`, else in square
-brackets, else as bare numbers. Passages that weren't named follow in the order they had (as RankGPT does).
+Asked for `[4] > [2] > ...`, LLMs also write prose, lists, JSON, partial rankings, duplicates, and passages that don't
+exist. Identifiers are taken from chains joined by `>`, else from square brackets, else from bare numbers. Passages that
+weren't named follow in their input order (as in RankGPT).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# White space is collapsed first, and no repetition is open-ended: what an LLM writes when it is lost can be long.
+# White space is collapsed first and no repetition is unbounded, because degenerate outputs can be long.
 _NAMED = r"(?:(?:passages?|documents?|docs?|texts?|id|no\.?|number|rank) ?[#:]? ?)?#?"
 _ID = rf"[\[({{]{{0,3}}\s?{_NAMED}\d+\s?[\])}}]{{0,3}}"
 _QUOTES = r"\s?[`*\"']{0,3}\s?"
@@ -24,7 +24,7 @@ _THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)  # the 
 
 
 class Repairs(NamedTuple):
-    """What had to be mended in an answer. `rephrased` is 1 where it wasn't of the form `[4] > [2] > ...` throughout."""
+    """Counts of repairs in an answer. `rephrased` is 1 unless all of it has the form `[4] > [2] > ...`."""
 
     missing: int = 0
     repeated: int = 0
@@ -33,7 +33,7 @@ class Repairs(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All repairs together."""
+        """The sum of all repairs."""
         return sum(self)
 
 
@@ -46,7 +46,7 @@ class Permutation:
 
 
 def permutation(text: str, n: int, *, asked: int | None = None) -> Permutation:
-    """The ranking of n passages that `text` gives; any text gives one. `asked` ranks were wanted (None: all n)."""
+    """Parse any `text` into a ranking of n passages; `asked` is the number of ranks requested (None: all n)."""
     said = _collapsed(text)
     named = [int(digits) if len(digits) < 9 else 0 for digits in _identifiers(said)]
     inside = [number - 1 for number in named if 1 <= number <= n]
@@ -61,9 +61,9 @@ def permutation(text: str, n: int, *, asked: int | None = None) -> Permutation:
 
 
 def ranked_so_far(text: str, n: int) -> int:
-    """How many passages an answer that is still being written has ranked for good; 0 once it isn't `[4] > [2] > ...`.
+    """How many ranks of a partial answer are final; 0 if it isn't of the form `[4] > [2] > ...`.
 
-    Whatever is written afterwards, `permutation` begins with these.
+    Whatever follows, `permutation` begins with these.
     """
     written = _collapsed(text[: text.rfind("]") + 1])
     if _CLEAN.fullmatch(written) is None:
@@ -72,7 +72,7 @@ def ranked_so_far(text: str, n: int) -> int:
 
 
 def _identifiers(text: str) -> list[str]:
-    """Runs of digits that stand for passages, in the order they are named."""
+    """The digits of passage identifiers, in the order of the text."""
     start = _CLEAN.match(text)
     said = text if start else _THOUGHT.split(text)[-1]
     chains = list(_CHAIN.finditer(said))
@@ -87,5 +87,5 @@ def _identifiers(text: str) -> list[str]:
 
 
 def _collapsed(text: str) -> str:
-    """Every run of white space as one line break, where it holds one, or one blank."""
+    """Collapse each run of white space to a line break if it contains one, else to a space."""
     return re.sub(r"\s+", lambda run: "\n" if "\n" in run.group() else " ", text)

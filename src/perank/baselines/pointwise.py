@@ -1,7 +1,7 @@
-"""Pointwise reranking: every passage is scored with the query alone, and passages are sorted by score.
+"""Pointwise reranking: each (query, passage) pair is scored on its own, and passages are sorted by score.
 
-Pairs of all queries are scored together, longest first, so that a batch holds pairs of similar length. A pair's score
-doesn't depend on the rest of the batch, to the rounding that other batch shapes bring.
+Pairs of all queries are batched together, longest first, so that a batch holds pairs of similar length. A pair's score
+doesn't depend on the rest of the batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from perank.records import Bill, Candidates, Passage, Ranking
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query and a text as a model reads them; `types` are segment ids, if any. `shortened`: the text lost its end."""
+    """Token ids of a query and a text; `types` are segment ids, if any. `shortened`: the text was truncated."""
 
     ids: tuple[int, ...]
     types: tuple[int, ...] = ()
@@ -32,26 +32,23 @@ class Pair:
 
 
 class PairScorer:
-    """A model and its tokenizer, which read a query and a text of at most `max_length` tokens together."""
+    """A model and its tokenizer that score a (query, text) pair of at most `max_length` tokens."""
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 512) -> None:
         self.model, self.tokenizer, self.max_length = model.eval(), tokenizer, max_length
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return next(self.model.parameters()).device
 
     def pair(self, query: str, text: str) -> Pair:
-        """The tokens of one pair; texts are cut at their end, queries never.
-
-        Raises `BadInput` for a query that leaves no room for a text.
-        """
+        """Tokenise one pair, truncating only the text. Raises `BadInput` if the query leaves no room for a text."""
         raise NotImplementedError
 
     @torch.inference_mode()
     def scores(self, pairs: Sequence[Pair]) -> list[float]:
-        """One score per pair, the higher the more relevant."""
+        """Return one score per pair; higher is more relevant."""
         inputs = {
             "input_ids": padded([pair.ids for pair in pairs], self.tokenizer.pad_token_id or 0),
             "attention_mask": padded([[1] * len(pair.ids) for pair in pairs], 0),
@@ -62,7 +59,7 @@ class PairScorer:
         return scores
 
     def _scores(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """scores_B of padded pairs, in fp32 or wider."""
+        """Scores [B] of padded pairs, in fp32 or wider."""
         raise NotImplementedError
 
     def _no_room(self, query: str) -> BadInput:
@@ -71,12 +68,12 @@ class PairScorer:
 
 
 class Pointwise:
-    """A `Ranker`; equal scores go by passage id descending.
+    """A `Ranker`; ties are broken by passage id descending.
 
-    `view` is the text that stands for a passage. `batch_tokens` bounds what runs together, padding included (None:
-    2,048 on a CPU, else 65,536). Equal texts of a query are read once: read twice, they could differ in the last bit.
-    Every pair that is read is one forward on the bill; seconds are shared by tokens. Raises `BadInput` for an empty
-    query and a score that isn't a finite number.
+    `view` gives a passage's text. `batch_tokens` limits the tokens of a batch, padding included (None: 2,048 on a CPU,
+    else 65,536). Equal texts of a query are scored once: scored twice, they could differ in the last bit. Each pair
+    counts as one forward; seconds are shared in proportion to tokens. Raises `BadInput` for an empty query or a score
+    that isn't finite.
     """
 
     def __init__(
@@ -90,7 +87,7 @@ class Pointwise:
         self.batch_tokens = batch_tokens or (2048 if scorer.device.type == "cpu" else 65_536)
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order."""
+        """Return one ranking per element of `batch`, in its order."""
         clock = Clock(self.scorer.device)
         pairs = [self._pairs(candidates) for candidates in batch]
         flat = [(query, pair) for query, row in enumerate(pairs) for pair in dict.fromkeys(row)]

@@ -1,7 +1,7 @@
-"""RankGPT: an API's chat model, asked in many turns, writes `[2] > [1] > ...` for one window after the other.
+"""RankGPT: a chat model behind an API ranks one window at a time by writing `[2] > [1] > ...`.
 
-Windows of a query follow each other; queries are asked for at the same time, as far as the endpoint's bound allows.
-Whatever comes back becomes a permutation: no passage is lost, and repairs and dollars are on the bill.
+Windows of a query run in sequence; queries run concurrently, up to the client's limit. Every answer is parsed into a
+full permutation; the bill includes repairs and dollars.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ _TASK = (
 
 
 class RankGPT:
-    """A `Ranker`. Texts are cut to `words` words, and further, evenly, where the endpoint says a prompt is too long.
+    """A `Ranker`. Texts are truncated to `words` words, and to fewer if the endpoint reports that a prompt is too long.
 
-    On the bill a window is one forward, its tokens are those the endpoint counted, and its seconds those it took when
-    it was asked for, also if the answer comes from the cache; dollars are what was paid now.
-    `view` gives a passage's text.
+    `view` gives a passage's text. On the bill, a window is one forward, tokens are the endpoint's counts, and seconds
+    those of the original request, even if the answer is cached; dollars are what was paid now.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class RankGPT:
         self.api, self.windows, self.view, self.words = api, windows or Windows(), view, words
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order. Raises what `Session.complete` raises."""
+        """Return one ranking per element of `batch`, in its order. Raises what `Session.complete` raises."""
         queries = [SlidingQuery(candidates, self.windows) for candidates in batch]
         try:
             asyncio.run(self._rank_all(queries))
@@ -79,7 +78,7 @@ class RankGPT:
             query.settle(found.order, bill)
 
     async def _answer(self, session: Session, query: str, texts: Sequence[str]) -> tuple[Reply, int]:
-        """The reply, and how many texts were shortened for it."""
+        """Return the reply and the number of truncated texts."""
         words = self.words
         while True:
             cut = [" ".join(text.split()[:words]) for text in texts]
@@ -95,7 +94,7 @@ class RankGPT:
 
 
 def messages(query: str, texts: Sequence[str]) -> list[Message]:
-    """RankGPT's conversation: every passage in a turn of its own, each acknowledged."""
+    """RankGPT's conversation: one turn per passage, each acknowledged."""
     n = str(len(texts))
     offer, task = (part.replace("{n}", n).replace("{query}", query) for part in (_OFFER, _TASK))
     said = [("system", _SYSTEM), ("user", offer), ("assistant", "Okay, please provide the passages.")]

@@ -1,7 +1,7 @@
-"""Listwise reranking over texts by a local LLM that writes `[4] > [2] > ...`: RankMistral, RankVicuna, RankZephyr.
+"""Listwise reranking of texts by a local LLM that writes `[4] > [2] > ...`: RankMistral, RankVicuna, RankZephyr.
 
-A window's ranking is written as deep as the next window or the cutoff reads it and no further; `every_rank` writes all
-of it, as the authors of these systems do.
+A window's ranking is generated only as deep as the next window or the cutoff uses it; `every_rank` generates all of it,
+as the authors of these systems do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from perank.records import Bill, Candidates, Passage, Ranking
 
 @dataclass(frozen=True, slots=True)
 class TextWindow:
-    """A prompt over `size` texts, the ranks that are to be written, and the tokens that the answer may take."""
+    """A prompt over `size` texts, the number of ranks to generate, and the token budget of the answer."""
 
     prompt: ListwisePrompt
     size: int
@@ -31,21 +31,20 @@ class TextWindow:
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Tokens of the prompt and of the answer."""
+        """Tokens of the prompt and the answer."""
         return len(self.prompt.ids), self.answer_tokens
 
 
 class TextListwise:
-    """A `Ranker`: prompts with texts in, identifiers out, greedily, with a KV cache.
+    """A `Ranker` that greedily decodes passage identifiers from prompts with texts, with a KV cache.
 
-    `view` is the text that stands for a passage. Texts are shortened evenly where a prompt and its answer would exceed
-    the prompts' `max_length` or the LLM's positions, and the bill counts them. An answer that goes astray is stopped
-    `spare_tokens` behind where it should have ended. `batch_tokens` bounds what runs together (None: 16,384 on a CPU,
-    else 131,072).
+    `view` gives a passage's text. Texts are truncated evenly if a prompt and its answer would exceed the prompts'
+    `max_length` or the LLM's positions; the bill counts them. A malformed answer is stopped `spare_tokens` after its
+    expected length. `batch_tokens` limits the tokens of a batch (None: 16,384 on a CPU, else 131,072).
 
-    Bills are a window's as if it ran alone: forwards, tokens read (prompts, and what was written and fed back), tokens
-    written, and its share of the batch's seconds, by tokens. Raises `BadInput` as `KVCache` does, and for prompts that
-    ask for another kind of answer.
+    Bills count each window as if it ran alone: forwards, tokens read (the prompt and the tokens fed back), tokens
+    generated, and its share of the batch's seconds in proportion to tokens. Raises `BadInput` as `KVCache` does, and
+    for prompts that expect another kind of answer.
     """
 
     batch_tokens_cpu, batch_tokens_gpu = 16_384, 131_072
@@ -68,7 +67,7 @@ class TextListwise:
         self._check_prompts()
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order, whatever the LLM writes."""
+        """Return one ranking per element of `batch`, in its order, whatever the LLM generates."""
         queries = [SlidingQuery(candidates, self.windows) for candidates in batch]
         on_cpu = self.writer.device.type == "cpu"
         budget = self.batch_tokens or (self.batch_tokens_cpu if on_cpu else self.batch_tokens_gpu)
@@ -87,7 +86,7 @@ class TextListwise:
         return TextWindow(self.prompts.rank(query.text, texts, within=self.max_length - room), size, asked, room)
 
     def _answer_tokens(self, size: int, asked: int) -> int:
-        """How many tokens an answer may take."""
+        """The token budget of an answer."""
         return self.prompts.answer_tokens(size) + self.spare_tokens
 
     def _rank(self, windows: list[TextWindow]) -> Iterator[tuple[Sequence[int], Bill]]:
