@@ -34,7 +34,7 @@ RENAMED = {
     "projector=queries": "projector.init=queries",
     "projector=tokens": "projector.init=tokens",
     "projector=isometry": "projector.init=isometry",
-    "decoding.name=*": "decoding=auto, static, constrained, speculative or single_pass",
+    "decoding.name=*": "decoding=constrained, speculative, single_pass, static or auto",
     "window=w20s10": "window.window=20 window.step=10",
     "window=w40s20": "window.window=40 window.step=20",
     "window=w100": "window.window=100 window.step=100",
