@@ -2,9 +2,9 @@
 
 P numbers, T of them trained, on w GPUs:
 
-    weights      one, ddp: in their own types            fsdp: / w, plus gathered layers    zero2: 2 P
-    gradients    one, ddp: of trained weights (ddp: plus buckets)   fsdp: / w     zero2: 2 T / w
-    optimizer    one, ddp: Adam's two moments            fsdp: / w                          zero2: 12 T / w
+    weights      one, ddp: in their own types    fsdp: / w, plus gathered layers    zero2: 2 P
+    gradients    one, ddp: of trained weights    fsdp: / w                          zero2: 2 T / w  (ddp: plus buckets)
+    optimizer    one, ddp: Adam's two moments    fsdp: / w                          zero2: 12 T / w
     activations  what layers keep for the backward pass; with checkpointing, only their inputs
     stepping     AdamW's temporaries, after activations are freed: the larger of the two counts
 """
@@ -119,9 +119,7 @@ def stepping(parts: Sequence[ParameterGroup], setup: Parallelism) -> MemoryItem:
 def activations(shape: StepShape, setup: Parallelism) -> MemoryItem:
     """What forward passes keep for the backward pass; never attention's L x L scores (SDPA, flash)."""
     layer = layer_bytes(shape, setup)
-    logits = (
-        shape.tokens * shape.logits * (2 * setup.element + 8)
-    )  # in their own type, in fp32, and the gradients of both
+    logits = shape.tokens * shape.logits * (2 * setup.element + 8)  # own type, fp32, and the gradients of both
     if not shape.checkpointing:
         text = f"{shape.tokens:,} tokens x {shape.layers} layers x {layer:,} bytes"
         found = shape.tokens * shape.layers * layer
