@@ -94,10 +94,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(trained: Path, world
 
 
 def test_models_of_the_other_kind_are_refused_by_name(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="not a PE-Rank model of format 1, but 'listwise-1'"):
+    with pytest.raises(BadInput, match="expected a PE-Rank model of format 1, found 'listwise-1'"):
         from_pretrained(trained / "model")
     (tmp_path / "config.json").write_text('{"format": 1}')
-    with pytest.raises(BadInput, match="not a text ranker of format 'listwise-1'"):
+    with pytest.raises(BadInput, match="expected a text ranker of format 'listwise-1'"):
         TrainedListwiseRanker(name=str(tmp_path))
 
 

@@ -132,8 +132,8 @@ def test_mistral_under_zero_2_on_four_gpus_as_counted_by_hand() -> None:
     )
     found = {item.name: item.bytes for item in memory(parts, mistral, setup)}
     assert found["weights"] == 2 * (trained + tokens)
-    assert found["gradients, a share"] == trained / 2
-    assert found["optimizer, a share"] == 3 * trained
+    assert found["gradients, shard"] == trained / 2
+    assert found["optimizer, shard"] == 3 * trained
     assert found["AdamW's step"] == 2 * trained
     assert found["buckets"] == 1.2e9
     assert found["activations"] == 4 * 2500 * 32 * 8192 + 4 * 2200 * (
@@ -148,7 +148,7 @@ def test_shares_and_what_is_gathered_under_fsdp() -> None:
     parts = [ParameterGroup(name="layers", parameters=800, trained=800, bytes=3200, trained_bytes=3200)]
     setup = Parallelism(kind="fsdp", gpus=4, nodes=1, element=2, wide=False, accumulate=1)
     found = {item.name: item.bytes for item in memory(parts, shape(8), setup)}
-    assert found["weights, a share"] == found["gradients, a share"] == 800
+    assert found["weights, shard"] == found["gradients, shard"] == 800
     assert found["weights, gathered"] == 2 * 2 * 100
     assert found["optimizer"] == 1600
-    assert found["gradients, a layer's"] == 600
+    assert found["gradients, one layer"] == 600

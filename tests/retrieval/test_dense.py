@@ -71,7 +71,7 @@ def test_the_collections_store_is_made_once_and_reused(own_cache: Path):
 def test_a_store_of_another_encoder_or_another_corpus_is_refused(tmp_path: Path):
     store = filled(tmp_path, {"a": "x"})
     for refuses in (Dense, EncoderRanker):
-        with pytest.raises(BadInput, match="pooling: 'mean' there, 'cls' here"):
+        with pytest.raises(BadInput, match="pooling: 'mean' in it, 'cls' here"):
             refuses(HashEncoder(pooling="cls"), store)
     with pytest.raises(BadInput, match="holds 1 passages, the collection 2"):
         Dense(HashEncoder(), store).search(collection({"a": "x", "b": "y"}))

@@ -153,7 +153,7 @@ def test_a_store_grows_by_items_beyond_its_end(tmp_path: Path):
 def test_an_id_given_twice_is_refused_wherever_it_was_first(tmp_path: Path, place: int):
     items = list(TEXTS.items())
     items[place] = ("p2", "other")
-    with pytest.raises(BadInput, match=r"id 'p2'.*given twice"):
+    with pytest.raises(BadInput, match=r"id 'p2'.*duplicate passage id"):
         encode(tmp_path, items)
 
 
@@ -164,7 +164,7 @@ def test_other_passages_than_before_are_refused(tmp_path: Path):
         encode(tmp_path, [*items[:5], ("new", "text"), *items[6:]])
     with pytest.raises(BadInput, match=r"id 'p4'.*the 3 after it has changed"):
         encode(tmp_path, [*items[:5], ("p5", "another text"), *items[6:]])
-    with pytest.raises(BadInput, match=r"holds 10 passages, of which only 7 were given"):
+    with pytest.raises(BadInput, match=r"expected the 10 passages in the store, found only 7"):
         encode(tmp_path, items[:7])
     flip_bit(shard_path(tmp_path, 0))
     with pytest.raises(BadInput, match=r"id 'new'.*differ from those that a damaged shard"):
@@ -174,10 +174,10 @@ def test_other_passages_than_before_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoder": HashEncoder(pooling="cls")}, r"pooling: 'mean' there, 'cls' here"),
-        ({"encoder": HashEncoder(width=16)}, r"begun with width 8, not 16"),
-        ({"dtype": "float32"}, r"begun with dtype 'float16', not 'float32'"),
-        ({"shard_rows": 5}, r"begun with shard_rows 4, not 5"),
+        ({"encoder": HashEncoder(pooling="cls")}, r"pooling: 'mean' in it, 'cls' here"),
+        ({"encoder": HashEncoder(width=16)}, r"started with width 8, not 16"),
+        ({"dtype": "float32"}, r"started with dtype 'float16', not 'float32'"),
+        ({"shard_rows": 5}, r"started with shard_rows 4, not 5"),
         ({"dtype": "int8"}, r"'int8'.*float16 or float32"),
         ({"shard_rows": 0}, r"0 rows"),
     ],
@@ -208,7 +208,7 @@ def test_vectors_of_another_width_than_announced_are_refused(tmp_path: Path):
         def encode_passages(self, texts: Sequence[str]) -> torch.Tensor:
             return super().encode_passages(texts)[:, :5]
 
-    with pytest.raises(BadInput, match=r"expected vectors \[4, 8\], the encoder gave \[4, 5\]") as caught:
+    with pytest.raises(BadInput, match=r"expected vectors \[4, 8\], found \[4, 5\]") as caught:
         encode(tmp_path, encoder=Narrow())
     assert caught.value.id in TEXTS
 

@@ -97,7 +97,7 @@ def test_another_encoders_store_is_refused_with_every_differing_field(tmp_path: 
     assert EmbeddingStore.open(tmp_path, ENCODER.identity).identity == ENCODER.identity == store.identity
     other = {"name": "hash", "pooling": "cls", "revision": "abc"}
     with pytest.raises(
-        BadInput, match=r"pooling: 'mean' there, 'cls' here; revision: None there, 'abc' here"
+        BadInput, match=r"pooling: 'mean' in it, 'cls' here; revision: None in it, 'abc' here"
     ) as caught:
         EmbeddingStore.open(tmp_path, other)
     assert "name" not in caught.value.problem

@@ -41,7 +41,7 @@ def test_a_flipped_bit_is_found_by_verify(tmp_path: Path, name: str):
     store = filled(tmp_path)
     store.verify()
     flip_bit(tmp_path / name)
-    with pytest.raises(BadInput, match=rf"{name}.*isn't what was written"):
+    with pytest.raises(BadInput, match=rf"{name}.*is damaged: wrong checksum"):
         EmbeddingStore.open(tmp_path).verify()
 
 
@@ -95,7 +95,7 @@ def test_a_manifest_with_impossible_values_is_refused(tmp_path: Path, change: di
 def test_a_manifest_that_was_edited_is_refused(tmp_path: Path, change: dict[str, object]):
     filled(tmp_path)
     write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change})
-    with pytest.raises(BadInput, match="isn't what was written"):
+    with pytest.raises(BadInput, match="is damaged"):
         EmbeddingStore.open(tmp_path)
 
 

@@ -166,7 +166,7 @@ def test_what_the_layout_cannot_express_is_refused_and_nothing_written(
 
 def test_a_folder_that_holds_something_is_left_alone(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(BadInput, match="something already"):
+    with pytest.raises(BadInput, match="the folder is not empty"):
         write_authors_checkpoint(tmp_path, tiny_perank(), prompts(), encoder)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

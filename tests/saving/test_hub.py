@@ -226,7 +226,7 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_read(tmp_path: 
 
 def test_an_installation_without_a_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub, "BOX", tmp_path / "box")
-    with pytest.raises(BadInput, match="carries no model"):
+    with pytest.raises(BadInput, match="includes no model"):
         from_pretrained()
 
 

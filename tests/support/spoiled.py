@@ -16,7 +16,7 @@ SPOILED_TENSORS: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "one more layer": (lambda t: t.update({"model.layers.2.x": torch.zeros(1)}), "num_hidden_layers is 2.*holds 3"),
     "no projector": (lambda t: [t.pop(k) for k in list(t) if "projector" in k], "missing: .*0.weight"),
     "third projector layer": (lambda t: t.update({"model.projector.4.bias": torch.zeros(32)}), "unknown: .*4.bias"),
-    "no encoder": (lambda t: [t.pop(k) for k in list(t) if ".encoder.encoder." in k], "differ in name"),
+    "no encoder": (lambda t: [t.pop(k) for k in list(t) if ".encoder.encoder." in k], "tensor names differ"),
     "an adapter": (lambda t: t.update({"model.lora_A.weight": torch.zeros(2)}), "unknown: .*lora_A"),
     "misshapen": (lambda t: t.update({"model.norm.weight": torch.ones(31)}), r"\[31\] of .*, expected \[32\]"),
     "whole numbers": (lambda t: t.update({"model.norm.weight": torch.ones(32, dtype=torch.int32)}), "of torch.int32"),
@@ -42,7 +42,7 @@ SPOILED_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "too many layers": ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
     "wide": ({"hidden_size": 64}, "expected"),
     "larger vocabulary": ({"vocab_size": 500}, "expected"),
-    "negative length": ({"tokenizer_model_max_length": -1}, "not a length"),
+    "negative length": ({"tokenizer_model_max_length": -1}, "is -1, expected >= 1"),
     "heads that don't divide": ({"num_attention_heads": 7, "head_dim": None}, "config"),
     "null": ({"hidden_act": "unheard"}, "config"),
 }

@@ -152,7 +152,7 @@ def test_a_run_resumed_into_another_folder_ends_with_the_same_weights(world: Pat
 def test_a_folder_whose_checkpoints_are_all_broken_is_refused_and_not_started_over(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step-000005.ckpt").write_bytes(b"torn")
-    with pytest.raises(BadInput, match="none of its checkpoints"):
+    with pytest.raises(BadInput, match="none of the checkpoints"):
         resumed_from(str(tmp_path), tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_a_checkpoint_that_does_not_say_which_rows_come_next_is_refused(
     content = read_checkpoint(whole / "checkpoints" / "step-000005.ckpt")
     del content["RankData"]
     torch.save(content, tmp_path / "x.ckpt")
-    with pytest.raises(BadInput, match="doesn't say which rows"):
+    with pytest.raises(BadInput, match="doesn't record which rows"):
         train(toy.composed(world, tmp_path / "out", "rank", f"ckpt_path={tmp_path}/x.ckpt"))
 
 

@@ -1,1 +1,1 @@
-"""What a run will take before it is started: parameters, memory a GPU, tokens, FLOPs, hours. Nothing is loaded."""
+"""Estimate a run before it starts: parameters, memory per GPU, tokens, FLOPs and hours, without loading weights."""

@@ -1,4 +1,4 @@
-"""What a run is made of, as far as its memory and work depend on it: parameters by part, GPUs, the shape of a step."""
+"""What memory and compute of a run depend on: parameters by part, GPUs, and the shape of a step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from perank.errors import BadInput
 
 EMBEDDINGS, LAYERS, NORM, HEAD = "token embeddings", "layers", "final norm", "vocabulary head"
 ADAPTERS, PROJECTOR = "adapters", "projector"
-# nf4 with double quantisation: half a byte, an 8-bit constant for 64 numbers, and an fp32 one for 256 of those.
+# nf4 with double quantisation: half a byte, an 8-bit constant per 64 numbers, and an fp32 one per 256 of those.
 FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
 _SHARDED = {"perank.training.fsdp.ShardedStrategy": "fsdp", "lightning.pytorch.strategies.DeepSpeedStrategy": "zero2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterGroup:
-    """`bytes` of the parameters in their own types; `trained_bytes` of those that train. `matrices` take products."""
+    """`bytes` of the parameters in their own types, `trained_bytes` of trained ones. `matrices`: used in matmuls."""
 
     name: str
     parameters: int
@@ -31,7 +31,7 @@ class ParameterGroup:
 
 
 def parameter_groups(model: nn.Module, *, quantised: bool = False) -> list[ParameterGroup]:
-    """A PERank's parts. `quantised`: the layers' own matrices count as 4-bit ones."""
+    """Group a PERank's parameters by part. `quantised`: the layers' own matrices count as 4-bit."""
     groups: dict[str, list[tuple[str, Any]]] = {}
     for name, parameter in model.named_parameters():
         groups.setdefault(_part(name), []).append((name, parameter))
@@ -39,12 +39,12 @@ def parameter_groups(model: nn.Module, *, quantised: bool = False) -> list[Param
 
 
 def frozen_group(name: str, module: nn.Module) -> ParameterGroup:
-    """A module as one part, nothing of it trained."""
+    """Freeze a module and return it as one part."""
     return _summed(name, [(n, p.requires_grad_(False)) for n, p in module.named_parameters()], False)
 
 
 def total(parts: Iterable[ParameterGroup], field: str) -> float:
-    """The sum of a field over parts."""
+    """Sum a field over parts."""
     return sum(getattr(part, field) for part in parts)
 
 
@@ -78,7 +78,7 @@ def _summed(part: str, named: list[tuple[str, Any]], quantised: bool) -> Paramet
 class Parallelism:
     """`kind`: one, ddp, fsdp or zero2. `wide`: the residual stream stays fp32 (autocast over fp32 weights).
 
-    `element` is the bytes of a number in a layer's products; `bucket` numbers are reduced or gathered at once.
+    `element`: bytes per number in a layer's matmuls; `bucket`: numbers reduced or gathered at once.
     """
 
     kind: str
@@ -91,15 +91,15 @@ class Parallelism:
 
     @property
     def shares(self) -> int:
-        """Into how many shares gradients and optimizer states are cut."""
+        """Number of shards of gradients and optimizer states."""
         return self.gpus if self.kind in ("fsdp", "zero2") else 1
 
 
 def parallelism_of(trainer: Mapping[str, Any], *, dtype: str) -> Parallelism:
-    """The setup of a trainer config for an LLM in `dtype`. Raises `BadInput` for strategies it knows nothing of."""
+    """Read the setup from a trainer config, for an LLM in `dtype`. Raises `BadInput` for unknown strategies."""
     devices, nodes = trainer["devices"], trainer.get("num_nodes", 1)
     if not isinstance(devices, int) or devices < 1:
-        raise BadInput(f"devices is {devices!r}", remedy="say how many there will be", id="trainer.devices")
+        raise BadInput(f"devices is {devices!r}", remedy="set the number of GPUs", id="trainer.devices")
     kind, strategy = _kind(trainer.get("strategy"), devices * nodes), trainer.get("strategy")
     autocast = str(trainer.get("precision")).startswith(("bf16", "16")) and kind != "zero2"
     gathered = kind == "fsdp" and strategy["dtype"] in ("bfloat16", "float16")  # type: ignore[index]
@@ -122,17 +122,16 @@ def _kind(strategy: Any, gpus: int) -> str:
     if strategy in (None, "auto") or str(strategy).startswith("ddp"):
         return "ddp" if gpus > 1 else "one"
     remedy = "use trainer=gpu, ddp, fsdp or deepspeed_zero2"
-    raise BadInput(f"no arithmetic for the strategy {strategy!r}", remedy=remedy, id="trainer.strategy")
+    raise BadInput(f"can't plan for the strategy {strategy!r}", remedy=remedy, id="trainer.strategy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepShape:
-    """Of the LLM: D width, I its layers' inner width, H heads, Q the queries' width, K the keys' and values' together.
+    """The LLM's sizes and a micro-batch's shape.
 
-    Of a micro-batch:
-
-    `rows` a GPU, and `lengths` of the sequences that run before one backward pass (with texts, without).
-    `adapted` are the input widths of a layer's adapted matrices; `logits` is V where the vocabulary head runs.
+    LLM: D width, I inner width, H heads, Q width of the queries, K width of keys and values together. Micro-batch:
+    `rows` per GPU, and `lengths` of the sequences before one backward pass (with texts, without). `adapted` holds the
+    input widths of a layer's adapted matrices; `logits` is V if the vocabulary head runs.
     """
 
     layers: int
@@ -149,5 +148,5 @@ class StepShape:
 
     @property
     def tokens(self) -> int:
-        """In a micro-batch, of all sequences."""
+        """Tokens of all sequences in a micro-batch."""
         return self.rows * sum(self.lengths)

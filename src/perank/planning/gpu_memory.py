@@ -1,12 +1,12 @@
-"""Peak bytes per GPU during a step. All of the arithmetic is here, one function per kind of memory.
+"""Peak bytes per GPU during a step, one function per kind of memory.
 
 P numbers, T of them trained, on w GPUs:
 
-    weights      one, ddp: in their own types        fsdp: those / w, and what is gathered     zero2: 2 P
-    gradients    one, ddp: of what trains (ddp: and its buckets)    fsdp: those / w            zero2: 2 T / w
-    optimizer    one, ddp: Adam's two moments        fsdp: those / w                           zero2: 12 T / w
-    activations  what a layer keeps for its backward pass, or its input alone where it is computed again
-    stepping     AdamW's intermediate values, when activations are gone: the larger of the two counts
+    weights      one, ddp: in their own types    fsdp: / w, plus gathered layers    zero2: 2 P
+    gradients    one, ddp: of trained weights    fsdp: / w                          zero2: 2 T / w  (ddp: plus buckets)
+    optimizer    one, ddp: Adam's two moments    fsdp: / w                          zero2: 12 T / w
+    activations  what layers keep for the backward pass; with checkpointing, only their inputs
+    stepping     AdamW's temporaries, after activations are freed: the larger of the two counts
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from perank.planning.composition import (
 
 GIB = 2**30
 RESERVED = 1.0 * GIB  # CUDA's own context and the libraries' workspaces
-FRAGMENTATION = 0.05  # what the allocator can't use, of everything else
+FRAGMENTATION = 0.05  # memory lost in the allocator, as a fraction of everything else
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryItem:
-    """A line of the report: `sum` is the arithmetic as text. Without `counts` it does not coincide with the peak."""
+    """A line of the report: `sum` is the arithmetic as text; `counts` is whether it is part of the peak."""
 
     name: str
     bytes: float
@@ -42,22 +42,22 @@ class MemoryItem:
 
 
 def memory(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism) -> list[MemoryItem]:
-    """The items of one GPU; the sum of those that count, `RESERVED` and `FRAGMENTATION` included, is what it needs."""
+    """List the items of one GPU, including `RESERVED` and `FRAGMENTATION`; `needed` sums them."""
     fixed = [*weights(parts, shape, setup), *gradients(parts, shape, setup), *optimizer(parts, setup)]
     kept, stepped = activations(shape, setup), stepping(parts, setup)
     moments = [replace(item, counts=item is max(kept, stepped, key=lambda i: i.bytes)) for item in (kept, stepped)]
     lost = FRAGMENTATION * needed([*fixed, *moments])
-    rest = MemoryItem("CUDA and fragments", RESERVED + lost, f"1 GiB + {FRAGMENTATION:.0%} of the above")
+    rest = MemoryItem("CUDA and fragmentation", RESERVED + lost, f"1 GiB + {FRAGMENTATION:.0%} of the above")
     return [*fixed, *moments, rest]
 
 
 def needed(items: Sequence[MemoryItem]) -> float:
-    """Bytes of what is allocated at the same time."""
+    """Peak bytes: the sum of the items that count."""
     return sum(item.bytes for item in items if item.counts)
 
 
 def weights(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism) -> list[MemoryItem]:
-    """What multiplies."""
+    """Weights, including gathered and cast copies."""
     numbers, held = total(parts, "parameters"), total(parts, "bytes")
     if setup.kind == "zero2":
         return [MemoryItem("weights", 2 * numbers, f"{numbers:,.0f} x 2 bytes (bf16)")]
@@ -66,22 +66,22 @@ def weights(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelis
         root = sum(_of(parts, name) for name in (EMBEDDINGS, NORM, HEAD, PROJECTOR))
         text = f"{setup.element} bytes x (2 layers of {layer:,.0f} + {root:,.0f} outside layers)"
         return [
-            MemoryItem("weights, a share", held / setup.gpus, f"{held:,.0f} bytes / {setup.gpus} GPUs"),
+            MemoryItem("weights, shard", held / setup.gpus, f"{held:,.0f} bytes / {setup.gpus} GPUs"),
             MemoryItem("weights, gathered", setup.element * (2 * layer + root), text),
         ]
     items = [MemoryItem("weights", held, f"{numbers:,.0f} numbers, {held / numbers:.2f} bytes each")]
-    if setup.wide:  # autocast keeps its copies of what trains until the forward pass ends
+    if setup.wide:  # autocast keeps copies of trained weights until the forward pass ends
         trained = total(parts, "trained_matrices")
         items.append(MemoryItem("bf16 copies (autocast)", 2 * trained, f"{trained:,.0f} x 2 bytes"))
     return items
 
 
 def gradients(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallelism) -> list[MemoryItem]:
-    """In the type of what they belong to."""
+    """Gradients, in the type of their weights."""
     numbers, own = total(parts, "trained"), total(parts, "trained_bytes")
     if setup.kind == "zero2":
         return [
-            MemoryItem("gradients, a share", 2 * numbers / setup.gpus, f"{numbers:,.0f} x 2 bytes / {setup.gpus} GPUs"),
+            MemoryItem("gradients, shard", 2 * numbers / setup.gpus, f"{numbers:,.0f} x 2 bytes / {setup.gpus} GPUs"),
             MemoryItem(
                 "buckets", 3 * 2 * setup.bucket, f"3 x {setup.bucket:,} x 2 bytes (two to reduce, one to gather)"
             ),
@@ -89,27 +89,27 @@ def gradients(parts: Sequence[ParameterGroup], shape: StepShape, setup: Parallel
     if setup.kind == "fsdp":
         layer = total([part for part in parts if part.name == LAYERS], "trained") / shape.layers
         return [
-            MemoryItem("gradients, a share", own / setup.gpus, f"{own:,.0f} bytes / {setup.gpus} GPUs"),
+            MemoryItem("gradients, shard", own / setup.gpus, f"{own:,.0f} bytes / {setup.gpus} GPUs"),
             MemoryItem(
-                "gradients, a layer's", (setup.element + 4) * layer, f"{layer:,.0f} x ({setup.element} + 4) bytes"
+                "gradients, one layer", (setup.element + 4) * layer, f"{layer:,.0f} x ({setup.element} + 4) bytes"
             ),
         ]
     items = [MemoryItem("gradients", own, f"{numbers:,.0f} numbers, {own / max(1, numbers):.0f} bytes each")]
-    return items if setup.kind == "one" else [*items, MemoryItem("DDP's buckets", own, "the gradients once more")]
+    return items if setup.kind == "one" else [*items, MemoryItem("DDP's buckets", own, "a copy of the gradients")]
 
 
 def optimizer(parts: Sequence[ParameterGroup], setup: Parallelism) -> list[MemoryItem]:
-    """AdamW's two moments; under ZeRO also the fp32 weights that they move."""
+    """AdamW's two moments; under ZeRO also the fp32 master weights."""
     numbers, own = total(parts, "trained"), total(parts, "trained_bytes")
     if setup.kind == "zero2":
         text = f"{numbers:,.0f} x (4 fp32 weights + 8 moments) bytes / {setup.gpus} GPUs"
-        return [MemoryItem("optimizer, a share", 12 * numbers / setup.gpus, text)]
+        return [MemoryItem("optimizer, shard", 12 * numbers / setup.gpus, text)]
     shared = "" if setup.shares == 1 else f" / {setup.shares} GPUs"
     return [MemoryItem("optimizer", 2 * own / setup.shares, f"2 moments x {own:,.0f} bytes{shared}")]
 
 
 def stepping(parts: Sequence[ParameterGroup], setup: Parallelism) -> MemoryItem:
-    """AdamW works on all tensors at once: one more value a number while it does, under ZeRO the fp32 gradients too."""
+    """Temporaries of AdamW, which updates all tensors at once: one value per number, under ZeRO fp32 gradients too."""
     numbers = total(parts, "trained")
     each = 8 if setup.kind == "zero2" else 4
     text = f"{numbers:,.0f} x {each} bytes{'' if setup.shares == 1 else f' / {setup.shares} GPUs'}"
@@ -117,9 +117,9 @@ def stepping(parts: Sequence[ParameterGroup], setup: Parallelism) -> MemoryItem:
 
 
 def activations(shape: StepShape, setup: Parallelism) -> MemoryItem:
-    """What stays of the forward passes until their backward pass; attention's L x L scores never do (SDPA, flash)."""
+    """What forward passes keep for the backward pass; never attention's L x L scores (SDPA, flash)."""
     layer = layer_bytes(shape, setup)
-    logits = shape.tokens * shape.logits * (2 * setup.element + 8)  # as they are, fp32, and the gradients of both
+    logits = shape.tokens * shape.logits * (2 * setup.element + 8)  # own type, fp32, and the gradients of both
     if not shape.checkpointing:
         text = f"{shape.tokens:,} tokens x {shape.layers} layers x {layer:,} bytes"
         found = shape.tokens * shape.layers * layer
@@ -127,7 +127,7 @@ def activations(shape: StepShape, setup: Parallelism) -> MemoryItem:
         inputs, longest = stream_bytes(setup) * shape.width, shape.rows * max(shape.lengths)
         text = (
             f"{shape.tokens:,} tokens x {shape.layers} layers' inputs of {inputs:,} bytes + {longest:,} tokens"
-            f" x {layer:,} bytes of the layer computed again"
+            f" x {layer:,} bytes of the recomputed layer"
         )
         found = shape.tokens * shape.layers * inputs + longest * layer
     if logits:
@@ -136,10 +136,10 @@ def activations(shape: StepShape, setup: Parallelism) -> MemoryItem:
 
 
 def layer_bytes(shape: StepShape, setup: Parallelism) -> int:
-    """What one layer keeps of one token, in bf16 16 D + 4 Q + 2 K + 8 I + 4 H + 8 (letters as in `StepShape`).
+    """Bytes that one layer keeps per token; in bf16: 16 D + 4 Q + 2 K + 8 I + 4 H + 8 (letters as in `StepShape`).
 
     Measured on transformers' Llama and Mistral layers with SDPA, which compute their norms in fp32. Adapters keep
-    their input in fp32 and its dropout mask. An upper bound where weights are frozen: their inputs aren't kept.
+    their input in fp32 and its dropout mask. An upper bound: frozen weights don't keep their inputs.
     """
     per_width = {(2, False): 16, (2, True): 26, (4, False): 24}[setup.element, setup.wide]
     in_attention = setup.element * (2 * shape.queries + shape.keys_values)
@@ -148,7 +148,7 @@ def layer_bytes(shape: StepShape, setup: Parallelism) -> int:
 
 
 def stream_bytes(setup: Parallelism) -> int:
-    """Of a number in the residual stream, which is what a layer reads."""
+    """Bytes per number in the residual stream."""
     return 4 if setup.wide or setup.element == 4 else 2
 
 

@@ -1,6 +1,6 @@
-"""Will it fit, and how long will it take: the sums about a training run, put together.
+"""Estimate whether a training run fits into GPU memory and how long it takes.
 
-Hours rest on an assumed utilisation, and activations on what transformers' layers keep: a plan, not a measurement.
+Hours depend on an assumed utilisation, and activations on what transformers' layers keep: estimates, not measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from perank.planning.gpu_memory import GIB, MemoryItem, memory, needed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """`memory_gib` that torch can use, dense `bf16_tflops`, and the share of them that training is assumed to reach."""
+    """`memory_gib` available to torch, peak dense `bf16_tflops`, and the `utilisation` of it assumed for training."""
 
     name: str
     memory_gib: float
@@ -36,7 +36,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`batch` rows per GPU and micro-batch, whose sequences have these `lengths`; how many there are (None: unknown).
+    """`batch` rows per GPU and micro-batch, whose sequences have these `lengths`; `total` rows (None: unknown).
 
     `vocabulary` is whether every token is scored against the whole vocabulary.
     """
@@ -50,7 +50,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """What a run is made of and what it takes."""
+    """The parts of a run, and its memory and work."""
 
     parts: list[ParameterGroup]
     setup: Parallelism
@@ -66,13 +66,13 @@ class RunPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether a GPU has as much memory."""
+        """Whether one GPU has enough memory."""
         return self.needed <= self.gpu.memory_gib * GIB
 
     def check_fit(self) -> None:
-        """Raise `BadInput`, with what would save most, unless it fits."""
+        """Raise `BadInput` with the most effective remedy unless the run fits."""
         if not self.fits:
-            problem = f"needs {self.needed / GIB:.1f} GiB of the {self.gpu.memory_gib} of one {self.gpu.name}"
+            problem = f"needs {self.needed / GIB:.1f} GiB per GPU, a {self.gpu.name} has {self.gpu.memory_gib}"
             raise BadInput(problem, remedy=self._remedy(), id="doctor")
 
     def _remedy(self) -> str:
@@ -83,13 +83,13 @@ class RunPlan:
             return "lower data.batch_size and raise trainer.accumulate_grad_batches"
         if self.setup.shares == 1 < self.setup.gpus and any(p.trained for p in self.parts if p.name == LAYERS):
             sharded = "trainer=fsdp or trainer=deepspeed_zero2"
-            return f"{sharded} shares the optimizer's states, backbone=mistral_lora has few"
+            return f"{sharded} shards the optimizer's states, backbone=mistral_lora has few"
         adapters = "train adapters (backbone=mistral_lora)"
-        return f"{adapters}, hold the LLM in 4 bits (backbone=mistral_qlora), or use more GPUs"
+        return f"{adapters}, load the LLM in 4 bits (backbone=mistral_qlora), or use more GPUs"
 
 
 def plan_of(model: Any, encoder: Any, llm: LLMSettings, rows: Rows, trainer: Mapping[str, Any], gpu: Gpu) -> RunPlan:
-    """The plan for a `PERank`, frozen as its stage freezes it; `llm` are its LLM's settings."""
+    """Plan a run of a `PERank` that its stage has frozen; `llm` holds the settings of its LLM."""
     setup = parallelism_of(trainer, dtype=str(model.llm.dtype).removeprefix("torch."))
     parts = parameter_groups(model, quantised=llm.quantise)
     shape = _shape(model.llm, llm.gradient_checkpointing, rows)

@@ -1,4 +1,4 @@
-"""A plan as tables for people."""
+"""Tables of a plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plan_tables(plan: RunPlan) -> Iterator[Table]:
-    """Parameters, memory a GPU with its sums, and work."""
+    """Yield tables of the parameters, the memory per GPU and the work."""
     from rich.table import Table
 
     parts = Table("part", title="parameters")
@@ -24,8 +24,8 @@ def plan_tables(plan: RunPlan) -> Iterator[Table]:
     numbers = [sum(getattr(part, name) for part in plan.parts) for name in ("parameters", "trained")]
     parts.add_row("all", *(f"{number:,}" for number in numbers), f"{sum(p.bytes for p in plan.parts) / GIB:.2f}")
     yield parts
-    used = Table("item", title=f"memory of each of {plan.setup.gpus} x {plan.gpu.name}, {plan.setup.kind}")
-    used.caption = "in brackets: at another moment of the step"
+    used = Table("item", title=f"memory per GPU, {plan.setup.gpus} x {plan.gpu.name}, {plan.setup.kind}")
+    used.caption = "in brackets: not part of the peak"
     used.add_column("GiB", justify="right")
     used.add_column("=")
     for item in plan.memory:
@@ -41,16 +41,16 @@ def _work(plan: RunPlan) -> Table:
     from rich.table import Table
 
     done, shape, gpu = plan.work, plan.shape, plan.gpu
-    table = Table("work", title="an optimizer step, and all of them")
+    table = Table("work", title="work per optimizer step and in total")
     table.add_column("", justify="right")
     table.add_column("=")
     sequences = " + ".join(f"{length:,}" for length in shape.lengths)
     times = f"{shape.rows} rows x {plan.setup.gpus} GPUs x {plan.setup.accumulate} micro-batches"
-    table.add_row("rows a step", f"{done.rows:,}", times)
-    table.add_row("tokens a step", f"{done.tokens:,}", f"x ({sequences}) tokens a row")
-    table.add_row("FLOPs a step", f"{done.flops:.3g}", "see perank/planning/compute.py")
+    table.add_row("rows per step", f"{done.rows:,}", times)
+    table.add_row("tokens per step", f"{done.tokens:,}", f"x ({sequences}) tokens per row")
+    table.add_row("FLOPs per step", f"{done.flops:.3g}", "see perank/planning/compute.py")
     hours = done.hours(plan.setup, gpu.bf16_tflops, gpu.utilisation)
-    table.add_row("steps", "?" if done.steps is None else f"{done.steps:,}", "data.rows says" if done.steps else "")
+    table.add_row("steps", "?" if done.steps is None else f"{done.steps:,}", "from data.rows" if done.steps else "")
     assumed = f"at {gpu.utilisation:.0%} (assumed) of {plan.setup.gpus} x {gpu.bf16_tflops:g} TFLOP/s"
     table.add_row("hours", "?" if hours is None else f"{hours:.1f}", assumed)
     return table

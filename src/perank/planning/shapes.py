@@ -1,7 +1,7 @@
-"""Models on the meta device: every parameter with its shape and type, and no memory behind it.
+"""Models on the meta device: parameters with shapes and types but no memory.
 
 Shapes come from the model's own config (folder, cache or Hub). Those of the paper's models are also stored next to this
-file, for machines that can't reach the Hub; using them is logged.
+file, for machines without access to the Hub; using them is logged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def llm_on_meta(settings: LLMSettings) -> Any:
-    """The causal LM that `settings.load()` would load, adapters included."""
+    """Build the causal LM that `settings.load()` would load, with adapters."""
     from transformers import AutoModelForCausalLM
 
     config = _config(settings.name, settings.config, settings.num_layers)
@@ -35,7 +35,7 @@ def llm_on_meta(settings: LLMSettings) -> Any:
 
 
 def encoder_on_meta(encoder: Encoder) -> Any:
-    """The module that `encoder.model` would be."""
+    """Build the module that `encoder.model` would be."""
     from transformers import AutoModel
 
     from perank.model.encoders.jina_bert import JinaBert, JinaBertConfig
@@ -49,7 +49,7 @@ def encoder_on_meta(encoder: Encoder) -> Any:
 
 
 def model_on_meta(llm: Any, width: int) -> PERank:
-    """PE-Rank of this LLM for an encoder of that width."""
+    """Build PE-Rank from this LLM, for an encoder of this width."""
     with torch.device("meta"):
         return PERank(llm, Projector(width, llm.get_input_embeddings().embedding_dim))
 
@@ -63,7 +63,7 @@ def _config(name: str, own: Any, num_layers: int | None) -> Any:
     except BadInput:
         if not known.is_file():
             raise
-    log.warning("%s can't be reached: its shape is the one that perank carries", name)
+    log.warning("the config of %s is unavailable: using the copy in perank", name)
     fields = read_json(known)
     if num_layers is not None:
         fields["num_hidden_layers"] = num_layers

@@ -1,12 +1,12 @@
 """BM25 as Lucene scores it (k1 0.9, b 0.4 are Anserini's defaults), the first stage of the paper's tables.
 
-The index is bm25s'; the words are `EnglishAnalyzer`'s. Unusual: only passages that share a word with the query are
-found, so a query may have fewer results than asked for, or none; and equal scores at the cutoff are settled by id, as
-trec_eval would, instead of by chance.
+The index is bm25s', the analysis that of Lucene's EnglishAnalyzer. Unusual: only passages that share a word with the
+query are returned, so a query may have fewer results than requested, or none; ties at the cutoff are broken by id, as
+in trec_eval.
 
-Words are Lucene's too (its EnglishAnalyzer): split, possessives off, lowercased, stop words out, stemmed. Splitting
-follows the word boundaries of UAX #29 where they matter for English: an apostrophe, dot or colon between letters and a
-comma or dot between digits don't end a word, a hyphen does. Stop words go before stemming.
+`EnglishAnalyzer` splits, removes possessives, lowercases, removes stop words, and stems. Splitting follows the word
+boundaries of UAX #29 where they matter for English: an apostrophe, dot or colon between letters and a comma or dot
+between digits don't end a word, a hyphen does.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _POSSESSIVE = re.compile(r"['\u2019]s$")
 
 
 class EnglishAnalyzer:
-    """Text -> words. `stemmer` is a Snowball algorithm ("porter", "english", ...) or "none".
+    """Split a text into words. `stemmer` is a Snowball algorithm ("porter", "english", ...) or "none".
 
-    Raises `BadInput` for a stemmer that PyStemmer doesn't have.
+    Raises `BadInput` for an unknown stemmer.
     """
 
     def __init__(self, stemmer: str = "porter") -> None:
@@ -45,12 +45,12 @@ class EnglishAnalyzer:
         self._known: dict[str, str | None] = {}
 
     def __call__(self, text: str) -> list[str]:
-        """The words of `text` in order, repeated ones repeated."""
+        """Return the words of `text` in order, with repetitions."""
         words = (self._word(raw) for raw in _WORD.findall(text.lower()))
         return [word for word in words if word is not None]
 
     def _word(self, raw: str) -> str | None:
-        # A corpus repeats its words: each form is stemmed once.
+        # A corpus repeats its words, so each form is stemmed once.
         if raw not in self._known:
             word = _POSSESSIVE.sub("", raw)
             self._known[raw] = None if word in STOPWORDS else self._stem(word)
@@ -69,17 +69,17 @@ def _stemmer(name: str) -> Callable[[str], str]:
 
 
 class Bm25:
-    """A first stage over a collection's passages (title and text).
+    """First-stage retrieval over a collection's passages (title and text).
 
-    The index of the last corpus searched is kept in memory. Raises `BadInput` for `k1` below 0, `b` outside [0, 1] and
-    an unknown `stemmer`.
+    The index of the last searched corpus stays in memory. Raises `BadInput` for `k1` below 0, `b` outside [0, 1] and an
+    unknown `stemmer`.
     """
 
     def __init__(
         self, k1: float = 0.9, b: float = 0.4, stemmer: str = "porter", depth: int = 100, *, progress: bool = False
     ) -> None:
         if not (k1 >= 0 and 0 <= b <= 1):
-            raise BadInput(f"BM25 can't use k1={k1}, b={b}", remedy="choose k1 of 0 or more and b between 0 and 1")
+            raise BadInput(f"expected k1 >= 0 and b in [0, 1], found k1={k1}, b={b}", remedy="change k1 or b")
         self.k1, self.b, self.stemmer, self.depth, self.progress = k1, b, stemmer, depth, progress
         self._analyze = EnglishAnalyzer(stemmer)
         self._corpus: Mapping[str, Passage] | None = None
@@ -87,10 +87,10 @@ class Bm25:
         self._index: Any = None
 
     def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
-        """Query id -> up to `depth` passages with scores above 0, best first; every query has an entry.
+        """Return up to `depth` passages with scores above 0 per query id, best first; every query has an entry.
 
-        Searches all queries of the collection unless `queries` names some. Raises `BadInput` for a depth below 1, a
-        query given twice, and a corpus without passages.
+        Searches all queries of the collection unless `queries` is given. Raises `BadInput` for a depth below 1, a
+        duplicate query, and a corpus without passages.
         """
         from tqdm import tqdm
 
@@ -105,7 +105,7 @@ class Bm25:
             return {}
         scores_N = self._index.get_scores(words)
         found = np.flatnonzero(scores_N > 0)
-        if len(found) > depth:  # all that tie with the last one stay until ids settle the tie
+        if len(found) > depth:  # keep all ties with the last one; ids break them below
             found = found[scores_N[found] >= np.partition(scores_N[found], -depth)[-depth]]
         scores = {self._ids[i]: float(scores_N[i]) for i in found}
         return {id: scores[id] for id in rank_order(scores)[:depth]}
@@ -123,7 +123,7 @@ class Bm25:
         import bm25s
         from tqdm import tqdm
 
-        logging.getLogger("bm25s").setLevel(logging.INFO)  # it asks for DEBUG, and every run's console would show it
+        logging.getLogger("bm25s").setLevel(logging.INFO)  # it sets DEBUG, which floods the console
         ids: list[str] = []
         vocabulary: dict[str, int] = {}
         words_NT: list[list[int]] = []

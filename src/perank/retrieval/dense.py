@@ -1,8 +1,8 @@
 """Exact dense retrieval: the passages whose vectors have the largest inner product with the query's.
 
-A store's shards pass by in chunks. fp32 matrix products find the candidates, with room for their rounding; fp64
-products of those settle scores and order. So the result is the brute-force one, whatever the chunks and the rest of
-the batch, and passages with equal vectors tie exactly: by id, as everywhere.
+A store's shards are read in chunks. fp32 matrix products select candidates, with a margin for rounding; fp64 inner
+products of these give scores and order. So the result equals brute force and doesn't depend on chunks or on the rest of
+the batch; passages with equal vectors have equal scores and are ordered by id.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _ROWS_PER_CHUNK = 16_384  # with 512 queries, scores held at once: [512, 16,384]
 
 
 class Dense:
-    """A first stage by an encoder's unit vectors, from `store` or else from the collection's cached one.
+    """First-stage retrieval by an encoder's unit vectors, from `store` (default: the collection's cached store).
 
-    Every `block` queries read the store once. `device` is where candidates are found; the result is the same on all.
+    The store is read once per `block` queries. `device` is where candidates are selected; results don't depend on it.
     Raises `BadInput` if another encoder filled the store.
     """
 
@@ -46,14 +46,14 @@ class Dense:
 
     @property
     def name(self) -> str:
-        """What tables call this first stage: encoders differ."""
+        """The name in tables, with the encoder's."""
         return f"Dense {self.encoder.identity['name']}"
 
     def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
-        """Query id -> `depth` passages (all, of a smaller corpus) and their inner products, best first.
+        """Return `depth` passages (or all of a smaller corpus) and inner products per query id, best first.
 
-        Searches all queries of the collection unless `queries` names some. Raises `BadInput` for a depth below 1, a
-        query given twice, and a store that holds another number of passages than the collection.
+        Searches all queries of the collection unless `queries` is given. Raises `BadInput` for a depth below 1, a
+        duplicate query, and a store whose number of passages differs from the collection's.
         """
         asked = list(collection.queries.values()) if queries is None else queries
         depth = check_request(asked, self.depth if depth is None else depth)
@@ -74,17 +74,17 @@ class Dense:
             self._corpus = collection.passages
         if len(self.store) != len(collection.passages):
             problem = f"the store holds {len(self.store)} passages, the collection {len(collection.passages)}"
-            raise BadInput(problem, remedy="encode the collection into a store of its own", path=self.store.folder)
+            raise BadInput(problem, remedy="encode the collection into a separate store", path=self.store.folder)
         return self.store
 
 
 def similarities(query_E: np.ndarray, vectors_NE: np.ndarray) -> np.ndarray:
-    """Inner products, summed in fp64, each independent of the others: fp32 [N]."""
+    """Inner products as fp32 [N], each summed in fp64, independent of the others."""
     return (vectors_NE.astype(np.float64) * query_E.astype(np.float64)).sum(axis=1).astype(np.float32)
 
 
 def nearest(store: EmbeddingStore, queries_QE: Tensor, depth: int, device: str = "cpu") -> list[np.ndarray]:
-    """For each query the rows among which its `depth` nearest are: those, and what fp32 can't tell from the last."""
+    """Return per query the rows of its `depth` nearest, and those that fp32 can't distinguish from the last."""
     slack = queries_QE.shape[1] * torch.finfo(torch.float32).eps  # bounds the error of E products of unit vectors
     queries_QE = queries_QE.to(device)
     best_QK = torch.empty(len(queries_QE), 0, device=device)

@@ -1,6 +1,6 @@
-"""Texts into an EmbeddingStore: once, resumable, in batches of similar length.
+"""Encode texts into an EmbeddingStore once, resumably, in batches of similar length.
 
-A shard's texts are sorted by length before they are cut into batches, so little is padded; rows keep the order given.
+A shard's texts are sorted by length before batching, to reduce padding; rows keep the input order.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from perank.records import Passage, Query, TextEncoder
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of_texts
 
-_HASHED_PASSAGES = 1_000_000  # of a larger corpus the first million, and the size, tell it from others
+_HASHED_PASSAGES = 1_000_000  # larger corpora are identified by their first million passages and size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions:
-    """`dtype` on disk, texts per batch, rows per shard, and whether a progress bar is shown."""
+    """`dtype` on disk, texts per batch, rows per shard, and whether to show a progress bar."""
 
     dtype: str = "float16"
     batch_size: int = 256
@@ -38,7 +38,7 @@ class StoreOptions:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise BadInput(f"batches of {self.batch_size} texts", remedy="use 1 or more", id="batch_size")
+            raise BadInput(f"the batch size is {self.batch_size}", remedy="use 1 or more", id="batch_size")
 
 
 def encode_into(
@@ -49,10 +49,10 @@ def encode_into(
     *,
     total: int | None = None,
 ) -> EmbeddingStore:
-    """Encode (id, passage text) items into the store at `folder`, or finish what was begun there.
+    """Encode (id, passage text) items into the store at `folder`, or resume an unfinished one.
 
-    Items are read one shard at a time; `total` is their number, for the progress bar. A store that is whole already is
-    compared with the items and left as it is; items beyond its end are appended. Raises `BadInput` as `StoreWriter`.
+    Items are read one shard at a time; `total` is their number, for the progress bar. A complete store is compared with
+    the items and left unchanged; additional items are appended. Raises `BadInput` as `StoreWriter` does.
     """
     from tqdm import tqdm
 
@@ -75,10 +75,10 @@ def cached_store(
     folder: str | Path | None = None,
     options: StoreOptions = StoreOptions(),
 ) -> EmbeddingStore:
-    """The store of a collection's passages (title and text), encoded when first asked for.
+    """Return the store of a collection's passages (title and text), encoding them on first use.
 
-    It is in `folder`, else in the cache, known by a fingerprint of the encoder's identity and the passages' ids and
-    texts, so that splits of one corpus share it; the collection's name only helps people.
+    The default `folder` is in the cache, under a fingerprint of the encoder's identity and the passages' ids and texts,
+    so that splits of a corpus share it; the collection's name is there for readability.
     """
     where = Path(folder) if folder else _cached(collection_name, passages, encoder)
     if folder is None and (store := finished_store(collection_name, passages, encoder)) is not None:
@@ -89,8 +89,8 @@ def cached_store(
 def finished_store(
     collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder
 ) -> EmbeddingStore | None:
-    """The whole store that `cached_store` would find in the cache, or None: nothing is encoded."""
-    with suppress(BadInput):  # not there yet, or damaged: both are encode_into's to mend
+    """Return the complete store in the cache, or None, without encoding."""
+    with suppress(BadInput):  # missing or damaged: encode_into handles both
         store = EmbeddingStore.open(_cached(collection_name, passages, encoder), encoder.identity)
         if store.complete and len(store) == len(passages):
             return store
@@ -98,10 +98,10 @@ def finished_store(
 
 
 class QueryVectors:
-    """Vectors of a collection's queries, encoded when first asked for and kept: queries are few and short.
+    """Vectors of a collection's queries, encoded on first use and kept in memory.
 
-    `block` neighbours in the collection's order are encoded together, so that a vector doesn't depend, to the last bit,
-    on which queries were asked for first.
+    Each block of `block` queries, in the collection's order, is encoded together, so that vectors are bit-identical
+    whatever the order of requests.
     """
 
     def __init__(self, queries: Mapping[str, Query], encoder: TextEncoder, *, block: int = 64) -> None:
@@ -109,10 +109,10 @@ class QueryVectors:
         self._known: dict[str, np.ndarray] = {}
 
     def get(self, ids: Sequence[str]) -> np.ndarray:
-        """[len(ids), E] in fp32. Raises `BadInput` for an unknown query id."""
+        """Return fp32 vectors [len(ids), E]. Raises `BadInput` for an unknown query id."""
         for id in dict.fromkeys(ids):
             if id not in self.queries:
-                raise BadInput("there is no such query", remedy="check the id and the collection", id=id)
+                raise BadInput("unknown query id", remedy="check the id and the collection", id=id)
             if id not in self._known:
                 self._encode(self._places[id] // self.block * self.block)
         return np.stack([self._known[id] for id in ids]) if ids else np.empty((0, self.encoder.width), np.float32)

@@ -1,7 +1,7 @@
-"""The manifest of an EmbeddingStore: whose vectors these are, and which shards are whole.
+"""The manifest of an EmbeddingStore: the encoder that produced the vectors, and the complete shards.
 
-It is replaced atomically after each shard, so what it lists was on disk before; everything else in the folder is
-an unfinished write and isn't read.
+It is replaced atomically after each shard, so listed shards are on disk; other files in the folder are unfinished
+writes and are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENCODE_AGAIN = "remove the folder and encode again"
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """A whole shard: rows, bytes and SHA-256 of its file, and a digest of the ids and texts it was made from."""
+    """A complete shard: rows, bytes and SHA-256 of its file, and a digest of its ids and texts."""
 
     rows: int
     bytes: int
@@ -47,35 +47,35 @@ class Manifest:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """First row of each shard, and after the last one the number of rows: int64 [shards + 1]."""
+        """First row of each shard, then the number of rows: int64 [shards + 1]."""
         return np.concatenate([[0], np.cumsum([shard.rows for shard in self.shards], dtype=np.int64)]).astype(np.int64)
 
     @property
     def rows(self) -> int:
-        """Rows of all shards."""
+        """Rows in all shards."""
         return int(self.starts[-1])
 
     @property
     def complete(self) -> bool:
-        """Whether the encoding that wrote the store came to its end."""
+        """Whether the encoding is finished."""
         return self.index is not None
 
     @property
     def index_name(self) -> str:
-        """The file with the index over all shards. A store that has grown since has another, so readers mix none up."""
+        """The file of the index over all shards; its name changes when the store grows, for concurrent readers."""
         return f"index-{self.rows:010d}.bin"
 
     def write(self, folder: Path) -> None:
-        """Replace the folder's manifest, atomically."""
+        """Replace the folder's manifest atomically."""
         content = {"format": FORMAT, **asdict(self), "identity": dict(self.identity)}
         write_json(folder / MANIFEST, {**content, "digest": _digest(content)})
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """The manifest of `folder`. Raises `BadInput` if there is none, or if it isn't what was written."""
+        """Read the manifest of `folder`. Raises `BadInput` if it is missing or damaged."""
         path = folder / MANIFEST
         if not path.is_file():
-            raise BadInput("there is no embedding store", remedy="check the path, or encode into it", path=folder)
+            raise BadInput("not an embedding store", remedy="check the path, or encode into it", path=folder)
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise BadInput(f"expected a manifest of format {FORMAT}", remedy=_ENCODE_AGAIN, path=path)
@@ -84,16 +84,16 @@ class Manifest:
             manifest = _parse({key: value for key, value in content.items() if key != "format"})
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"not a manifest: {error}", remedy=_ENCODE_AGAIN, path=path) from error
-        if digest not in (None, _digest(content)):  # None: written before there were digests
-            raise BadInput("the manifest isn't what was written", remedy=_ENCODE_AGAIN, path=path)
+        if digest not in (None, _digest(content)):  # None: written by a version without digests
+            raise BadInput("the manifest is damaged: wrong digest", remedy=_ENCODE_AGAIN, path=path)
         return manifest
 
     def check_identity(self, identity: Identity, folder: Path) -> None:
-        """Raise `BadInput` naming every field in which `identity` differs from the encoder that filled the store."""
+        """Raise `BadInput` with every field in which `identity` differs from the encoder that filled the store."""
         fields = dict.fromkeys([*self.identity, *identity])
         differing = [field for field in fields if self.identity.get(field) != identity.get(field)]
         if differing:
-            found = "; ".join(f"{f}: {self.identity.get(f)!r} there, {identity.get(f)!r} here" for f in differing)
+            found = "; ".join(f"{f}: {self.identity.get(f)!r} in it, {identity.get(f)!r} here" for f in differing)
             remedy = "use the encoder that filled the store, or encode into another folder"
             raise BadInput(f"the store holds another encoder's vectors ({found})", remedy=remedy, path=folder)
 
@@ -106,9 +106,9 @@ def _parse(content: dict[str, Any]) -> Manifest:
     manifest = Manifest(**{**content, "shards": tuple(ShardRecord(**shard) for shard in content["shards"])})
     counts = [number for shard in manifest.shards for number in (shard.rows, shard.bytes)]
     if manifest.complete and not manifest.shards:
-        raise ValueError("complete, but without shards")
+        raise ValueError("complete but without shards")
     if not all(isinstance(number, int) and number > 0 for number in [manifest.width, manifest.shard_rows, *counts]):
-        raise ValueError("a width, row or byte count isn't a whole number above 0")
+        raise ValueError("a width, row or byte count isn't a positive integer")
     if manifest.dtype not in ("float16", "float32") or not isinstance(manifest.identity, dict):
-        raise ValueError("dtype or identity can't be read")
+        raise ValueError("invalid dtype or identity")
     return manifest

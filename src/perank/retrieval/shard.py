@@ -1,9 +1,9 @@
-"""One shard of an EmbeddingStore, one file: vectors, ids, and a sorted index of the ids' hashes.
+"""One shard (file) of an EmbeddingStore: vectors, ids, and a sorted index of the ids' hashes.
 
 Layout, little endian: vectors [N, E] in fp16 or fp32, zeros up to a multiple of 8 bytes, offsets uint64 [N + 1] into
 the ids' UTF-8, hashes uint64 [N] ascending, rows uint64 [N] in the hashes' order, the ids' UTF-8. A shard is written
-next to its target and renamed, so a file of that name is complete unless the disk lost some of it, which the
-manifest's size and checksum show.
+next to its target and renamed, so an existing file is complete unless it was damaged later, which the manifest's size
+and checksum detect.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ def hash_ids(ids: Sequence[str]) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class HashIndex:
-    """Hashes uint64 [N] ascending, and each one's row. Equal hashes of different ids are told apart by the ids."""
+    """Ascending hashes, uint64 [N], and their rows. Ids with equal hashes are distinguished by comparing the ids."""
 
     hashes_N: np.ndarray
     rows_N: np.ndarray
 
     @classmethod
     def of(cls, hashes_N: np.ndarray) -> HashIndex:
-        """The index over ids with these hashes, in the order of their rows."""
+        """Build the index from the hashes in row order."""
         rows_N = np.argsort(hashes_N, kind="stable")
         return cls(hashes_N[rows_N], rows_N.astype(_U64))
 
     @classmethod
     def map(cls, path: Path, rows: int) -> HashIndex:
-        """The index in a file of its own, memory-mapped."""
+        """Memory-map the index in a separate file."""
         both = np.frombuffer(_mapped(path), dtype=_U64, count=2 * rows)
         return cls(both[:rows], both[rows:])
 
     def hashes_by_row(self) -> np.ndarray:
-        """The hashes in the order of their rows: uint64 [N]."""
+        """Return the hashes in row order: uint64 [N]."""
         hashes_N = np.empty_like(self.hashes_N)
         hashes_N[self.rows_N] = self.hashes_N
         return hashes_N
 
     def buffers(self) -> list[np.ndarray]:
-        """What `map` reads, in the file's order."""
+        """The arrays that `map` reads, in file order."""
         return [self.hashes_N, self.rows_N]
 
     def find(self, ids: Sequence[str], hashes_B: np.ndarray, id_at: Callable[[int], str]) -> np.ndarray:
-        """Row of each id, -1 for unknown ids: int64 [B]."""
+        """Return the row of each id, -1 for unknown ids: int64 [B]."""
         rows_B = np.full(len(ids), -1, dtype=np.int64)
         if not len(self.hashes_N):
             return rows_B
@@ -76,9 +76,9 @@ class HashIndex:
 
 
 class Shard:
-    """A memory-mapped shard, for scattered lookups unless `scan`. `vectors_NE` is read-only, in the file's dtype.
+    """A memory-mapped shard, for random access unless `scan`. `vectors_NE` is read-only, in the file's dtype.
 
-    Raises `BadInput` for a file that can't hold `rows` vectors of `width` numbers and the ids behind them.
+    Raises `BadInput` if the file's layout doesn't fit `rows` vectors of `width` numbers and their ids.
     """
 
     def __init__(self, path: Path, rows: int, width: int, dtype: str, *, scan: bool = False) -> None:
@@ -93,28 +93,28 @@ class Shard:
         self._utf8 = memoryview(buffer)[start + numbers.nbytes :]
 
     def id_at(self, row: int) -> str:
-        """The id of a row of this shard."""
+        """Return the id of a row of this shard."""
         return _text(self._utf8[self._offsets[row] : self._offsets[row + 1]])
 
     def ids(self) -> Iterator[str]:
-        """All ids, in the order of their rows."""
+        """Iterate over all ids in row order."""
         return (_text(self._utf8[start:end]) for start, end in pairwise(self._offsets.tolist()))
 
 
 def id_buffers(ids: Sequence[str]) -> list[np.ndarray | bytes]:
-    """The part of a shard after its vectors."""
+    """Build the part of a shard after its vectors."""
     texts = [_utf8(id) for id in ids]
     offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(_U64)
     return [offsets, *HashIndex.of(hash_ids(ids)).buffers(), b"".join(texts)]
 
 
 def vector_bytes(rows: int, width: int, dtype: str) -> int:
-    """Bytes of a shard before its ids: the vectors and the zeros that align what follows."""
+    """Bytes of a shard's vectors, padded to a multiple of 8."""
     return -(-rows * width * np.dtype(dtype).itemsize // 8) * 8
 
 
 def shard_buffers(vectors_NE: np.ndarray, ids: Sequence[str]) -> list[np.ndarray | bytes]:
-    """A whole shard, in the file's order."""
+    """Build a shard's buffers, in file order."""
     rows, width = vectors_NE.shape
     padding = bytes(vector_bytes(rows, width, str(vectors_NE.dtype)) - vectors_NE.nbytes)
     little = np.ascontiguousarray(vectors_NE).astype(vectors_NE.dtype.newbyteorder("<"), copy=False)
@@ -122,7 +122,7 @@ def shard_buffers(vectors_NE: np.ndarray, ids: Sequence[str]) -> list[np.ndarray
 
 
 def write_buffers(path: Path, buffers: Sequence[np.ndarray | bytes]) -> tuple[int, str]:
-    """Write the buffers one after the other, atomically; the file's size in bytes and its SHA-256."""
+    """Write the buffers to one file atomically; return its size in bytes and SHA-256."""
     digest, size = hashlib.sha256(), 0
     with atomic_write(path, "wb") as file:
         for buffer in buffers:
@@ -133,7 +133,7 @@ def write_buffers(path: Path, buffers: Sequence[np.ndarray | bytes]) -> tuple[in
 
 
 def _mapped(path: Path, advice: int = mmap.MADV_RANDOM) -> mmap.mmap:
-    # Without the advice a lookup of one row reads as much around it as the disk's read-ahead says: megabytes.
+    # Without MADV_RANDOM, reading one row triggers a read-ahead of megabytes.
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     mapped.madvise(advice)
@@ -141,13 +141,13 @@ def _mapped(path: Path, advice: int = mmap.MADV_RANDOM) -> mmap.mmap:
 
 
 def _check_layout(path: Path, buffer: mmap.mmap, rows: int, start: int) -> None:
-    """The offsets behind the vectors have to begin with 0 and end where the file does; another width moves them."""
+    """Check that the offsets after the vectors start with 0 and end at the file's end; a wrong width shifts them."""
     texts = start + (3 * rows + 1) * _U64.itemsize
     if texts <= len(buffer):
         first, last = (int(np.frombuffer(buffer, _U64, 1, start + row * _U64.itemsize)[0]) for row in (0, rows))
         if first == 0 and texts + last == len(buffer):
             return
-    problem = f"not the {rows} vectors that the manifest says"
+    problem = f"the file doesn't hold the {rows} vectors that the manifest lists"
     raise BadInput(problem, remedy="remove the store's folder and encode again", path=path)
 
 

@@ -1,4 +1,4 @@
-"""An encoder that several processes share: the first reads, sorts and writes, and each encodes its part of a batch."""
+"""An encoder that several processes share: the first reads, sorts and writes; all encode a part of each batch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from perank.records import Identity, TextEncoder
 
 
 class SharedEncoder:
-    """Encodes with all processes: the first calls `encode_passages` and, at the end, `close`; the others `serve`.
+    """Encode with all processes: the first calls `encode_passages` and finally `close`; the others call `serve`.
 
-    `fabric` is Lightning's, launched.
+    `fabric` is a launched Lightning Fabric.
     """
 
     def __init__(self, encoder: TextEncoder, fabric: Any) -> None:
@@ -32,23 +32,23 @@ class SharedEncoder:
         return self._encoder.encode_queries(texts)
 
     def encode_passages(self, texts: Sequence[str]) -> Any:
-        """Unit vectors [B, E], fp32 on the CPU, in the order of `texts`."""
+        """Return unit vectors [B, E] in the order of `texts`, in fp32 on the CPU."""
         if self._fabric.world_size == 1:
             return self._encoder.encode_passages(texts)
         return self._share(self._fabric.broadcast(list(texts)))
 
     def serve(self) -> None:
-        """Encode shares of what the first process encodes, until it closes."""
+        """Encode parts of the first process's batches until it calls `close`."""
         while (texts := self._fabric.broadcast(None)) is not None:
             self._share(texts)
 
     def close(self) -> None:
-        """Let the other processes end."""
+        """Stop the other processes."""
         if self._fabric.world_size > 1:
             self._fabric.broadcast(None)
 
     def _share(self, texts: list[str]) -> Tensor:
-        # Every world_size-th text, so that shares are alike in length; short shares are padded, as gathering demands.
+        # Every world_size-th text balances lengths between processes; gathering needs equal sizes, so parts are padded.
         mine = texts[self._fabric.global_rank :: self._fabric.world_size]
         rows_RE = torch.zeros(-(-len(texts) // self._fabric.world_size), self.width)
         if mine:

@@ -1,8 +1,8 @@
-"""EmbeddingStore: passage id -> vector, memory-mapped; opening reads a manifest, not the vectors or the ids.
+"""EmbeddingStore: memory-mapped vectors by passage id; opening it reads only the manifest.
 
-Every shard carries a sorted index of its ids' 64-bit hashes, and a complete store one over all shards, so a lookup is
-a binary search on mapped pages and a comparison of ids. Readers may come while a writer works: they see the shards
-that the manifest listed when they opened. `perank.retrieval.encoding` fills stores.
+Every shard has a sorted index of its ids' 64-bit hashes, and a complete store one over all shards, so a lookup is a
+binary search on mapped pages and a comparison of ids. A store can be read while it is being written: readers see the
+shards listed in the manifest when they opened it. `perank.retrieval.encoding` fills stores.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from perank.records import Identity
 from perank.retrieval.manifest import Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, hash_ids
 
-_ENCODE_AGAIN = "encode into it again: complete shards are kept, this one is rebuilt"
-_MAPPED_SHARDS = 256  # each holds a file descriptor, of which a process commonly has 1,024
+_ENCODE_AGAIN = "encode into the store again: only damaged files are rebuilt"
+_MAPPED_SHARDS = 256  # each needs a file descriptor; a process commonly has 1,024
 
 
 class EmbeddingStore:
-    """Vectors of E numbers for N passage ids, in the order they were encoded."""
+    """Vectors of E numbers for N passage ids, in encoding order."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
@@ -34,10 +34,10 @@ class EmbeddingStore:
 
     @classmethod
     def open(cls, folder: str | Path, identity: Identity | None = None) -> EmbeddingStore:
-        """Open a store, also one that is still being filled; costs a stat a shard.
+        """Open a store, which may still be unfinished; costs one stat per shard.
 
-        Raises `BadInput` if there is none, if a listed shard is missing or has lost bytes, and, where the `identity`
-        of an encoder is given, if another encoder filled the store.
+        Raises `BadInput` if there is none, if a listed shard is missing or has the wrong size, and if another encoder
+        than that of `identity` (if given) filled the store.
         """
         folder = Path(folder)
         while True:
@@ -48,11 +48,11 @@ class EmbeddingStore:
                 _check_sizes(folder, manifest)
                 return cls(folder, manifest)
             except (BadInput, FileNotFoundError):
-                if Manifest.read(folder) == manifest:  # else a writer went on meanwhile: look again
+                if Manifest.read(folder) == manifest:  # otherwise a writer has changed the store: retry
                     raise
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return EmbeddingStore.open, (self.folder,)  # workers map the files themselves
+        return EmbeddingStore.open, (self.folder,)  # each worker maps the files itself
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -72,16 +72,16 @@ class EmbeddingStore:
 
     @property
     def complete(self) -> bool:
-        """Whether the encoding came to its end."""
+        """Whether the encoding is finished."""
         return self.manifest.complete
 
     @property
     def ids(self) -> Ids:
-        """All ids in the order of their rows, read from the disk where they are looked at."""
+        """All ids in row order, read from disk on access."""
         return Ids(self)
 
     def get(self, ids: Sequence[str]) -> np.ndarray:
-        """Vectors of `ids`, in their order: fp32 [B, E]. Raises `BadInput` for an id that isn't in the store."""
+        """Return the vectors of `ids` in order: fp32 [B, E]. Raises `BadInput` for an unknown id."""
         rows_B = self.rows(ids)
         if (rows_B < 0).any():
             unknown = ids[int(np.argmax(rows_B < 0))]
@@ -91,7 +91,7 @@ class EmbeddingStore:
         return self.vectors(rows_B)
 
     def vectors(self, rows_B: np.ndarray) -> np.ndarray:
-        """Vectors of rows [B] that are known to exist, in their order: fp32 [B, E]."""
+        """Return the vectors of existing rows [B] in order: fp32 [B, E]."""
         vectors_BE = np.empty((len(rows_B), self.width), dtype=np.float32)
         shards_B = np.searchsorted(self.manifest.starts, rows_B, side="right") - 1
         for number in sorted(set(shards_B.tolist())):
@@ -100,12 +100,12 @@ class EmbeddingStore:
         return vectors_BE
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
-        """Row of each id, -1 where it isn't in the store: int64 [B]. Raises `BadInput` for a damaged file."""
+        """Return the row of each id, -1 for unknown ids: int64 [B]. Raises `BadInput` for a damaged file."""
         try:
             return self._rows(ids)
         except BadInput:
             raise
-        except (IndexError, ValueError):  # numbers or ids that were never written
+        except (IndexError, ValueError):  # damaged offsets or ids
             self.verify()
             raise
 
@@ -121,20 +121,20 @@ class EmbeddingStore:
         return rows_B
 
     def shards(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, vectors [rows, E]) of each shard: read-only, mapped, in the dtype on disk."""
+        """Yield (first row, vectors [rows, E]) of each shard: memory-mapped, read-only, in the dtype on disk."""
         for number, start in enumerate(self.manifest.starts[:-1]):
             yield int(start), self._map(number, scan=True).vectors_NE
 
     def verify(self) -> None:
-        """Compare all checksums and layouts. Raises `BadInput` naming the first file that isn't what was written."""
+        """Check all checksums and layouts. Raises `BadInput` with the first damaged file."""
         for number, record in enumerate(self.manifest.shards):
             path = shard_path(self.folder, number)
             if not is_intact(path, record):
-                raise BadInput("the shard isn't what was written", remedy=_ENCODE_AGAIN, path=path)
+                raise BadInput("the shard is damaged: wrong checksum or size", remedy=_ENCODE_AGAIN, path=path)
             self._map(number)
         index = self.folder / self.manifest.index_name
         if self.complete and sha256(index) != self.manifest.index:
-            raise BadInput("the index isn't what was written", remedy=_ENCODE_AGAIN, path=index)
+            raise BadInput("the index is damaged: wrong checksum", remedy=_ENCODE_AGAIN, path=index)
 
     def _map(self, number: int, scan: bool = False) -> Shard:
         rows = self.manifest.shards[number].rows
@@ -142,7 +142,7 @@ class EmbeddingStore:
 
 
 class Ids(Sequence[str]):
-    """The ids of a store as a sequence that isn't held in memory."""
+    """The ids of a store as a sequence on disk."""
 
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store
@@ -167,14 +167,14 @@ class Ids(Sequence[str]):
         return id in self._store
 
     def at(self, row: int) -> str:
-        """The id of a row that is known to exist."""
+        """Return the id of an existing row."""
         starts = self._store.manifest.starts
         number = int(np.searchsorted(starts, row, side="right")) - 1
         return self._store._shard(number).id_at(row - int(starts[number]))
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """The file of shard `number`."""
+    """Return the path of shard `number`."""
     return folder / f"shard-{number:05d}.bin"
 
 

@@ -1,9 +1,9 @@
-"""Filling an EmbeddingStore shard by shard: what is whole stays, what is torn or missing is made (again).
+"""Fill an EmbeddingStore shard by shard: complete shards are kept, damaged or missing ones are rebuilt.
 
-The caller gives the same passages in the same order each time; each finished shard is compared with them by a digest
-of its ids and texts before it is skipped. A shard is written next to its target, synced and renamed, then the manifest
-is replaced, so a process killed at any moment leaves a store that resumes after the last complete shard and ends
-with the same bytes. One writer at a time, by a lock that the kernel releases when the process dies.
+The caller passes the same passages in the same order each time; a finished shard is compared with them by a digest of
+ids and texts before it is skipped. A shard is written next to its target, synced and renamed, then the manifest is
+replaced, so an interrupted run resumes after the last complete shard and produces the same bytes. A lock, which the
+kernel releases when the process dies, admits one writer at a time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from perank.retrieval.manifest import MANIFEST, Manifest, ShardRecord
 from perank.retrieval.shard import HashIndex, Shard, shard_buffers, write_buffers
 from perank.retrieval.store import EmbeddingStore, is_intact, shard_path
 
-_SAME_PASSAGES = "give the passages that the store was begun with, or encode into another folder"
+_SAME_PASSAGES = "pass the passages that the store was started with, or encode into another folder"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The passages of one shard, in the order given."""
+    """The passages of one shard, in input order."""
 
     number: int
     ids: list[str]
@@ -37,24 +37,24 @@ class Chunk:
 
     @property
     def digest(self) -> str:
-        """What a shard's record keeps of its ids and texts."""
+        """The digest of ids and texts in the shard's record."""
         return digest_of_texts(zip(self.ids, self.texts, strict=True))
 
 
 class StoreWriter:
     """Create `folder` or continue filling it; a context manager that holds the folder's lock.
 
-    Raises `BadInput` if another process is writing there, or if the store was begun with another encoder, width, dtype
-    or shard size.
+    Raises `BadInput` if another process is writing to it, or if the store was started with another encoder, width,
+    dtype or shard size.
     """
 
     def __init__(
         self, folder: str | Path, identity: Identity, width: int, dtype: str = "float16", shard_rows: int = 65_536
     ) -> None:
         if dtype not in ("float16", "float32"):
-            raise BadInput(f"can't store vectors as {dtype!r}", remedy="choose float16 or float32")
+            raise BadInput(f"unknown dtype {dtype!r}", remedy="choose float16 or float32")
         if shard_rows < 1:
-            raise BadInput(f"a shard can't have {shard_rows} rows", remedy="choose 1 or more")
+            raise BadInput(f"shard_rows is {shard_rows}", remedy="choose 1 or more")
         self.folder = Path(folder)
         self.manifest = Manifest(dict(identity), width, dtype, shard_rows)
         self._held = ExitStack()
@@ -70,9 +70,9 @@ class StoreWriter:
         self._held.close()
 
     def pending(self, items: Iterable[tuple[str, str]]) -> Iterator[Chunk]:
-        """The chunks of (id, text) items that have no whole shard yet; `write` each before asking for the next.
+        """Yield the chunks of (id, text) items without a complete shard; `write` each before requesting the next.
 
-        Raises `BadInput` for an id given twice, items that differ from those in finished shards, and no items at all.
+        Raises `BadInput` for duplicate ids, items that differ from those in finished shards, and if there are no items.
         """
         stream = iter(items)
         for number in range(len(self.manifest.shards)):
@@ -90,7 +90,7 @@ class StoreWriter:
             raise BadInput("there are no passages to encode", remedy="check where they come from", path=self.folder)
 
     def write(self, chunk: Chunk, vectors_NE: np.ndarray) -> None:
-        """Make a chunk's vectors [N, E] a shard. Raises `BadInput` for wrong shapes and numbers that aren't finite."""
+        """Write a chunk's vectors [N, E] as a shard. Raises `BadInput` for wrong shapes and non-finite values."""
         with np.errstate(over="ignore"):
             stored_NE = vectors_NE.astype(self.manifest.dtype)
         check_vectors(stored_NE, chunk.ids, self.manifest.width)
@@ -111,7 +111,7 @@ class StoreWriter:
         return EmbeddingStore.open(self.folder, self.manifest.identity)
 
     def _begin(self) -> None:
-        self._remove(".*.part")  # left by a writer that was killed
+        self._remove(".*.part")  # left by an interrupted writer
         if not (self.folder / MANIFEST).exists():
             self._replace(self.manifest)
             return
@@ -120,7 +120,7 @@ class StoreWriter:
         for field in ("width", "dtype", "shard_rows"):
             found, expected = getattr(begun, field), getattr(wanted, field)
             if found != expected:
-                problem = f"the store was begun with {field} {found!r}, not {expected!r}"
+                problem = f"the store was started with {field} {found!r}, not {expected!r}"
                 raise BadInput(problem, remedy=f"use {found!r}, or encode into another folder", path=self.folder)
         self.manifest = begun
         if begun.complete:
@@ -146,12 +146,12 @@ class StoreWriter:
             known = EmbeddingStore(self.folder, replace(self.manifest, index=None)).rows(ids) >= 0
             twice = ids[int(np.argmax(known))] if known.any() else None
         if twice is not None:
-            raise BadInput("the id was given twice", remedy="give every passage an id of its own", id=twice)
+            raise BadInput("duplicate passage id", remedy="give every passage a unique id", id=twice)
 
     def _refuse_other(self, chunk: Chunk, record: ShardRecord, intact: bool) -> None:
         if len(chunk.ids) < record.rows:
             given = int(self.manifest.starts[chunk.number]) + len(chunk.ids)
-            problem, id = f"the store holds {self.manifest.rows} passages, of which only {given} were given", None
+            problem, id = f"expected the {self.manifest.rows} passages in the store, found only {given}", None
         elif not intact:
             problem, id = "the passages differ from those that a damaged shard was made from", chunk.ids[0]
         else:
@@ -167,7 +167,7 @@ class StoreWriter:
 
 
 def digest_of_texts(items: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 over ids and texts, each with its length before it."""
+    """SHA-256 over ids and texts, each preceded by its length."""
     digest = hashlib.sha256()
     for item in items:
         for part in item:
@@ -177,14 +177,14 @@ def digest_of_texts(items: Iterable[tuple[str, str]]) -> str:
 
 
 def check_vectors(vectors_NE: np.ndarray, ids: Sequence[str], width: int) -> None:
-    """Raise `BadInput` naming the first id whose vector hasn't `width` finite numbers."""
+    """Raise `BadInput` for wrong shapes, or with the first id whose vector isn't finite."""
     if vectors_NE.shape != (len(ids), width):
-        problem = f"expected vectors {[len(ids), width]}, the encoder gave {list(vectors_NE.shape)}"
-        raise BadInput(problem, remedy="use an encoder that gives one vector of its width a text", id=ids[0])
+        problem = f"expected vectors {[len(ids), width]}, found {list(vectors_NE.shape)}"
+        raise BadInput(problem, remedy="use an encoder that returns one vector of its width per text", id=ids[0])
     finite_N = np.isfinite(vectors_NE).all(axis=1)
     if not finite_N.all():
-        problem = f"its vector has numbers that aren't finite in {vectors_NE.dtype}"
-        raise BadInput(problem, remedy="look at its text and the encoder", id=ids[int(np.argmin(finite_N))])
+        problem = f"the vector has values that aren't finite in {vectors_NE.dtype}"
+        raise BadInput(problem, remedy="check the text and the encoder", id=ids[int(np.argmin(finite_N))])
 
 
 def _chunk(number: int, items: Iterable[tuple[str, str]]) -> Chunk:

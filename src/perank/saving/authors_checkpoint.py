@@ -1,13 +1,12 @@
-"""The authors' checkpoint layout, read and written: LLM, frozen encoder and projector in one folder.
+"""Read and write the authors' checkpoint layout: LLM, frozen encoder and projector in one folder.
 
     model.embed_tokens, model.layers.*, model.norm, lm_head    the LLM (two more tokens than its base: prompt and
-                                                               target slots, whose embeddings nothing ever reads)
-    model.encoder.encoder.*                                    the encoder's weights once more
+                                                               target slots, whose embeddings are never read)
+    model.encoder.encoder.*                                    a copy of the encoder's weights
     model.projector.{0,2}.{weight,bias}                        E_M
 
-perank loads the encoder by its name, because its tokenizer and architecture are there, and refuses a checkpoint
-whose copy of the weights is another one. Prompts are the reference prompts; slots are positions, so the two added
-tokens are never used.
+perank loads the encoder by name, which also gives its tokenizer and architecture, and rejects a checkpoint whose copy
+of the weights differs. Prompts are the reference prompts; slots are positions, so the two added tokens are never used.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from perank.saving.pretrained import Pretrained
 
 ADDED_TOKENS = ("<PLACEHOLDER>", "<RANK>")
 _LLM_PARTS = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
-_REMEDY = "name a folder the authors' code wrote"
+_REMEDY = "name a folder that the authors' code wrote"
 
 
 def is_authors_checkpoint(folder: Path) -> bool:
-    """Whether a folder is laid out as the authors' code writes it."""
+    """Whether a folder has the authors' layout."""
     path = folder / "config.json"
     found = read_json(path) if path.is_file() else None
     return isinstance(found, dict) and str(found.get("model_type")).startswith("embed_")
@@ -54,10 +53,10 @@ def read_authors_checkpoint(
     device: str = "cpu",
     revision: str | None = None,
 ) -> Pretrained:
-    """Read a folder or a Hub repository; in eval mode, trainable. The projector stays in fp32.
+    """Load a folder or a Hub repository, in eval mode and trainable. The projector stays in fp32.
 
-    `encoder` names the encoder where the config's `encoder_name` isn't found here. Raises `BadInput` for missing,
-    unknown or misshapen tensors, values that aren't finite, and an encoder that isn't the one trained with.
+    `encoder` overrides the config's `encoder_name`. Raises `BadInput` for missing or unknown
+    tensors, wrong shapes, values that aren't finite, and another encoder than the model was trained with.
     """
     folder = local_folder(source, revision)
     tensors = read_tensors(folder)
@@ -79,15 +78,15 @@ def read_authors_checkpoint(
 
 
 def write_authors_checkpoint(folder: str | Path, model: PERank, prompts: PromptBuilder, encoder: Encoder) -> None:
-    """Write a folder the authors' code can load, whole or not at all; a `score_scale` goes into the final norm.
+    """Write a folder that the authors' code can load, atomically; `score_scale` is multiplied into the final norm.
 
-    Adapters must be merged before. Raises `BadInput` for what that layout can't express (the residual score, other
-    prompts, an LLM that isn't laid out as `model.layers`), and for a folder that holds something already.
+    Adapters must already be merged. Raises `BadInput` for what the layout can't express (the residual score, other
+    prompts, an LLM without `model.layers`), and if the folder isn't empty.
     """
     folder = Path(folder)
     _check_expressible(model, prompts)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput("there is something already", remedy="name an empty or a new folder", path=folder)
+        raise BadInput("the folder is not empty", remedy="name an empty or a new folder", path=folder)
     with atomic_folder(folder) as draft:
         _write(draft, model, prompts, encoder)
 
@@ -108,7 +107,7 @@ def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder
     try:
         save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:
-        raise BadInput(f"can't be written: {error}", remedy="free some space and run again", path=folder) from error
+        raise BadInput(f"can't write weights: {error}", remedy="free some disk space", path=folder) from error
     fields = config_for(model.llm, encoder, vocabulary=len(tokenizer), max_length=prompts.max_length)
     write_json(folder / "config.json", fields)
 
@@ -116,16 +115,16 @@ def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder
 def _check_expressible(model: PERank, prompts: PromptBuilder) -> None:
     problem = None
     if model.residual:
-        problem = f"the authors' layout has no residual score, this model's is {model.residual}"
+        problem = f"the authors' layout has no residual score, this model has residual={model.residual}"
     elif prompts.version != "reference" or prompts.query_slot:
         slot = " with a query slot" if prompts.query_slot else ""
-        problem = f"the authors' code runs the reference prompt, this model was made for {prompts.version!r}{slot}"
+        problem = f"the authors' code runs the reference prompt, this model uses {prompts.version!r}{slot}"
     elif any("lora_" in key for key in model.llm.state_dict()):
         problem = "the LLM has adapters that aren't merged"
     elif not all(key.startswith(_LLM_PARTS) for key in model.llm.state_dict()):
-        problem = f"the authors' layout has no place for {type(model.llm).__name__}"
+        problem = f"the authors' layout doesn't support {type(model.llm).__name__}"
     if problem is not None:
-        raise BadInput(problem, remedy="save it in perank's own form")
+        raise BadInput(problem, remedy="use save_pretrained, perank's own format")
 
 
 def _check_encoder(encoder: Encoder, config: AuthorsConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
@@ -138,20 +137,20 @@ def _check_encoder(encoder: Encoder, config: AuthorsConfig, stored: Mapping[str,
         own = {key: value for key, value in encoder.model.state_dict().items() if _counts(key)}
         stored = {key: value for key, value in stored.items() if _counts(key)}
         if own.keys() != stored.keys():
-            problem = f"its tensors differ in name: {sorted(own.keys() ^ stored.keys())[:4]}"
+            problem = f"its tensor names differ: {sorted(own.keys() ^ stored.keys())[:4]}"
         elif changed := [key for key, value in own.items() if not _same(value, stored[key])]:
             problem = f"its weights differ: {changed[:4]}"
     if problem is not None:
-        remedy = "pass the encoder the checkpoint was trained with"
-        raise BadInput(f"the encoder is another one: {problem}", remedy=remedy, path=folder, id=encoder.name)
+        remedy = "pass the encoder that the model was trained with"
+        raise BadInput(f"the wrong encoder: {problem}", remedy=remedy, path=folder, id=encoder.name)
 
 
 def _counts(key: str) -> bool:
-    return not key.startswith("pooler.") and "position_ids" not in key  # never part of a pooled vector
+    return not key.startswith("pooler.") and "position_ids" not in key  # not used in a pooled vector
 
 
 def _same(ours: Tensor, stored: Tensor) -> bool:
-    """Equal as far as half precision can tell: checkpoints are stored in bf16 or fp16."""
+    """Whether values are equal up to half precision, in which checkpoints are stored."""
     ours, stored = ours.cpu().float(), stored.float()
     return ours.shape == stored.shape and torch.allclose(ours, stored, rtol=0.01, atol=1e-4)
 
@@ -162,7 +161,7 @@ def _tokenizer(folder: Path, config: Any) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise BadInput(f"no tokenizer can be read: {error}", remedy="fetch the folder again", path=folder) from error
+        raise BadInput(f"can't read the tokenizer: {error}", remedy="download it again", path=folder) from error
     if len(tokenizer) > config.vocab_size:
         problem = f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}"
         raise BadInput(problem, remedy=_REMEDY, path=folder)

@@ -1,7 +1,7 @@
-"""config.json in the authors' layout: an LLM's own fields under `model_type: embed_<family>`, and the encoder's.
+"""config.json in the authors' layout: the LLM's fields under `model_type: embed_<family>`, and the encoder's.
 
-Their code runs on transformers 4.37, so what is written has that version's names: `rope_theta` and `torch_dtype`
-next to the other fields, the chat template inside tokenizer_config.json, a tokenizer.json whose merges are strings.
+Their code runs on transformers 4.37, so files use that version's names: `rope_theta` and `torch_dtype` at the top
+level, the chat template inside tokenizer_config.json, and merges as strings in tokenizer.json.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NOT_THE_FAMILYS = {
     *("_name_or_path", "architectures", "model_type", "transformers_version"),
     *("encoder_name", "encoder_pooling", "embedding_size", "use_proj", "projector_type", "tune_mlp_adapter"),
     *("freeze_backbone", "tokenizer_model_max_length", "tokenizer_padding_side"),
-    *("return_dict", "output_attentions", "output_hidden_states"),  # what a call returns, not what the model is
+    *("return_dict", "output_attentions", "output_hidden_states"),  # options of a call, not of the model
 }
-_REMEDY = "name a folder the authors' code wrote"
+_REMEDY = "name a folder that the authors' code wrote"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorsConfig:
-    """The LLM's transformers config, and what the authors add to it; `pooling` in perank's names."""
+    """The LLM's transformers config and the authors' additional fields; `pooling` uses perank's names."""
 
     llm: Any
     encoder_name: str
@@ -39,7 +39,7 @@ class AuthorsConfig:
 
 
 def read_config(path: Path, keys: Iterable[str]) -> AuthorsConfig:
-    """Parse a config.json for a checkpoint with these tensors. Raises `BadInput` for whatever isn't this layout."""
+    """Parse the config.json of a checkpoint with these tensors. Raises `BadInput` for any other layout."""
     found = read_json(path)
     if not isinstance(found, dict):
         raise BadInput(f"expected a JSON object, found {type(found).__name__}", remedy=_REMEDY, path=path)
@@ -55,7 +55,7 @@ def read_config(path: Path, keys: Iterable[str]) -> AuthorsConfig:
         raise BadInput(f"unknown pooling {pooling!r}", remedy=f"choose one of {', '.join(_POOLINGS)}", path=path)
     max_length = found.get("tokenizer_model_max_length", 4096)
     if type(max_length) is not int or max_length < 1:
-        raise BadInput(f"tokenizer_model_max_length is {max_length!r}, not a length", remedy=_REMEDY, path=path)
+        raise BadInput(f"tokenizer_model_max_length is {max_length!r}, expected >= 1", remedy=_REMEDY, path=path)
     return AuthorsConfig(
         llm=_llm_config(found, path, keys),
         encoder_name=found["encoder_name"],
@@ -72,19 +72,19 @@ def _llm_config(found: Mapping[str, Any], path: Path, keys: Iterable[str]) -> An
     family = kind.removeprefix("embed_") if isinstance(kind, str) and kind.startswith("embed_") else None
     if family is None or family not in CONFIG_MAPPING:
         raise BadInput(f"model_type is {kind!r}, expected embed_<family of LLMs>", remedy=_REMEDY, path=path)
-    # Counted before anything is built: a config may claim a billion layers.
+    # Checked before anything is built: a damaged config may claim a billion layers.
     layers = {int(match[1]) for key in keys if (match := re.match(r"model\.layers\.(\d{1,6})\.", key))}
     if found.get("num_hidden_layers") != len(layers) or layers != set(range(len(layers))):
         problem = f"num_hidden_layers is {found.get('num_hidden_layers')!r}, the checkpoint holds {len(layers)}"
         raise BadInput(problem, remedy=_REMEDY, path=path)
     try:
         return CONFIG_MAPPING[family].from_dict({k: v for k, v in found.items() if k not in _NOT_THE_FAMILYS})
-    except Exception as error:  # whatever a config class says about a value, the file is at fault
+    except Exception as error:  # config classes raise any exception for a bad value
         raise BadInput(f"not a config of {family}: {_first_line(error)}", remedy=_REMEDY, path=path) from error
 
 
 def config_for(llm: Any, encoder: Encoder, *, vocabulary: int, max_length: int) -> dict[str, Any]:
-    """The fields of a config.json for this LLM and encoder, as transformers 4.37 names them."""
+    """Return the fields of config.json for this LLM and encoder, named as in transformers 4.37."""
     family = llm.config.model_type
     fields = llm.config.to_dict()
     rope = dict(fields.pop("rope_parameters", None) or {})
@@ -113,14 +113,14 @@ def config_for(llm: Any, encoder: Encoder, *, vocabulary: int, max_length: int) 
 
 
 def write_tokenizer(folder: Path, tokenizer: Any, max_length: int) -> None:
-    """Save a fast tokenizer so that transformers 4.37 reads it."""
+    """Save a fast tokenizer in a form that transformers 4.37 reads."""
     tokenizer.save_pretrained(folder)
     settings = read_json(folder / "tokenizer_config.json")
     template = folder / "chat_template.jinja"
     if template.exists():
         settings["chat_template"] = template.read_text(encoding="utf-8")
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length}
-    for name in ("backend", "is_local", "local_files_only"):  # facts about this machine
+    for name in ("backend", "is_local", "local_files_only"):  # specific to this machine
         settings.pop(name, None)
     write_json(folder / "tokenizer_config.json", settings)
     whole = read_json(folder / "tokenizer.json")

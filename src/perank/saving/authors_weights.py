@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint in the authors' layout: safetensors files read, and an LLM made of its part of them."""
+"""The tensors of a checkpoint in the authors' layout: read safetensors files and build the LLM from its part."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from perank.model.projector_io import AUTHORS_PREFIX
 from perank.saving.model_files import finite_tensors
 
 ENCODER_PREFIX = "model.encoder.encoder."
-_REMEDY = "name a folder the authors' code wrote"
-_REFETCH = "fetch the file again"
+_REMEDY = "name a folder that the authors' code wrote"
+_REFETCH = "download the file again"
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors by name, from one file or from the shards an index names. Raises `BadInput` if any isn't finite."""
+    """Load all tensors by name, from one file or an index's shards. Raises `BadInput` for values that aren't finite."""
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(folder):
         tensors |= finite_tensors(file)
@@ -35,12 +35,12 @@ def _weight_files(folder: Path) -> list[Path]:
     found = read_json(index)
     names = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(names, dict) or not all(isinstance(n, str) and n == Path(n).name for n in names.values()):
-        raise BadInput("weight_map must name files next to it", remedy=_REFETCH, path=index)
+        raise BadInput("weight_map must name files in the same folder", remedy=_REFETCH, path=index)
     return [folder / name for name in sorted(set(names.values()))]
 
 
 def parts_of(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """(the LLM's, the projector's, the encoder's), the latter two without their prefixes."""
+    """Split tensors into (LLM, projector, encoder), the latter two without their prefixes."""
     of = {
         prefix: {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         for prefix in (AUTHORS_PREFIX, ENCODER_PREFIX)
@@ -50,15 +50,15 @@ def parts_of(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 
 def build_llm(config: Any, state: dict[str, Tensor], folder: Path, dtype: torch.dtype) -> Any:
-    """The causal LM of this config with these tensors. Raises `BadInput` where names or shapes disagree."""
+    """Build the causal LM of this config with these tensors. Raises `BadInput` if names or shapes disagree."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     try:
         family: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         with torch.device("meta"):
             expected = {key: value.shape for key, value in family(config).state_dict().items()}
-    except Exception as error:  # whatever a model class says about its sizes, the config is at fault
-        raise BadInput(f"no LLM has this config: {error}", remedy=_REMEDY, path=folder / "config.json") from error
+    except Exception as error:  # model classes raise any exception for bad sizes
+        raise BadInput(f"can't build this LLM: {error}", remedy=_REMEDY, path=folder / "config.json") from error
     if config.tie_word_embeddings:
         expected.pop("lm_head.weight", None)
         state.pop("lm_head.weight", None)
@@ -68,7 +68,7 @@ def build_llm(config: Any, state: dict[str, Tensor], folder: Path, dtype: torch.
     try:
         with torch.inference_mode():
             assert llm.get_decoder()(input_ids=torch.zeros(1, 2, dtype=torch.long)).last_hidden_state.shape[1] == 2
-    except Exception as error:  # some of a config's values are first read here
+    except Exception as error:  # some config values are first used in a forward pass
         raise BadInput(f"the LLM can't run: {error}", remedy=_REMEDY, path=folder / "config.json") from error
     return llm
 
@@ -77,20 +77,20 @@ def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, torch.Siz
     missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unknown:
         raise BadInput(
-            f"the tensors are not those of the model (missing: {missing[:4]}, unknown: {unknown[:4]})",
+            f"the tensors don't match the config (missing: {missing[:4]}, unknown: {unknown[:4]})",
             remedy=_REMEDY,
             path=folder,
         )
     for key, shape in expected.items():
         if found[key].shape != shape or not found[key].is_floating_point():
-            problem = f"has the shape {list(found[key].shape)} of {found[key].dtype}, expected {list(shape)} of floats"
+            problem = f"expected a float tensor {list(shape)}, found {found[key].dtype} {list(found[key].shape)}"
             raise BadInput(problem, remedy=_REMEDY, path=folder, id=key)
 
 
 def llm_state(model: PERank, vocabulary: int) -> dict[str, Tensor]:
-    """The LLM's tensors with `vocabulary` rows in its embeddings; new rows are the mean of the others.
+    """Return the LLM's tensors with `vocabulary` embedding rows (new ones: the mean of the others).
 
-    The `score_scale` goes into the final norm.
+    `score_scale` is multiplied into the final norm.
     """
     state = dict(model.llm.state_dict())
     if model.llm.config.tie_word_embeddings:

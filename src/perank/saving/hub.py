@@ -1,7 +1,7 @@
-"""A whole PE-Rank model in one folder: config.json, model.safetensors (projector and adapters), README.md.
+"""Save and load a PE-Rank model as one folder: config.json, model.safetensors (projector and adapters), README.md.
 
-The LLM and the encoder are named, not copied; where the whole LLM was trained it is in `llm/`, in Hugging Face's own
-layout. Adapters are merged while loading, so using a model needs no peft.
+The LLM and the encoder are referenced by name, not copied. A fully trained LLM is stored in `llm/`, in Hugging Face's
+layout. Adapters are merged while loading, so inference doesn't need peft.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from perank.saving.pretrained import Pretrained
 
 FORMAT = 1
 BOX = Path(perank.__file__).parent / "box"
-_PACKED_BYTES = 2**30  # an LLM below this size may be in memory twice
+_PACKED_BYTES = 2**30  # below this size, two copies of the LLM's weights in memory are acceptable
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig:
-    """`sha256` is that of model.safetensors: a half-written folder is noticed. Window and step are defaults."""
+    """`sha256` is that of model.safetensors, to detect partial writes. Window and step are defaults."""
 
     format: int
     perank: str
@@ -69,10 +69,10 @@ class SavedConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveOptions:
-    """How weights are written: as `dtype` (None: as they are), under a model `card` (None: a short one).
+    """How weights are written: `dtype` (None: unchanged) and the model `card` (None: a short one).
 
-    `whole_llm` None means: if any of the LLM's own weights requires a gradient. `state` holds the model's weights where
-    it can't give them itself (it is in shards).
+    `whole_llm` None means: if any of the LLM's own weights requires a gradient. `state` holds the model's weights if
+    the model is sharded.
     """
 
     dtype: str | None = None
@@ -92,17 +92,17 @@ def save_pretrained(
     step: int = 10,
     **options: Any,
 ) -> Path:
-    """Write projector and adapters, and the LLM itself if its weights were trained; `options` are `SaveOptions`'.
+    """Write projector and adapters, and the LLM itself if its weights were trained; `options` as in `SaveOptions`.
 
-    `llm` are the settings the model was made with. Files appear whole, config.json last. Raises `BadInput` where
-    settings and model disagree.
+    `llm` holds the settings that the model was built with. Files are written atomically, config.json last. Raises
+    `BadInput` if settings and model disagree.
     """
     how, folder = SaveOptions(**options), Path(folder)
     weights = model.state_dict() if how.state is None else how.state
     adapters = adapter_state(weights)
     if bool(adapters) != (llm.lora is not None):
         problem = f"the model has {len(adapters)} adapter weights, its settings say lora: {llm.lora}"
-        raise BadInput(problem, remedy="pass the settings the model was made with")
+        raise BadInput(problem, remedy="pass the settings that the model was built with")
     whole = how.whole_llm
     if whole is None:
         whole = any(p.requires_grad and "lora_" not in name for name, p in model.llm.named_parameters())
@@ -131,7 +131,7 @@ def save_pretrained(
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """Pause garbage collection: going through all that transformers imports while it loads takes half a second."""
+    """Pause garbage collection, which takes half a second while transformers is imported."""
     paused = gc.isenabled()
     gc.disable()
     try:
@@ -151,18 +151,17 @@ def from_pretrained(
     merge: bool = True,
     trust_remote_code: bool = False,
 ) -> Pretrained:
-    """Load a folder, a Hub id, or (None) the model inside the package; in eval mode, nothing trainable.
+    """Load a folder, a Hub id, or (None) the model inside the package, in eval mode and not trainable.
 
-    A folder or repository in the authors' layout (`liuqi6777/pe-rank-mistral-jina`) will do as well.
-
-    `dtype` is the LLM's and the encoder's; the projector keeps fp32. `merge=False` keeps the adapters apart, as
-    training wants them (needs peft); else the layers of a small LLM are packed on a CPU, and its weights must not
-    change. Raises `BadInput` if the folder is missing, torn, or of another model, or the device doesn't exist.
+    Also reads the authors' layout (`liuqi6777/pe-rank-mistral-jina`). `dtype` is that of the LLM and the encoder; the
+    projector stays in fp32. `merge=False` keeps the adapters separate, for training (needs peft). Otherwise the layers
+    of a small LLM are packed on a CPU, and its weights must not change. Raises `BadInput` if the folder is missing,
+    damaged or of another model, or if the device doesn't exist.
     """
-    known_device(device)  # before anything is read
+    known_device(device)  # fail before anything is read
     if name_or_path is None and not (BOX / CONFIG).is_file():
         remedy = "name a folder or a Hub id: Reranker.from_pretrained(...)"
-        raise BadInput("this installation carries no model", remedy=remedy, path=BOX)
+        raise BadInput("this installation includes no model", remedy=remedy, path=BOX)
     folder = BOX if name_or_path is None else local_folder(name_or_path, revision, code=trust_remote_code)
     if is_authors_checkpoint(folder):
         found = read_authors_checkpoint(folder, device=device, dtype=dtype)
@@ -190,13 +189,13 @@ def from_pretrained(
 
 
 def read_saved_config(folder: Path) -> SavedConfig:
-    """What config.json of a saved model says. Raises `BadInput` for what isn't one, or holds what can't be used."""
+    """Read config.json of a saved model. Raises `BadInput` if it isn't one, or for unusable values."""
     found: SavedConfig = read_config(folder, SavedConfig, format=FORMAT, what="PE-Rank model")
     return found
 
 
 def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
-    """Upload a folder that `save_pretrained` wrote; the address of the commit. Raises `BadInput` if it isn't one."""
+    """Upload a folder that `save_pretrained` wrote; return the commit's URL. Raises `BadInput` for other folders."""
     from huggingface_hub import HfApi
 
     folder = Path(folder)
@@ -207,12 +206,12 @@ def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool =
 
 
 def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge: bool, path: Path) -> PERank:
-    """The LLM with its projector and adapters, merged or apart: all of them have to be there, and nothing else."""
+    """Build the model with adapters merged or separate. Raises `BadInput` for missing or unknown weights."""
     own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}
     projector = projector_of(own, path=path, **vars(config.projector))
     adapters, lora = adapter_state(state), config.llm.lora
     if lora is None and adapters:
-        raise BadInput("adapters without lora settings", remedy="restore config.json", path=path)
+        raise BadInput("adapter weights without lora settings", remedy="restore config.json", path=path)
     if lora is not None and merge:
         merge_saved(llm, adapters, lora.settings(), path=path)
     model = PERank(llm, projector, score_scale=config.score_scale, residual=config.residual)
@@ -221,8 +220,8 @@ def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge:
     expected = {key: value.shape for key, value in model.state_dict().items() if "lora_" in key}
     if {key: value.shape for key, value in apart.items()} != expected or len(own) + len(adapters) != len(state):
         wrong = sorted(expected.keys() ^ apart.keys() | (state.keys() - adapters.keys())) or sorted(apart)
-        problem = f"missing, unknown or of another shape: {', '.join(wrong[:3])}"
-        raise BadInput(problem, remedy="save or fetch the model again", path=path)
+        problem = f"weights missing, unknown or of the wrong shape: {', '.join(wrong[:3])}"
+        raise BadInput(problem, remedy="save or download the model again", path=path)
     model.load_state_dict(apart, strict=False)
     return model
 

@@ -1,6 +1,6 @@
-"""The files of a saved model: config.json, model.safetensors, and `llm/` where the whole LLM was trained.
+"""The files of a saved model: config.json, model.safetensors, and `llm/` if the whole LLM was trained.
 
-A config holds everything that rankings depend on besides weights, and the digest of these; unknown keys are refused.
+A config holds everything except weights that rankings depend on, and the weights' digest; unknown keys are errors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONFIG, WEIGHTS, OWN_LLM = "config.json", "model.safetensors", "./llm"
 
 
 def saved(kind: type[Any], source: Any, **more: Any) -> Any:
-    """The dataclass `kind` with the attributes of `source` that it names, and `more`."""
+    """Create the dataclass `kind` from `more` and the attributes of `source` of the same names."""
     names = [field.name for field in fields(kind) if field.name not in more]
     return kind(**{name: getattr(source, name) for name in names}, **more)
 
@@ -39,13 +39,13 @@ class SavedLora:
     targets: list[str]
 
     def settings(self) -> Lora:
-        """Back to training's settings."""
+        """Convert to the settings of training."""
         return Lora(**{**asdict(self), "targets": tuple(self.targets)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedLLM:
-    """`name` is `./llm` where the whole LLM was trained and is in the folder."""
+    """`name` is `./llm` if the whole LLM was trained and is stored in the folder."""
 
     name: str
     revision: str | None
@@ -54,13 +54,13 @@ class SavedLLM:
 
     @classmethod
     def of(cls, llm: LLMSettings, *, whole: bool) -> SavedLLM:
-        """From training's settings."""
+        """Convert from the settings of training."""
         named = replace(llm, name=OWN_LLM, revision=None, num_layers=None) if whole else llm
         lora = None if llm.lora is None else saved(SavedLora, llm.lora, targets=list(llm.lora.targets))
         return cls(name=named.name, revision=named.revision, num_layers=named.num_layers, lora=lora)
 
     def settings(self, folder: Path, **options: Any) -> LLMSettings:
-        """What loads the LLM without adapters, unless `options` name some."""
+        """Return settings that load the LLM, without adapters unless `options` set them."""
         name = str(folder / OWN_LLM) if self.name == OWN_LLM else self.name
         return LLMSettings(name=name, revision=self.revision, num_layers=self.num_layers, **options)
 
@@ -91,7 +91,7 @@ class SavedProjector:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig:
-    """`sha256` is that of model.safetensors: a half-written folder is noticed. Window and step are defaults."""
+    """`sha256` is that of model.safetensors, to detect partial writes. Window and step are defaults."""
 
     format: int
     perank: str
@@ -107,15 +107,15 @@ class SavedConfig:
 
 
 def read_config(folder: Path, kind: type[Any], *, format: int | str, what: str) -> Any:
-    """A folder's config.json as the dataclass `kind`.
+    """Read a folder's config.json as the dataclass `kind`.
 
-    Raises `BadInput` for a missing file, another format, and keys or values it can't use.
+    Raises `BadInput` for a missing file, another format, and unknown or invalid keys or values.
     """
     path = folder / CONFIG
     raw = read_json(path)
     found = raw.get("format") if isinstance(raw, dict) else None
     if found != format:
-        problem = f"not a {what} of format {format!r}, but {found!r}"
+        problem = f"expected a {what} of format {format!r}, found {found!r}"
         raise BadInput(problem, remedy="name a folder that perank.train or save_pretrained wrote", path=path)
     return _parsed(kind, raw, path)
 
@@ -147,14 +147,14 @@ def _value(hint: Any, value: Any, path: Path, place: str) -> Any:
 
 
 def _usable(value: Any) -> bool:
-    """Whole numbers count something here, from 1 on; the others are finite."""
+    """Whether integers are at least 1 (all are counts) and floats are finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
     return math.isfinite(value) if isinstance(value, float) else value >= 1
 
 
 def write_llm(folder: Path, llm: Any, weights: Mapping[str, Tensor], tokenizer: Any) -> None:
-    """Write the LLM's part of a model's weights, whole, in Hugging Face's own layout."""
+    """Write the LLM's part of a model's weights atomically, in Hugging Face's layout."""
     own = {key.removeprefix("llm."): value for key, value in weights.items() if key.startswith("llm.")}
     with atomic_folder(folder / OWN_LLM) as draft:
         with no_bars():
@@ -163,7 +163,7 @@ def write_llm(folder: Path, llm: Any, weights: Mapping[str, Tensor], tokenizer: 
 
 
 def write_weights(folder: Path, state: Mapping[str, Tensor], dtype: str | None = None) -> str:
-    """Write safetensors, as `dtype` or as they are, atomically; the file's SHA-256."""
+    """Write safetensors atomically, as `dtype` (None: unchanged); return the file's SHA-256."""
     from safetensors.torch import save
 
     kind = None if dtype is None else dtype_of(dtype)
@@ -174,35 +174,35 @@ def write_weights(folder: Path, state: Mapping[str, Tensor], dtype: str | None =
 
 
 def read_weights(folder: Path, digest: str) -> dict[str, Tensor]:
-    """A folder's tensors. Raises `BadInput` where it is missing, torn, not the one of that sha256, or not finite."""
+    """Read a folder's tensors. Raises `BadInput` if the file is missing, has another SHA-256, or isn't finite."""
     path = folder / WEIGHTS
     if not path.is_file():
-        raise BadInput("there is no such file", remedy="save the model again", path=path)
+        raise BadInput("the file is missing", remedy="save the model again", path=path)
     if sha256(path) != digest:
-        problem = "these are not the weights config.json was written with"
-        raise BadInput(problem, remedy="save or fetch the model again", path=path)
+        problem = "the SHA-256 differs from the one in config.json"
+        raise BadInput(problem, remedy="save or download the model again", path=path)
     return finite_tensors(path)
 
 
 def finite_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises `BadInput` where it can't be read, or a value isn't finite."""
+    """Read the tensors of a safetensors file. Raises `BadInput` if it can't be read or a value isn't finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"not a safetensors file: {error}", remedy="fetch the model again", path=path) from error
+        raise BadInput(f"not a safetensors file: {error}", remedy="download the model again", path=path) from error
     for name, value in state.items():
         if not value.isfinite().all():
-            raise BadInput("holds values that aren't finite", remedy="use another file", path=path, id=name)
+            raise BadInput("the tensor has values that aren't finite", remedy="use another file", path=path, id=name)
     return state
 
 
 def local_folder(name_or_path: str | os.PathLike[str], revision: str | None, *, code: bool = False) -> Path:
-    """The folder itself, or that of a Hub repository, fetched without its `code` unless that is wanted.
+    """Return the folder itself, or download a Hub repository; Python files only if `code`.
 
-    Raises `BadInput` where it is neither.
+    Raises `BadInput` if it is neither.
     """
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
@@ -211,6 +211,6 @@ def local_folder(name_or_path: str | os.PathLike[str], revision: str | None, *, 
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md", *(["*.py"] if code else [])]
     try:
         return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=wanted))
-    except (OSError, ValueError, RuntimeError) as error:  # unknown, gated, offline, not a name at all
-        problem = f"no such folder, and the Hub doesn't give it: {str(error).strip().splitlines()[0][:200]}"
+    except (OSError, ValueError, RuntimeError) as error:  # unknown, gated, offline or an invalid name
+        problem = f"neither a folder nor available on the Hub: {str(error).strip().splitlines()[0][:200]}"
         raise BadInput(problem, remedy="check the name and the connection", id=str(name_or_path)) from error

@@ -1,4 +1,4 @@
-"""A loaded PE-Rank model with everything it needs."""
+"""A loaded PE-Rank model with its prompts and encoder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from perank.model.prompts import PromptBuilder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pretrained:
-    """The model, the builder of its prompts and the encoder of its passages, in eval mode, nothing trainable.
+    """The model with its prompt builder and passage encoder, in eval mode.
 
-    `llm` are the settings that its LLM was loaded with; the defaults of `window` and `step` are the paper's.
+    `llm` holds the settings that the LLM was loaded with; the defaults of `window` and `step` are the paper's.
     """
 
     model: PERank

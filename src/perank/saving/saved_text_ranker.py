@@ -1,4 +1,4 @@
-"""A trained text ranker in one folder: config.json and model.safetensors (adapters), or the whole LLM in `llm/`.
+"""Save and load a text ranker as one folder: config.json and model.safetensors (adapters), or the LLM in `llm/`.
 
 The layout is that of a saved PE-Rank model, with the listwise prompt in place of projector and encoder.
 """
@@ -42,7 +42,7 @@ class SavedListwisePrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedTextConfig:
-    """`text` is the view of passages it was trained on; window and step are defaults."""
+    """`text` is the passage view used in training; window and step are defaults."""
 
     format: str
     perank: str
@@ -56,7 +56,7 @@ class SavedTextConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainedListwise:
-    """A loaded text ranker, adapters merged, in eval mode, nothing trainable."""
+    """A loaded text ranker with merged adapters, in eval mode and not trainable."""
 
     llm: Any
     prompts: ListwisePrompts
@@ -75,10 +75,10 @@ def save_text_ranker(
     windows: tuple[int, int] = (20, 10),
     state: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write what was trained: adapters, or the whole LLM. `llm` are the settings the model was made with.
+    """Write what was trained: adapters, or the whole LLM. `llm` holds the settings that the model was built with.
 
-    `windows` are the default window and step. `state` holds the model's weights where it can't give them itself. Files
-    appear whole, config.json last.
+    `windows` are the default window and step. `state` holds the model's weights if the model is sharded. Files are
+    written atomically, config.json last.
     """
     folder, weights = Path(folder), model.state_dict() if state is None else state
     adapters = adapter_state(weights)
@@ -100,14 +100,14 @@ def save_text_ranker(
 
 
 def is_text_ranker(folder: str | Path) -> bool:
-    """Whether a folder is one that `save_text_ranker` wrote."""
+    """Whether `save_text_ranker` wrote this folder."""
     path = Path(folder) / CONFIG
     raw = read_json(path) if path.is_file() else None
     return isinstance(raw, dict) and str(raw.get("format")).startswith("listwise")
 
 
 def load_text_ranker(folder: str | Path, *, device: str = "cpu", dtype: str = "auto") -> TrainedListwise:
-    """What `save_text_ranker` wrote. Raises `BadInput` where the folder is missing, torn, or of another model."""
+    """Load what `save_text_ranker` wrote. Raises `BadInput` if it is missing, damaged or another kind of model."""
     folder = Path(folder)
     config: SavedTextConfig = read_config(folder, SavedTextConfig, format=FORMAT, what="text ranker")
     adapters = read_weights(folder, config.sha256)

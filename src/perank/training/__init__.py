@@ -1,1 +1,1 @@
-"""The training stages as LightningModules, their LightningDataModules, and what checkpoints need."""
+"""The training stages as LightningModules, their LightningDataModules, and checkpoint files."""

@@ -1,4 +1,4 @@
-"""Stage 1: the projector learns to make a frozen LLM reconstruct a text from its embedding (Eq. 2 and 3)."""
+"""Stage 1: train the projector so that a frozen LLM reconstructs a text from its embedding (Eq. 2 and 3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perank.training.stage import Stage
 
 
 class AlignModule(Stage):
-    """Trains the projector alone; the LLM is frozen and stays in eval mode."""
+    """Train only the projector; the LLM is frozen and stays in eval mode."""
 
     model: PERank
 

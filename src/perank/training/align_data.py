@@ -1,4 +1,4 @@
-"""Stage 1's data: a text's vector and an instruction of Table 7 -> the text (Eq. 2 and 3), as `AlignBatch`."""
+"""Data of stage 1: a text's vector and an instruction of Table 7 as input, the text as target (Eq. 2 and 3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perank.training.stream import StreamModule, StreamSettings, row_at
 
 @dataclass(frozen=True, slots=True)
 class AlignExample:
-    """Instruction and answer as one sequence, its targets (-100: none), and the text's vector."""
+    """Instruction and answer as one sequence, its targets (-100: ignored), and the text's vector."""
 
     prompt: Prompt
     targets: tuple[int, ...]
@@ -28,7 +28,7 @@ class AlignExample:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignSettings(StreamSettings):
-    """Answers longer than `text_tokens` are cut: the vector saw the beginning too."""
+    """Answers are truncated to `text_tokens`, because the vector represents only the text's beginning."""
 
     batch_size: int = 8
     text_tokens: int = 128
@@ -39,9 +39,9 @@ class AlignSettings(StreamSettings):
 
 
 class AlignData(StreamModule):
-    """Passages -> (vector, instruction, text). Table 7's instructions take turns along the stream.
+    """Examples (vector, instruction, text), one per passage, cycling through Table 7's instructions.
 
-    Passages without a text are left out and counted in `dropped`.
+    Passages without text are skipped and counted in `dropped`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class AlignData(StreamModule):
         super().__init__(settings)
         self.vectors, self.prompts, self.text_tokens = vectors, prompts, settings.text_tokens
         kept = [passage for passage in passages if passage.contents.strip()]
-        self.keep(kept, len(passages), "there are no texts to align on", "name a collection with passages")
+        self.keep(kept, len(passages), "no passage has a text", "use a collection whose passages have texts")
 
     def example(self, position: int) -> AlignExample:
         passage = self.kept[row_at(position, self.rows, self.seed)]

@@ -1,8 +1,8 @@
-"""Checkpoint files that are whole or not there, and the newest of a run's.
+"""Write and read checkpoint files atomically, and find the newest one of a run.
 
-Lightning writes a checkpoint to the system's temporary folder and moves it: on another disk that is a copy, which a
-kill leaves half done. Here the temporary file is written next to the target, synced and renamed. Files hold tensors and
-plain types, and nothing else is unpickled.
+Lightning writes a checkpoint to the system's temporary folder and moves it. If that is another disk, the move is a copy
+and an interrupted run leaves a partial file. Here the temporary file is written next to the target, synced and renamed.
+Files hold only tensors and plain types; nothing else is unpickled.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _KINDS = {
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """How the trainer writes and reads checkpoints (`trainer.plugins`)."""
+    """The trainer's checkpoint plugin (`trainer.plugins`)."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `path`, or leave the existing file untouched. Raises `BadInput` for a full disk."""
+        """Write `path`, or leave the existing file untouched. Raises `BadInput` if the disk is full."""
         try:
             with atomic_write(path, "wb") as file:
                 torch.save(checkpoint, file)
         except BadInput as error:
             raise _no_space(path) from error
-        except RuntimeError as error:  # torch's zip writer hides what the file said
+        except RuntimeError as error:  # torch's zip writer wraps the file's error
             if not _ran_out_of_space(error):
                 raise
             raise _no_space(path) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """A checkpoint's content. Raises `BadInput` where it can't be read or isn't a trainer's."""
+        """Return a checkpoint's content. Raises `BadInput` if it can't be read or isn't a trainer checkpoint."""
         return read_checkpoint(path, map_location=map_location or "cpu")
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -55,33 +55,33 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def read_checkpoint(path: str | Path, *, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint's content: tensors and plain types only. Raises `BadInput` for anything else.
+    """Return a checkpoint's content: tensors and plain types only. Raises `BadInput` for anything else.
 
-    With `mmap` its tensors are read when first looked at, and their checksums are not compared.
+    With `mmap`, tensors are read on first access and checksums are not compared.
     """
     try:
         content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-        damaged = None if mmap else zipfile.ZipFile(path).testzip()  # torch writes checksums and never reads them
+        damaged = None if mmap else zipfile.ZipFile(path).testzip()  # torch writes checksums but never compares them
     except FileNotFoundError as error:
-        raise BadInput("there is no such checkpoint", remedy="check ckpt_path", path=path) from error
-    except Exception as error:  # torch raises whatever the broken bytes lead it to
+        raise BadInput("the checkpoint is missing", remedy="check ckpt_path", path=path) from error
+    except Exception as error:  # a damaged file can make torch raise any exception
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise BadInput(f"not a readable checkpoint: {said}", remedy="use an earlier checkpoint", path=path) from error
     if damaged is not None:
-        problem = f"{damaged} inside it isn't what was written"
+        problem = f"damaged: the entry {damaged} has a wrong checksum"
         raise BadInput(problem, remedy="use an earlier checkpoint", path=path)
     found = content if isinstance(content, dict) else {}
     wrong = [key for key, kind in _KINDS.items() if not isinstance(found.get(key), kind) or found[key] == []]
     if wrong:
-        problem = f"not a checkpoint of perank.train (missing or of another kind: {', '.join(wrong)})"
+        problem = f"not a checkpoint of perank.train (keys missing or of the wrong type: {', '.join(wrong)})"
         raise BadInput(problem, remedy="name a file from a run's checkpoints/", path=path)
     return found
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
-    """The readable checkpoint with the most steps in a run's folder, or None where there is none at all.
+    """Return the readable checkpoint with the most steps in a run's folder, or None if it has no checkpoints.
 
-    Raises `BadInput` where there are some and none is readable.
+    Raises `BadInput` if there are checkpoints but none is readable.
     """
     found = sorted((Path(folder) / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
     steps: dict[Path, int] = {}
@@ -89,48 +89,48 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
         try:
             steps[path] = _step_of(path)
         except BadInput as error:
-            log.warning("passed over: %s", error)
+            log.warning("skipping an unreadable checkpoint: %s", error)
     if found and not steps:
-        raise BadInput("none of its checkpoints can be read", remedy="start the run again", path=folder)
+        raise BadInput("none of the checkpoints can be read", remedy="start the run again", path=folder)
     return max(steps, key=steps.__getitem__) if steps else None
 
 
 def resumed_from(path: str | None, output: Path) -> Path | None:
-    """The checkpoint that `ckpt_path` names: a file, or the newest readable one of a run's folder.
+    """Return the checkpoint that `ckpt_path` names: a file, or the newest readable one in a run's folder.
 
-    The run's own folder `output` may be empty still, so that one command starts a run and resumes it. Raises
-    `BadInput` for a folder of another run without checkpoints.
+    The run's own folder `output` may have no checkpoints yet, so the same command starts and resumes a run. Raises
+    `BadInput` if another run's folder has no checkpoints.
     """
     if path is None or not Path(path).is_dir() or is_folder_checkpoint(path):
         return None if path is None else Path(path)
     found = newest_checkpoint(path)
     if found is None and Path(path).resolve() != output.resolve():
-        raise BadInput("there is no checkpoint in this folder", remedy="name a run's output folder", path=path)
-    log.info("resuming from %s", found) if found else log.info("no checkpoint in %s yet: starting", path)
+        raise BadInput("the folder has no checkpoints", remedy="name a run's output folder", path=path)
+    log.info("resuming from %s", found) if found else log.info("no checkpoint in %s yet: starting a new run", path)
     return found
 
 
 def is_folder_checkpoint(path: str | Path) -> bool:
-    """Whether DeepSpeed wrote this folder, to its end: `latest` comes last."""
+    """Whether this is a complete DeepSpeed checkpoint: `latest` is written last."""
     return (Path(path) / "checkpoint").is_dir() and (Path(path) / "latest").is_file()
 
 
 def _step_of(path: Path) -> int:
     if path.is_dir():
         if not is_folder_checkpoint(path):
-            raise BadInput("a folder that is not a whole checkpoint", remedy="use an earlier checkpoint", path=path)
+            raise BadInput("not a complete checkpoint folder", remedy="use an earlier checkpoint", path=path)
         return int(path.stem.partition("-")[2])
     return int(read_checkpoint(path, mmap=True)["global_step"])
 
 
 def model_weights(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint, or a run's newest one, holds of its model: trained weights by the model's own names.
+    """Return the trained weights in a checkpoint, or in a run's newest one, by the model's own parameter names.
 
-    Raises `BadInput` where there is none.
+    Raises `BadInput` if the run has no checkpoint.
     """
     file = newest_checkpoint(path) if Path(path).is_dir() else Path(path)
     if file is None:
-        raise BadInput("there is no checkpoint in this folder", remedy="name a run's output folder", path=path)
+        raise BadInput("the folder has no checkpoints", remedy="name a run's output folder", path=path)
     content = read_checkpoint(file)["state_dict"]
     return {key.removeprefix("model."): value for key, value in content.items()}
 
@@ -144,5 +144,5 @@ def _ran_out_of_space(error: BaseException | None) -> bool:
 
 
 def _no_space(path: Any) -> BadInput:
-    problem = "no space left on the disk for this checkpoint; the last one before it is whole"
+    problem = "no space left on the disk for this checkpoint; earlier checkpoints are intact"
     return BadInput(problem, remedy="free some space, then resume with ckpt_path=<run folder>", path=path)

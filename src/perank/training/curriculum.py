@@ -1,8 +1,7 @@
-"""Window-length curriculum: how many of a row's candidates are shown at a position of the stream, and which. Pure.
+"""Window-length curriculum: which of a row's candidates are shown at each position of the stream. Pure functions.
 
-Rows are drawn once, at their full size; early ones are shown in part, so that short windows come first and long ones
-when the model knows what a ranking is. A schedule is a list of stages: from a share of the training on, so many
-candidates, and so many ranks that are trained.
+Early rows are shown with fewer candidates, so short windows come before long ones. A schedule is a list of stages; each
+sets the number of candidates, and of ranks that are trained, from a given fraction of the training.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from perank.training.rows import RankRow
 
 @dataclass(frozen=True, slots=True)
 class WindowStage:
-    """From the share `since` of the training on: at most `candidates`, and the first `steps` ranks (None: as else)."""
+    """From the fraction `since` of the training: at most `candidates`, and the first `steps` ranks (None: default)."""
 
     since: float
     candidates: int
@@ -25,24 +24,22 @@ class WindowStage:
 
 
 def schedule_of(curriculum: Sequence[Sequence[float]]) -> list[WindowStage]:
-    """The schedule that a setting writes as `[[0, 8, 1], [0.5, 20]]`: 8 candidates and the first rank of them alone,
-    from half of the training on 20 candidates.
+    """Parse a schedule such as `[[0, 8, 1], [0.5, 20]]`: 8 candidates with rank 1 only, then 20 from half the training.
 
-    Raises `BadInput` unless shares ascend from 0 and stay below 1, candidates are whole numbers from 2 on, and ranks
-    from 1 on.
+    Raises `BadInput` unless fractions ascend from 0 and stay below 1, candidates are integers >= 2 and ranks >= 1.
     """
     shares = [stage[0] for stage in curriculum if stage]
     if not all(map(_is_stage, curriculum)) or shares[:1] != [0] or shares != sorted(set(shares)) or shares[-1] >= 1:
         raise BadInput(
             f"not a schedule of window lengths: {[list(stage) for stage in curriculum]}",
-            remedy="write [share of the training, candidates] with shares ascending from 0, as in [[0, 10], [0.5, 20]]",
+            remedy="use [fraction of the training, candidates], fractions ascending from 0, as in [[0, 10], [0.5, 20]]",
             id="data.curriculum",
         )
     return [WindowStage(float(share), int(n), *map(int, steps)) for share, n, *steps in curriculum]
 
 
 def stage_at(schedule: Sequence[WindowStage], done: float) -> WindowStage:
-    """What holds after the share `done` of the training."""
+    """Return the stage that applies after the fraction `done` of the training."""
     return [stage for stage in schedule if stage.since <= done][-1]
 
 
@@ -52,7 +49,7 @@ def _is_stage(stage: Sequence[float]) -> bool:
 
 
 def shortened(row: RankRow, n: int, seed: int, position: int) -> RankRow:
-    """The row with at most n candidates: the teacher's first, and others drawn by seed and position."""
+    """Return the row with at most n candidates: the teacher's first, the others sampled by seed and position."""
     if n >= len(row.passage_ids):
         return row
     dice = random.Random(f"{seed}:{position}:shortened")

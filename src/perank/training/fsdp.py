@@ -1,8 +1,8 @@
-"""`trainer=fsdp`: weights, gradients and optimizer states in shards, checkpoints in the form that all trainers read.
+"""`trainer=fsdp`: shard weights, gradients and optimizer states, with checkpoints that every trainer reads.
 
-Lightning's older FSDP strategy refuses CPUs and its newer one numbers the optimizer's states by all parameters, frozen
-ones included. Here a checkpoint is one file with whole tensors, the optimizer's in the optimizer's own order, as any
-unsharded run writes it: what one trainer saved, another resumes.
+Lightning's older FSDP strategy rejects CPUs, and its newer one numbers optimizer states by all parameters, including
+frozen ones. Here a checkpoint is one file with full tensors, optimizer states in the optimizer's own order, as an
+unsharded run writes it, so a run can resume under another trainer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perank.model.sharding import full_tensor, shard_like, shard_model
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """FSDP2 over all devices of all nodes. `dtype`: what layers are gathered and multiplied in (None: as they are)."""
+    """FSDP2 over all devices of all nodes. `dtype`: the type layers are gathered and computed in (None: unchanged)."""
 
     def __init__(self, *, dtype: str | None = None) -> None:
         super().__init__(save_distributed_checkpoint=False)
@@ -31,7 +31,7 @@ class ShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def shard(self, model: nn.Module) -> None:
-        """Called by the stage, before there is an optimizer."""
+        """Shard the model; the stage calls this before the optimizer is created."""
         shard_model(model, self.device_mesh["data_parallel"], self.dtype)
 
     @property
@@ -39,7 +39,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """What is trained, whole; the first device alone writes it."""
+        """Return the trained weights as full tensors on the first device, which writes them; {} on the others."""
         assert self.lightning_module is not None
         return self._first({name: full_tensor(value) for name, value in trained_state(self.lightning_module).items()})
 

@@ -1,7 +1,7 @@
-"""RankMistral's training: a causal LM learns to write the teacher's order behind a prompt with texts (Table 10).
+"""RankMistral's training: a causal LM learns to generate the teacher's order after a prompt with texts (Table 10).
 
-The authors never published the recipe; this is PE-Rank's own second stage with texts for vectors and the loss of a
-language model for ListMLE, on the same rows.
+The authors did not publish the recipe. This is PE-Rank's second stage on the same rows, with texts in place of vectors
+and the language-modelling loss in place of ListMLE.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from perank.training.stage import Stage
 
 
 class ListwiseModule(Stage):
-    """Trains the LLM, or its adapters."""
+    """Train the LLM or its adapters."""
 
     model: TextRanker
 

@@ -1,6 +1,6 @@
-"""RankMistral's data: the rows of stage 2 as prompts with texts and the teacher's order as identifiers (Table 10).
+"""RankMistral's data: the rows of stage 2 as prompts with texts, the teacher's order as identifiers (Table 10).
 
-With the same rows and seed a row's passages are shown in the same shuffled order as PE-Rank's.
+With the same rows and seed, passages are shuffled as in PE-Rank's training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from perank.training.stream import StreamModule, StreamSettings, row_at, shuffle
 
 @dataclass(frozen=True, slots=True)
 class AnswerExample:
-    """Prompt and answer as one sequence, and its targets (-100: none)."""
+    """Prompt and answer as one sequence, and its targets (-100: ignored)."""
 
     ids: tuple[int, ...]
     targets: tuple[int, ...]
@@ -27,18 +27,18 @@ class AnswerExample:
 
 @dataclass(frozen=True, kw_only=True)
 class ListwiseSettings(StreamSettings):
-    """`text` is what is read of a passage, see `text_view`."""
+    """`text` selects the part of a passage that the prompt shows, see `text_view`."""
 
     batch_size: int = 4
     text: str = "contents"
 
 
 class ListwiseData(StreamModule):
-    """Rows -> shuffled prompts with texts, and answers -> batches.
+    """Batches of shuffled prompts with texts and their answers.
 
-    Texts are shortened evenly where prompt and answer would exceed the prompts' `max_length`. Rows of one passage, and
-    rows that don't even fit without texts, are left out and counted in `dropped`. Raises `BadInput` where none is left,
-    and for a passage without a text.
+    Texts are shortened evenly if prompt and answer would exceed the prompts' `max_length`. Rows with one passage, and
+    rows that don't fit even without texts, are skipped and counted in `dropped`. Raises `BadInput` if no row remains,
+    and for a passage without text.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class ListwiseData(StreamModule):
         )
 
     def _room(self, n: int) -> int:
-        return self.prompts.max_length - self.prompts.answer_tokens(n) - 1  # an answer may begin with its own blank
+        return self.prompts.max_length - self.prompts.answer_tokens(n) - 1  # an answer may begin with a space token
 
     def _fits(self, row: RankRow) -> bool:
-        """Whether the row's prompt fits without texts; a bound first, because rows are many."""
+        """Whether the prompt fits without texts; most rows pass a cheap bound and are never tokenized."""
         n = len(row.passage_ids)
         if n not in self._least:
             self._least[n] = len(self.prompts.rank("?", [""] * n, within=1 << 30).ids)

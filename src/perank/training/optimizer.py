@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up and cosine decay, over what requires a gradient (section 4.5)."""
+"""AdamW with linear warm-up and cosine decay over the parameters that require gradients (section 4.5)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from perank.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW:
-    """`lr` for the LLM (or its adapters), `projector_lr` for the projector (None: the same).
+    """`lr` is for the LLM or its adapters, `projector_lr` for the projector (None: the same).
 
-    `warmup_ratio` of all steps rises linearly from 0, then the rate falls along a cosine to `final_ratio` of `lr`.
-    Raises `BadInput` for rates and ratios out of range.
+    The rate rises linearly from 0 over `warmup_ratio` of all steps, then decays along a cosine to `final_ratio` of its
+    peak. Raises `BadInput` for rates and ratios out of range.
     """
 
     lr: float
@@ -31,14 +31,14 @@ class AdamW:
         rates = {"lr": self.lr, "projector_lr": self.lr if self.projector_lr is None else self.projector_lr}
         for name, value in rates.items():
             if not 0 < value < math.inf:
-                raise BadInput(f"the rate is {value}", remedy="use a number above 0", id=f"optimizer.{name}")
+                raise BadInput(f"the learning rate is {value}", remedy="use a number above 0", id=f"optimizer.{name}")
         shares = {"warmup_ratio": self.warmup_ratio, "final_ratio": self.final_ratio, "beta": max(self.betas)}
         for name, value in shares.items():
             if not 0 <= value <= 1:
-                raise BadInput(f"the share is {value}", remedy="use a number from 0 to 1", id=f"optimizer.{name}")
+                raise BadInput(f"the value is {value}", remedy="use a number from 0 to 1", id=f"optimizer.{name}")
 
     def build(self, module: nn.Module, total_steps: int) -> dict[str, Any]:
-        """What Lightning's `configure_optimizers` returns."""
+        """Create the optimizer and schedule as Lightning's `configure_optimizers` returns them."""
         trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         groups = [
             {"params": [p for name, p in trained if ".projector." not in f".{name}"], "lr": self.lr, "name": "llm"},
@@ -57,9 +57,9 @@ class AdamW:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def factor(self, step: int, total: int) -> float:
-        """What the rate is multiplied by before step `step` (from 0) of `total`.
+        """Return the factor on the learning rate at step `step` (from 0) of `total`.
 
-        None of transformers' cosine schedules has these values: they begin at 0, or run a step ahead after the warm-up.
+        transformers' cosine schedules differ: they start at 0, or are one step ahead after the warm-up.
         """
         warmup = max(1, math.ceil(self.warmup_ratio * total))
         if step < warmup:

@@ -1,7 +1,7 @@
-"""The random states a process draws from (torch, its device, numpy, Python) as tensors and plain values.
+"""Save and restore a process's random states (torch, its device, numpy, Python) as tensors and plain values.
 
-Lightning restores none of them in the middle of an epoch. Checkpoints are read with `weights_only=True`, which knows
-neither numpy's arrays nor Python's state tuples.
+Lightning does not restore them mid-epoch. Checkpoints are read with `weights_only=True`, which accepts neither numpy
+arrays nor Python's state tuples.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """All states of this process."""
+    """Return all random states of this process."""
     version, words, gauss = random.getstate()
     numpy: Any = np.random.get_state(legacy=True)
     _, keys, position, has_gauss, cached = numpy
@@ -34,7 +34,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Go on drawing where `random_state` was taken."""
+    """Restore the states that `random_state` returned."""
     python, numpy = state["python"], state["numpy"]
     torch.set_rng_state(state["torch"].cpu())
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))

@@ -1,6 +1,6 @@
-"""Stage 2: LLM and projector learn to rank: ListMLE with and without texts, and the KL between them (Eq. 5 to 8).
+"""Stage 2: train LLM and projector to rank with ListMLE, with and without texts, and the KL between them (Eq. 5 to 8).
 
-On request, also what the encoder thinks of all passages in a batch (`RankLoss.distil`).
+Optionally also distils the encoder's similarities to all passages in the batch (`RankLoss.distil`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from perank.training.stage import Stage
 
 
 class RankModule(Stage):
-    """Trains the LLM (or its adapters) and the projector. The prompt with texts runs only if the loss asks for it."""
+    """Train the LLM (or its adapters) and the projector. The prompt with texts runs only if the loss needs it."""
 
     model: PERank
 
@@ -24,10 +24,10 @@ class RankModule(Stage):
         self.loss = loss
         head, tokens = model.llm.get_output_embeddings(), model.llm.get_input_embeddings()
         if head is not None and head.weight is not tokens.weight:
-            head.requires_grad_(False)  # scores never pass the vocabulary head: it would wait for gradients for ever
+            head.requires_grad_(False)  # scores bypass the vocabulary head, so DDP would wait for its gradients
 
     def set_modes(self) -> None:
-        self.model.train()  # Hugging Face loads in eval mode, and Lightning keeps what it finds
+        self.model.train()  # Hugging Face loads in eval mode, and Lightning keeps the mode
 
     def training_step(self, batch: RankBatch, index: int) -> Tensor:
         prompts = [batch.prompt, batch.content] if self.loss.needs_content else [batch.prompt]
@@ -41,9 +41,9 @@ class RankModule(Stage):
         return terms["loss"]
 
     def _passages(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> BatchPassages:
-        """The steps' scores of the passages of all rows."""
+        """Score all rows' passages at every step, for the distillation loss."""
         if batch.query_BE is None:
-            raise ValueError("this batch carries no query vectors")
+            raise ValueError("the batch has no query vectors")
         projected_XD, vectors_XE = projected_BND.flatten(0, 1), batch.vectors_BNE.flatten(0, 1)
         scores_BKX = self.model.score(hidden_BKD, projected_XD, vectors_XE, batch.query_BE)
         return BatchPassages(scores_BKX, batch.vectors_BNE, batch.query_BE)

@@ -1,4 +1,4 @@
-"""Stage 2's data: rows with the teacher's order -> `RankBatch`. Every passage's vector comes from the store."""
+"""Data of stage 2: rows with the teacher's order as `RankBatch`; passage vectors come from the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perank.training.stream import LengthGroups, StreamModule, StreamSettings, s
 
 @dataclass(frozen=True, slots=True)
 class RankExample:
-    """One row in the prompt order it is shown in; `order` are the positions of the first K ranks."""
+    """One row in prompt order; `order` holds the positions of the first K ranks."""
 
     prompt: Prompt
     content: Prompt | None
@@ -30,10 +30,10 @@ class RankExample:
 
 @dataclass(frozen=True, kw_only=True)
 class RankSettings(StreamSettings):
-    """How rows are shown. With `shuffle` off a prompt keeps the row's own order.
+    """How rows are shown. Without `shuffle`, a prompt keeps the row's own order.
 
-    `steps` trains the first K ranks only (None: all); `curriculum` shows early rows in part, see `schedule_of`.
-    `group_by_length` steps share out their rows by length (1: rows as they come).
+    `steps` trains only the first K ranks (None: all); `curriculum` shows early rows with fewer candidates, see
+    `schedule_of`. Rows of `group_by_length` consecutive steps are grouped by length (1: no grouping).
     """
 
     batch_size: int = 4
@@ -48,11 +48,11 @@ class RankSettings(StreamSettings):
 
 
 class RankData(StreamModule):
-    """Rows -> prompts -> batches.
+    """Batches of prompts built from rows.
 
     `text_of` (passages by id) is needed for prompts with texts, `query_vectors` (by query id) for the extensions that
-    show the LLM the query's vector. Rows of one passage, and rows whose prompt would exceed the prompt builder's
-    `max_length`, are left out and counted in `dropped`.
+    use the query's vector. Rows with one passage, and rows whose prompt exceeds the prompt builder's `max_length`, are
+    skipped and counted in `dropped`.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RankData(StreamModule):
 
     @property
     def groups(self) -> LengthGroups:
-        """The order of rows: steps of all devices are what is grouped, so that two devices read what one would."""
+        """The order of rows. Grouping is over the steps of all devices, so it doesn't depend on their number."""
         batch = self.batch_size * (self.trainer.world_size if self.trainer else 1)
         if batch not in self._groups:
             together = self.settings.group_by_length
@@ -100,7 +100,7 @@ class RankData(StreamModule):
         )
 
     def _taught(self, position: int) -> tuple[RankRow, int | None]:
-        """The row at a position, shortened as the curriculum says, and how many of its ranks are trained."""
+        """Return the row at a position, shortened by the curriculum, and how many of its ranks are trained."""
         row = self.kept[self.groups.row_at(position)]
         if self.schedule is None:
             return row, self.settings.steps
@@ -117,7 +117,7 @@ class RankData(StreamModule):
         return self.prompts.rank_with_text(row.query.text, texts)
 
     def _length(self, row: RankRow) -> int | None:
-        """Tokens of the row's prompt; None where it doesn't fit, or there is nothing to rank."""
+        """Tokens of the row's prompt; None if it doesn't fit or the row has one passage."""
         try:
             length = len(self.prompts.rank(row.query.text, len(row.passage_ids)))
         except BadInput:
@@ -126,7 +126,7 @@ class RankData(StreamModule):
 
 
 def rank_batch(examples: Sequence[RankExample]) -> RankBatch:
-    """Stack examples of any sizes: missing candidates are padded with zero vectors and masked."""
+    """Batch examples of any sizes: missing candidates are zero vectors and masked."""
     sizes = [len(example.vectors_NE) for example in examples]
     vectors_BNE = torch.zeros(len(examples), max(sizes), examples[0].vectors_NE.shape[1])
     for b, example in enumerate(examples):

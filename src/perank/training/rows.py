@@ -1,4 +1,4 @@
-"""Training rows of stage 2, and the JSONL file that holds them: ids and an order, never passage texts."""
+"""Training rows of stage 2 and their JSONL files: ids and an order, no passage texts."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ class RankRow:
             raise ValueError(f"not a permutation of {len(self.passage_ids)} positions: {self.order}")
 
     def shown(self, candidates: Sequence[int]) -> RankRow:
-        """The row with these of its candidates, in this order; the teacher's order among them stays."""
+        """Return the row with only these candidates, in this order; the teacher's order among them is kept."""
         place = {candidate: slot for slot, candidate in enumerate(candidates)}
         order = tuple(place[candidate] for candidate in self.order if candidate in place)
         return RankRow(self.query, tuple(self.passage_ids[candidate] for candidate in candidates), order)
 
 
 def write_rows(path: str | Path, rows: Iterable[RankRow]) -> int:
-    """Write one JSON object a row, atomically; returns how many."""
+    """Write one JSON object per row, atomically; return the number of rows."""
     return write_json_lines(path, map(row_record, rows))
 
 
 def passage_of(passages: Mapping[str, Passage], id: str, **place: Any) -> Passage:
-    """A row's passage. Raises `BadInput` with `place` (the row's path and line) where the collection has none."""
+    """Return a row's passage. Raises `BadInput` with `place` (the row's path and line) if it is missing."""
     try:
         return passages[id]
     except KeyError as error:
         remedy = "use the collection that the rows were made from"
-        raise BadInput("there is no text for this passage", remedy=remedy, id=id, **place) from error
+        raise BadInput("the collection has no text for this passage", remedy=remedy, id=id, **place) from error
 
 
 def row_record(row: RankRow) -> dict[str, object]:
-    """A row as the file's JSON object."""
+    """Convert a row to the file's JSON object."""
     return {"query_id": row.query.id, "query": row.query.text, "passages": row.passage_ids, "order": row.order}
 
 
 def read_rows(path: str | Path) -> list[RankRow]:
-    """The rows of a file. Raises `BadInput` naming the line of an empty query or id, a repeated id, a broken order."""
+    """Read a file's rows. Raises `BadInput` with the line of an empty query or id, a repeated id or a wrong order."""
     return [_row(record, Path(path), number) for number, record in json_lines(path)]
 
 
@@ -61,7 +61,7 @@ def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
     if set(record) != set(keys):
         raise BadInput(
             f"expected the fields {', '.join(keys)}, found {', '.join(map(str, record)) or 'none'}",
-            remedy="make the rows with perank.prepare",
+            remedy="prepare the rows with perank.prepare",
             path=path,
             line=line,
         )
@@ -71,10 +71,10 @@ def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
         raise BadInput("the query has no id or no text", remedy="drop the row", path=path, line=line)
     passages, order = record["passages"], record["order"]
     if not isinstance(passages, list) or not passages or not all(isinstance(p, str) and p.strip() for p in passages):
-        raise BadInput("passages is not a list of ids", remedy="make the rows again", path=path, line=line, id=query_id)
+        raise BadInput("passages is not a list of ids", remedy="prepare them again", path=path, line=line, id=query_id)
     if len(set(passages)) < len(passages):
-        raise BadInput("a passage id occurs twice in the row", remedy="drop one", path=path, line=line, id=query_id)
+        raise BadInput("a passage id occurs twice in the row", remedy="remove one", path=path, line=line, id=query_id)
     if not isinstance(order, list) or sorted(map(repr, order)) != sorted(map(repr, range(len(passages)))):
         problem = f"order is not a permutation of the {len(passages)} positions"
-        raise BadInput(problem, remedy="make the rows again", path=path, line=line, id=query_id)
+        raise BadInput(problem, remedy="prepare the rows again", path=path, line=line, id=query_id)
     return RankRow(Query(query_id, query), tuple(passages), tuple(order))

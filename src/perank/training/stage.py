@@ -1,7 +1,7 @@
-"""What both stages share: the model, its optimizer, and checkpoints of what is trained and where it stood.
+"""Base class of the training stages: the model, its optimizer and its checkpoints.
 
-A checkpoint holds the trained weights alone, and every device's random states: a resumed run draws the dropout masks
-that the interrupted one would have drawn.
+A checkpoint holds only the trained weights, and every device's random states, so that a resumed run draws the same
+dropout masks as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from perank.training.random_state import random_state, restore_random_state
 
 
 class Stage(lightning.LightningModule):
-    """A model under training. Subclasses say what is frozen and what a step computes."""
+    """A model in training. Subclasses define what is frozen and the training step."""
 
     def __init__(self, model: nn.Module, optimizer: AdamW) -> None:
         super().__init__()
         self.model, self.optimizer_settings = model, optimizer
-        self.strict_loading = False  # a checkpoint holds the trained part; on_load_checkpoint checks its keys
+        self.strict_loading = False  # a checkpoint holds only trained weights; on_load_checkpoint checks its keys
         self._random_states: list[dict[str, Any]] = []
         self._buffers_in_fp32 = buffers_in_fp32(model)
 
     def set_modes(self) -> None:
-        """Put what trains into train mode and nothing else."""
+        """Put only what is trained into train mode."""
         raise NotImplementedError
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The frozen part's type, where it is narrower than the trained part's; the trainer's precision is outside."""
+        """Autocast to the frozen part's type if it is narrower than the trained part's; nests in the trainer's own."""
         return autocast_for(self.model, self.device)
 
     def configure_model(self) -> None:
@@ -56,7 +56,7 @@ class Stage(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = trained_state(self).keys()
-        # Sharded strategies gather the state themselves; whatever they hand over, the frozen part stays out.
+        # Sharded strategies gather the state themselves, possibly with the frozen part.
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["random_states"] = _of_all_devices(random_state(self.device))
 
@@ -67,11 +67,11 @@ class Stage(lightning.LightningModule):
         load_trained_state(self, checkpoint["state_dict"])
         trainer: Any = self.trainer
         if type(trainer.datamodule).__qualname__ not in checkpoint:
-            problem = "the checkpoint doesn't say which rows it was trained on"
+            problem = "the checkpoint doesn't record which rows it was trained on"
             raise BadInput(problem, remedy="name a checkpoint of perank.train", id="ckpt_path")
 
     def token_share(self, tokens: Tensor) -> Tensor | float:
-        """This device's target tokens over their mean: gradients are averaged over devices, losses over tokens."""
+        """This device's target tokens over the devices' mean: gradients average over devices, losses over tokens."""
         if self.trainer.world_size == 1:
             return 1.0
         everywhere = self.all_gather(tokens.float())
@@ -79,9 +79,9 @@ class Stage(lightning.LightningModule):
         return tokens / everywhere.mean()
 
     def log_terms(self, terms: dict[str, torch.Tensor], rows: int) -> None:
-        """Log losses by name, averaged over devices, and how many rows all devices have trained on so far.
+        """Log losses by name, averaged over devices, and the number of rows trained on so far by all devices.
 
-        Raises `BadInput` for a loss that isn't finite, before it spoils the weights and the next checkpoint.
+        Raises `BadInput` if the loss isn't finite, before it reaches the weights and the next checkpoint.
         """
         if not terms["loss"].isfinite():
             problem = f"the loss is {terms['loss'].item()} after {self.global_step} steps"
@@ -93,7 +93,7 @@ class Stage(lightning.LightningModule):
 
 
 def _of_all_devices(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """By global rank; every device gets all of them."""
+    """Gather every device's state, by global rank, on all devices."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [state]
     states: list[Any] = [None] * torch.distributed.get_world_size()

@@ -1,9 +1,9 @@
-"""The stream of training rows: which row is trained on when, and a data module that resumes where the last step ended.
+"""The stream of training rows, and a data module that resumes after the last completed step.
 
-The order is a pure function of (seed, position), so any run can stop and resume. All epochs form one stream of
-positions 0, 1, 2, ...: position p is row `permutation(p // rows)[p % rows]`. A worker, a device or a resumed process
-computes its part without having seen the rest. Nothing here depends on the number of workers; with W devices, step s of
-all devices together reads the positions [s * W * batch, (s + 1) * W * batch).
+The order is a pure function of (seed, position): all epochs form one stream of positions 0, 1, 2, ..., and position p
+is row `permutation(p // rows)[p % rows]`. So workers, devices and resumed processes compute their part independently.
+The order doesn't depend on the number of workers; with W devices, step s over all devices reads the positions
+[s * W * batch, (s + 1) * W * batch).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from perank.errors import BadInput, check_least
 class RowStream(Sampler[int]):
     """Positions of this device, from `start` (counted over all devices) to `total`, a multiple of W * batch.
 
-    What doesn't fill a last step on every device is left out; `rows * epochs` says how much there is.
+    `total` is `rows * epochs` without the positions that don't fill a last step on every device.
     """
 
     def __init__(self, rows: int, *, epochs: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -41,15 +41,16 @@ class RowStream(Sampler[int]):
 
 
 def row_at(position: int, rows: int, seed: int) -> int:
-    """The row at a position of the stream: every epoch is its own permutation."""
+    """Return the row at a stream position; every epoch has its own permutation."""
     epoch, offset = divmod(position, rows)
     return _permutation(rows, seed, epoch)[offset]
 
 
 class LengthGroups:
-    """`row_at` with rows of similar length in one step: `together` steps of `batch` rows are sorted and shuffled.
+    """`row_at` with rows of similar length in each step, to reduce padding.
 
-    Padding, not text, is most of a short prompt's batch otherwise. `lengths` has one entry a row.
+    The rows of `together` steps of `batch` rows are sorted by length, and the steps shuffled. `lengths` has one entry
+    per row.
     """
 
     def __init__(self, lengths: Sequence[int], *, seed: int, batch: int, together: int) -> None:
@@ -57,7 +58,7 @@ class LengthGroups:
         self._epochs: dict[int, list[int]] = {}
 
     def row_at(self, position: int) -> int:
-        """The row at a position of the stream: every epoch is a permutation of its own."""
+        """Return the row at a stream position; every epoch has its own permutation."""
         epoch, offset = divmod(position, len(self.lengths))
         if epoch not in self._epochs:
             self._epochs = {epoch: self._grouped(epoch)}
@@ -78,13 +79,13 @@ class LengthGroups:
 
 
 def shuffled(n: int, seed: int, position: int) -> list[int]:
-    """A permutation of range(n) that depends on the seed and the position alone: the row's prompt order."""
+    """Return a row's prompt order: a permutation of range(n) that depends only on seed and position."""
     order = list(range(n))
     random.Random(f"{seed}:{position}").shuffle(order)
     return order
 
 
-@lru_cache(maxsize=2)  # one epoch's permutation is asked for again and again
+@lru_cache(maxsize=2)  # called for every row of an epoch
 def _permutation(rows: int, seed: int, epoch: int) -> tuple[int, ...]:
     order = list(range(rows))
     random.Random(f"{seed}:{epoch}:rows").shuffle(order)
@@ -92,7 +93,7 @@ def _permutation(rows: int, seed: int, epoch: int) -> tuple[int, ...]:
 
 
 class StreamExamples(Dataset[Any]):
-    """Stream position -> training example, by a pure function."""
+    """Training examples by stream position, from a pure function."""
 
     def __init__(self, example: Callable[[int], Any]) -> None:
         self.example = example
@@ -103,7 +104,7 @@ class StreamExamples(Dataset[Any]):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings:
-    """`batch_size` is per device and step. Raises `BadInput` for numbers below what makes sense."""
+    """`batch_size` is per device and step. Raises `BadInput` for numbers that are too small."""
 
     batch_size: int
     epochs: int = 1
@@ -116,10 +117,10 @@ class StreamSettings:
 
 
 class StreamModule(lightning.LightningDataModule):
-    """A LightningDataModule over a stream of rows; subclasses say which rows, and make examples and batches.
+    """A LightningDataModule over a stream of rows; subclasses select rows and build examples and batches.
 
-    Its state is the number of positions all devices have consumed, so `ckpt_path` resumes with the next row, not with
-    the first. `kept` are the rows of an epoch, `dropped` counts those that were left out.
+    Its state is the number of positions all devices have consumed, so `ckpt_path` resumes with the next row. `kept`
+    are the rows of an epoch, `dropped` counts the skipped ones.
     """
 
     kept: Sequence[Any] = ()
@@ -133,28 +134,28 @@ class StreamModule(lightning.LightningDataModule):
         self._stream: RowStream | None = None
 
     def keep(self, rows: Sequence[Any], found: int, problem: str, remedy: str) -> None:
-        """Take these rows of those that were `found`. Raises `BadInput` for none."""
+        """Use these rows out of `found` ones. Raises `BadInput` if there are none."""
         if not rows:
             raise BadInput(problem, remedy=remedy)
         self.kept, self.dropped = rows, found - len(rows)
 
     @property
     def rows(self) -> int:
-        """How many rows an epoch has."""
+        """Rows per epoch."""
         return len(self.kept)
 
     def example(self, position: int) -> Any:
-        """The example at a stream position."""
+        """Return the example at a stream position."""
         raise NotImplementedError
 
     def collate(self, examples: Sequence[Any]) -> Any:
-        """A batch of examples."""
+        """Return a batch of examples."""
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """All epochs in one loader: Lightning counts one epoch, the logs count rows.
+        """Return one loader over all epochs: Lightning counts one epoch, the logs count rows.
 
-        Raises `BadInput` where there are not enough rows for one step, and for a trainer that counts epochs itself.
+        Raises `BadInput` if there are too few rows for one step, or if `trainer.max_epochs` isn't 1.
         """
         if self.trainer is not None and self.trainer.max_epochs not in (None, 1, -1):
             problem = f"trainer.max_epochs is {self.trainer.max_epochs}, but all epochs are one stream of rows"
@@ -176,7 +177,7 @@ class StreamModule(lightning.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, int]:
-        """Positions consumed by processed batches, over all devices, and what a position means."""
+        """Return the positions consumed by all devices, and the settings that define what a position is."""
         shape = self._shape()
         if self.trainer is None:
             return {"consumed": self._start, **shape}
@@ -185,17 +186,17 @@ class StreamModule(lightning.LightningDataModule):
         return {"consumed": progress.processed * self.batch_size * self.trainer.world_size, **shape}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Start where the checkpoint was written. Raises `BadInput` where its positions are not this stream's."""
+        """Continue from the checkpoint's position. Raises `BadInput` if it belongs to another stream."""
         for name, value in self._shape().items():
             if state_dict.get(name, value) != value:
-                problem = f"the checkpoint was trained with {name} {state_dict[name]}, now it is {value}"
+                problem = f"the checkpoint was trained with {name} {state_dict[name]}, this run has {value}"
                 raise BadInput(problem, remedy="resume with the settings it was trained with", id=name)
         self._start = state_dict["consumed"]
         if self._stream is not None:  # sharded strategies restore after the loader was built
             self._stream.start = self._start
 
     def _shape(self) -> dict[str, int]:
-        """What the order of rows depends on."""
+        """The settings that the order of rows depends on."""
         return {
             "rows": self.rows,
             "epochs": self.epochs,
