@@ -212,7 +212,7 @@ def check_request(queries: Sequence[Query], depth: int) -> int:
     seen: set[str] = set()
     for query in queries:
         if query.id in seen:
-            raise BadInput("duplicate query", remedy="search for every query once", id=query.id)
+            raise BadInput("the query was given twice", remedy="search for every query once", id=query.id)
         seen.add(query.id)
     return depth
 

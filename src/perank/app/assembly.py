@@ -35,7 +35,7 @@ class Assembly(Inputs):
 
     @cached_property
     def model(self) -> Any:
-        """`PERank`: the LLM with a projector from `projector`, or with all trained weights from the checkpoint `start`."""
+        """`PERank`: the LLM with the configured projector, or with all trained weights of the checkpoint `start`."""
         settings: ProjectorSettings = self.make("projector")
         residual, start = self.config.residual, self.config.get("start")
         if start is not None:
@@ -82,7 +82,7 @@ class Assembly(Inputs):
 
 
 class TextAssembly(Assembly):
-    """Parts for an LLM that reads texts and writes identifiers (RankMistral), with the rows and baselines of PE-Rank."""
+    """Parts for an LLM that reads texts and writes identifiers (RankMistral); rows and baselines are PE-Rank's."""
 
     system = "text listwise"
 

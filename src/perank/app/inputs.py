@@ -1,4 +1,4 @@
-"""The inputs that a config describes: collection, encoder, vectors, first stage, LLM settings; each built on first use."""
+"""The inputs that a config describes: collection, encoder, vectors, first stage and LLM settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from perank.retrieval.store import EmbeddingStore
 
 
 class Inputs:
-    """Inputs of a config. `device` is for the encoder and dense search; "cpu" keeps the encoder's own setting."""
+    """Inputs of a config, each built on first use.
+
+    `device` is for the encoder and dense search; "cpu" keeps the encoder's own setting.
+    """
 
     def __init__(self, config: DictConfig, device: str = "cpu") -> None:
         self.config, self.device = config, device
@@ -74,7 +77,5 @@ class Inputs:
 
     def encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:
         """Return the cached store of these passages, encoding them if needed."""
-        with file_lock(
-            cache_dir() / "embeddings" / f".{name}.lock"
-        ):  # the other devices of the run need the same store
+        with file_lock(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices need the same store
             return cached_store(name, passages, self.encoder)

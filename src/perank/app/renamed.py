@@ -102,7 +102,7 @@ def check_overrides(arguments: Iterable[str]) -> None:
 
 
 def check_run_config(config: DictConfig, path: Path) -> None:
-    """Raise `BadInput` if a run's config has settings of an earlier version; the message lists all with replacements."""
+    """Raise `BadInput` with all replacements if a run's config has settings of an earlier version."""
     content = OmegaConf.to_container(config, resolve=False)
     found = {f"{old} is now {new}" for old in _leaves(content) if (new := _now(old)) is not None}
     if found:
