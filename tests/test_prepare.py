@@ -220,7 +220,7 @@ def test_summaries_of_what_the_first_stage_finds_leave_the_rest_alone(world: Pat
 @pytest.mark.parametrize(
     ("setting", "problem"),
     [
-        ("preparation.instruction=Summarize", "shows no passage"),
+        ("preparation.instruction=Summarize", "no field for the passage"),
         ("preparation.tokens=0", "tokens is 0"),
         ("preparation.block=0", "block is 0"),
         ("preparation.candidates=0", "candidates is 0"),

@@ -117,7 +117,7 @@ def test_a_layout_that_cannot_be_used_is_refused(sweep: Path, tmp_path: Path, co
 
 def test_paths_without_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([str(tmp_path)]) == 2
-    assert "no runs here" in capsys.readouterr().err
+    assert "no runs in this folder" in capsys.readouterr().err
     job(tmp_path, 0, seed=0, variant="a", done=False)
     with pytest.raises(BadInput, match="none of 1 jobs has results"):
         tabulate([tmp_path])

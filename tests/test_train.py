@@ -254,7 +254,10 @@ def test_any_ranker_teaches_the_rows_that_training_draws(world: Path, tmp_path: 
     [
         (["teacher=run"], r"teacher\.path"),
         (["teacher=ranker"], r"teacher\.ranker"),
-        (["teacher=ranker", "teacher.ranker={_target_:perank.records.Query,id:a,text:b}"], "ranks nothing"),
+        (
+            ["teacher=ranker", "teacher.ranker={_target_:perank.records.Query,id:a,text:b}"],
+            "the teacher is not a ranker",
+        ),
         (["teacher=fused", "teacher.weight=-1"], r"teacher\.weight"),
         (["+teacher.kind=run"], r"teacher\.kind"),
         (["+teacher.judged_first=maybe"], r"teacher\.judged_first"),

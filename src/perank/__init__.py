@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Reranker` on first use: `import perank` alone loads neither torch nor transformers."""
+    """Import `Reranker` on first use, so that `import perank` loads neither torch nor transformers."""
     if name == "Reranker":
         from perank.ranking.reranker import Reranker
 
@@ -25,5 +25,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Names to complete, `Reranker` among them before it is imported."""
+    """List names for completion, including `Reranker` before it is imported."""
     return sorted({*globals(), *__all__})

@@ -7,9 +7,9 @@ Examples:
     python -m perank.doctor +experiment=rank scale=paper trainer=gpu backbone=mistral_lora gpu=rtx4090_24gb
     python -m perank.doctor +experiment=rank scale=paper trainer=gpu backbone=mistral_lora data.batch_size=1
 
-Takes what perank.train takes, and `gpu`. Prints parameters by part, the memory a GPU needs and the sums behind it,
-tokens, FLOPs, steps and hours; exit code 2 means that the run won't fit. Hours rest on an assumed utilisation, and
-activations on what transformers' layers keep: an estimate, not a measurement.
+Accepts the settings of perank.train, and `gpu`. Prints parameters by part, the memory needed per GPU and its terms,
+tokens, FLOPs, steps and hours; exit code 2 means that the run won't fit. These are estimates: hours assume a
+utilisation, and activation memory is derived from what transformers' layers store.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
 
 
 def doctor(config: DictConfig) -> RunPlan:
-    """The plan of a training run. Raises `BadInput` for a config that can't be planned, not for one that won't fit."""
+    """Plan a training run. Raises `BadInput` for a config that can't be planned, but not for one that won't fit."""
     check_keys([config.stage.name], ("align", "rank"), "stage")
     for key in ("batch_size", "epochs"):
         check_type(config.data[key], int, f"data.{key}")
@@ -39,7 +39,7 @@ def doctor(config: DictConfig) -> RunPlan:
     assembly = Assembly(config)
     encoder = encoder_on_meta(assembly.encoder)
     assembly.model = model_on_meta(llm_on_meta(assembly.llm), encoder.config.hidden_size)
-    assert assembly.stage  # made here, because it freezes what it doesn't train
+    assert assembly.stage  # creating the stage freezes the parts that it doesn't train
     data, aligning = config.data, config.stage.name == "align"
     rows = Rows(data.batch_size, _lengths(assembly), data.rows, data.epochs, vocabulary=aligning)
     gpu = as_dict(config.gpus[config.gpu])
@@ -48,7 +48,7 @@ def doctor(config: DictConfig) -> RunPlan:
 
 
 def _lengths(assembly: Assembly) -> list[int]:
-    """Tokens of a typical row's sequences."""
+    """Return the lengths in tokens of a typical row's sequences."""
     config, data = assembly.config, assembly.config.data
     prompts = assembly.make("prompt")(tokenizer_of(assembly.llm))
     if config.stage.name == "align":
@@ -65,7 +65,7 @@ def _lengths(assembly: Assembly) -> list[int]:
 
 @exits_cleanly
 def main() -> None:
-    """The command line: prints the plan, writes doctor.json, and refuses what won't fit."""
+    """Print the plan and write doctor.json; exit with code 2 if the run won't fit."""
     run("doctor", _report)
 
 

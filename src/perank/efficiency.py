@@ -8,8 +8,8 @@ Examples:
     python -m perank.efficiency suite=dl19 queries=5 text_queries=2                         # a quick look
 
 Counts tokens and forwards, and times encoding, prefill and decoding, on a sample of queries, one query at a time;
-NDCG@10 is measured on all queries. Writes results.csv, the table and the figure into the output folder, and into the
-study's own if `into` names it.
+NDCG@10 is measured on all queries. Writes results.csv, table.md and phases.png to the output folder, and to `into` if
+set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN = ("seconds_per_query", "tokens_per_passage", "ndcg@10")  # printed while
 
 
 def efficiency(config: DictConfig) -> None:
-    """Measure, print and write. Raises `BadInput` where nothing is to be measured."""
+    """Measure, print and write the costs. Raises `BadInput` if there is nothing to measure."""
     from rich.console import Console
 
     console, rows = Console(width=200), []

@@ -3,11 +3,11 @@
 Examples:
     python -m perank.encode collection=pydocs
     python -m perank.encode collection=nfcorpus encoder=bge
-    python -m perank.encode collection=beir collection.folder=<folder> folder=<store>    # not into the cache
+    python -m perank.encode collection=beir collection.folder=<folder> folder=<store>    # not in the cache
     python -m perank.encode collection=msmarco encoder=jina trainer=ddp batch_size=512   # on several GPUs
     python -m perank.encode collection=nfcorpus dtype=float32                            # twice the disk
 
-Interrupted runs resume: give the same command again. With several devices (`trainer=ddp`) the first process reads,
+Interrupted runs resume: run the same command again. With several devices (`trainer=ddp`) the first process reads,
 sorts and writes, and every process encodes its share of each batch of texts of similar length.
 """
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def encode(config: DictConfig) -> None:
-    """Encode the collection on the configured devices. Raises `BadInput` for settings and texts it can't use."""
+    """Encode the collection on the configured devices. Raises `BadInput` for invalid settings and texts."""
     fabric = _fabric(config.trainer.accelerator, config.trainer.devices)
     fabric.launch()
     inputs = Inputs(config, device=str(fabric.device))

@@ -1,6 +1,6 @@
-"""The one exception for input that perank can't use: it names the place, the problem and the remedy.
+"""`BadInput`, the exception for invalid input: it has the place, the problem and the remedy.
 
-Entry points turn it into one message and exit code 2; any other exception is a bug and keeps its traceback.
+Entry points print it as one message and exit with code 2; other exceptions are bugs and keep their traceback.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class BadInput(ValueError):
-    """Input that can't be used: a broken line, an unknown id, a vector of the wrong width.
+    """Invalid input: a malformed line, an unknown id, a vector of the wrong width.
 
-    `problem` says what was expected and what was found, `remedy` what to do next;
-    `path`, `line` (1-based) and `id` say where, as far as that is known.
+    `problem` says what was expected and found, `remedy` what to do; `path`, `line` (1-based) and `id` say where.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class BadInput(ValueError):
         super().__init__(f"{place}: {problem} ({remedy})" if place else f"{problem} ({remedy})")
 
     def __reduce__(self) -> tuple[Callable[..., BadInput], tuple[Any, ...]]:
-        """Pickle by value: unpickling calls an exception with positional arguments, and these are keyword-only."""
+        """Support pickling, which passes positional arguments by default; these are keyword-only."""
         return _unpickled, (self.problem, self.remedy, self.path, self.line, self.id)
 
 
@@ -47,18 +46,18 @@ def _unpickled(problem: str, remedy: str, path: str | Path | None, line: int | N
 
 
 class Absent(BadInput):
-    """Weights or files that aren't on this machine, or can't be read: a table is made without that system."""
+    """Weights or files that are missing or unreadable; tables then omit the system."""
 
 
 def check_least(place: str, least: int, **numbers: float | None) -> None:
-    """Raise `BadInput` for a setting under `place` that is below `least`; None passes."""
+    """Raise `BadInput` if a setting under `place` is below `least`; None is accepted."""
     for name, number in numbers.items():
         if number is not None and number < least:
             raise BadInput(f"{name} is {number}", remedy=f"use {least} or more", id=f"{place}.{name}".strip("."))
 
 
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
-    """Wrap an entry point: `BadInput` is printed as one message and ends the process with exit code 2."""
+    """Wrap an entry point so that `BadInput` prints one message and exits with code 2."""
 
     @wraps(main)
     def wrapped() -> None:

@@ -1,14 +1,14 @@
 """Evaluate rankers, saved models and TREC run files on test collections, and print one table.
 
 Examples:
-    python -m perank.evaluate suite=nfcorpus model=box                       # the model inside the package
+    python -m perank.evaluate suite=nfcorpus model=box                       # the model in the package
     python -m perank.evaluate suite=nfcorpus model=outputs/rank/<date>/<time>/model
     python -m perank.evaluate suite=dl19 run='<folder>/*.txt'                # TREC run files
     python -m perank.evaluate suite=dl19 'ranker=[monobert,monot5]'          # other systems, see conf/ranker
     python -m perank.evaluate suite=beir suite.beir.collection.folder=<folder> model=box    # your own BEIR folder
 
-Next to them are the first stage and the encoder alone, with paired t-tests against both (and against the systems that
-`compare` names). Writes metrics.json, per-query scores, TREC runs, results.csv and absent.json into the output folder.
+The first stage and the encoder alone are evaluated too, with paired t-tests against both and against the systems in
+`compare`. Writes metrics.json, per-query scores, TREC runs, results.csv and absent.json to the output folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from perank.reporting.rows import ResultRow
 
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
-    """Every system on every suite: the first stage, the encoder, run files, rankers, the model."""
+    """Evaluate the first stage, the encoder, run files, rankers and the model on every suite."""
     check_comparison(config)
     saved = SavedModel(config)
     systems = systems_of(saved)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, locks, checksums, JSON lines with their line numbers."""
+"""File utilities: atomic writes, locks, checksums, JSON, and JSON lines with line numbers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A draft folder next to `path` that replaces it on success, and is removed otherwise."""
+    """Yield a temporary folder next to `path` that replaces it on success and is removed on failure."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=".draft-"))
@@ -52,10 +52,10 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """Return `path`, a folder that `make` fills if it isn't there yet; other processes wait meanwhile."""
+    """Return the folder `path`, filled by `make` if it doesn't exist; other processes wait for it."""
     if not path.is_dir():
         with file_lock(path.with_name(f".{path.name}.lock")):
-            if not path.is_dir():  # else another process was first
+            if not path.is_dir():  # another process may have created it
                 with atomic_folder(path) as draft:
                     make(draft)
     return path
@@ -63,9 +63,9 @@ def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def file_lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, created if need be; the kernel releases it when the process dies.
+    """Hold an exclusive lock on a file, which is created if missing; the kernel releases it when the process dies.
 
-    Other processes wait for it. With `wait=False` they get `BadInput`.
+    Raises `BadInput` with `wait=False` if another process holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -91,13 +91,13 @@ def write_json(path: str | Path, content: object) -> None:
 
 
 def write_json_lines(path: str | Path, records: Iterable[object]) -> int:
-    """Write one JSON value per line, atomically; returns how many."""
+    """Write one JSON value per line, atomically; return the number of lines."""
     with atomic_write(path) as file:
         return sum(file.write(json.dumps(record, ensure_ascii=False) + "\n") > 0 for record in records)
 
 
 def read_json(path: str | Path) -> Any:
-    """Parse a JSON file. Raises `BadInput` naming file and line; a key given twice is an error too."""
+    """Parse a JSON file. Raises `BadInput` with file and line for invalid JSON and duplicate keys."""
     path = Path(path)
     with _readable(path):
         content = path.read_bytes()
@@ -105,27 +105,28 @@ def read_json(path: str | Path) -> Any:
         return _DECODER.decode(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path) from error
-    except (ValueError, RecursionError) as error:  # not JSON, or an integer of thousands of digits, or deep brackets
+    except (ValueError, RecursionError) as error:  # invalid JSON, huge integers, deep nesting
         line = getattr(error, "lineno", None)
         said = getattr(error, "msg", error)
-        raise BadInput(f"not JSON: {said}", remedy="mend or remove the file", path=path, line=line) from error
+        raise BadInput(f"not JSON: {said}", remedy="fix or remove the file", path=path, line=line) from error
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """What the system says of a path that can't be read becomes `BadInput`."""
+    """Convert errors of the system for an unreadable path to `BadInput`."""
     try:
         yield
     except FileNotFoundError as error:
-        raise BadInput("there is no such file", remedy="check the path", path=path) from error
+        raise BadInput("no such file", remedy="check the path", path=path) from error
     except IsADirectoryError as error:
-        raise BadInput("this is a folder, not a file", remedy="name the file inside it", path=path) from error
+        raise BadInput("expected a file, found a folder", remedy="name a file in it", path=path) from error
     except (NotADirectoryError, PermissionError) as error:
-        raise BadInput(f"can't be read: {error.strerror}", remedy="check the path and its rights", path=path) from error
+        problem = f"can't be read: {error.strerror}"
+        raise BadInput(problem, remedy="check the path and its permissions", path=path) from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object without repeated keys: Python's own parser would silently keep the last of two."""
+    """Build an object; raise `ValueError` for duplicate keys, of which `json` would silently keep the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -143,14 +144,14 @@ def sha256(path: str | Path) -> str:
 
 
 def sha256_of_text(text: str) -> str:
-    """Hex digest of a text's UTF-8."""
+    """Hex digest of a text encoded as UTF-8."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text without newline) of each non-blank line of a UTF-8 file, gzipped or not.
+    """Yield (line number from 1, text without newline) of each non-blank line of a UTF-8 file, plain or gzipped.
 
-    Raises `BadInput` for a missing file, bytes that aren't UTF-8, or a torn gzip stream.
+    Raises `BadInput` for a missing file, bytes that aren't UTF-8, or a broken gzip stream.
     """
     import gzip
     import zlib
@@ -167,21 +168,21 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
         raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path, line=number + 1) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         problem = "the gzip stream is broken"
-        raise BadInput(problem, remedy="fetch the file again", path=path, line=number + 1) from error
+        raise BadInput(problem, remedy="download the file again", path=path, line=number + 1) from error
 
 
 def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line of a JSONL file. Raises `BadInput` as `lines` and `json_object` do."""
+    """Yield (line number, object) of each line of a JSONL file. Raises `BadInput` as `lines` and `json_object` do."""
     for number, text in lines(path):
         yield number, json_object(text, path, number)
 
 
 def json_object(text: str, path: str | Path, line: int) -> dict[str, Any]:
-    """A line of a file as a JSON object. Raises `BadInput` where it isn't one, or gives a key twice."""
+    """Parse a line of a file as a JSON object. Raises `BadInput` if it isn't one or has duplicate keys."""
     try:
         row = _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:  # not JSON, a key twice, an integer of thousands of digits
-        raise BadInput(f"not JSON: {error}", remedy="mend or remove the line", path=path, line=line) from error
+    except (ValueError, RecursionError) as error:  # invalid JSON, duplicate keys, huge integers
+        raise BadInput(f"not JSON: {error}", remedy="fix or remove the line", path=path, line=line) from error
     if not isinstance(row, dict):
         problem = f"expected a JSON object, found {type(row).__name__}"
         raise BadInput(problem, remedy="write one object per line", path=path, line=line)

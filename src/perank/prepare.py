@@ -2,13 +2,13 @@
 
 Examples:
     python -m perank.prepare collection=beir collection.folder=<folder>      # then data.rows_path=data/beir.rows.jsonl
-    python -m perank.prepare preparation=msmarco                             # section 4.2 of the paper; wants a GPU
+    python -m perank.prepare preparation=msmarco                             # section 4.2 of the paper; needs a GPU
     python -m perank.prepare preparation=wikipedia preparation.source=<text-list-100-sec.jsonl>
     python -m perank.prepare preparation=summaries collection=nfcorpus       # then data.text=<output>
     python -m perank.prepare preparation=from_authors preparation.source=<train.jsonl>
 
 Writes the set to `preparation.output` with a manifest next to it (settings, counts, statistics, checksum). Interrupted
-runs resume: the same command ends with the same bytes; a finished set is left as it is.
+runs resume and give the same bytes; a finished set is not written again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from perank.files import file_lock
 
 
 def prepare(config: DictConfig) -> dict[str, Any]:
-    """Make what `config.preparation` says; the manifest. Raises `BadInput` for settings and sources it can't use."""
+    """Run `config.preparation` and return the manifest. Raises `BadInput` for invalid settings and sources."""
     settings = as_dict(config.preparation)
     make = import_target(settings.pop("_target_"), "preparation")
     check_arguments(make, settings, "preparation", ("inputs",))

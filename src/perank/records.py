@@ -1,7 +1,7 @@
-"""The records that perank's parts exchange, and the protocols they implement. Nothing here imports torch.
+"""Data types that perank's packages exchange, and the protocols that they implement; doesn't import torch.
 
-Vocabulary: *candidates* are the passages a first stage found for a query, best first. A *ranking* is a
-permutation of candidate positions, best first. A *bill* says what a ranking cost.
+*Candidates* are the passages that a first stage found for a query, best first. A *ranking* is a permutation of
+candidate positions, best first. A *bill* is the cost of a ranking.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Run = dict[str, dict[str, float]]
 """query id -> passage id -> score. The order is by `rank_order`, never by dict order or a file's rank column."""
 
 Identity = Mapping[str, str | int | bool]
-"""Everything that an encoder's vectors depend on, as JSON values: an EmbeddingStore records it and refuses another."""
+"""Everything that an encoder's vectors depend on, as JSON values; an EmbeddingStore records it and rejects others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Passage:
 
     @property
     def contents(self) -> str:
-        """What encoders and BM25 read: the title, a blank, the text."""
+        """The text that encoders and BM25 read: title, space, text."""
         return f"{self.title} {self.text}".strip() if self.title else self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """N passages a first stage found for one query, best first, with its scores ([N], or empty if unknown)."""
+    """The N passages that a first stage found for a query, best first, and its scores ([N], or empty if unknown)."""
 
     query: Query
     passages: tuple[Passage, ...]
@@ -65,9 +65,9 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a ranking cost. Tokens exclude padding and include rejected drafts; times are wall seconds.
+    """The cost of a ranking. Tokens exclude padding and include rejected drafts; times are wall seconds.
 
-    For rankers that read texts: `repairs` of what an LLM wrote, `texts_shortened` to fit a prompt, `dollars` paid.
+    For rankers that read texts: `repairs` of an LLM's output, `texts_shortened` to fit a prompt, `dollars` paid.
     """
 
     forwards: int = 0
@@ -82,19 +82,19 @@ class Bill:
 
     @property
     def seconds(self) -> float:
-        """Encoding, prefill and decoding together."""
+        """The sum of encoding, prefill and decoding."""
         return self.seconds_encode + self.seconds_prefill + self.seconds_decode
 
     def __add__(self, other: Bill) -> Bill:
         return Bill(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-_SHOWN, _COLUMNS = 10, 80  # ranks of a printed ranking, characters of its lines
+_SHOWN, _COLUMNS = 10, 80  # printed ranks, characters per printed line
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ranking:
-    """`order` is a permutation of range(N): positions in `candidates`, best first. Printed, it is a short table."""
+    """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table."""
 
     candidates: Candidates
     order: tuple[int, ...]
@@ -142,7 +142,7 @@ class Ranker(Protocol):
 
 
 class Vectors(Protocol):
-    """Vectors by id: an EmbeddingStore, or anything like it."""
+    """Vectors by id, such as an EmbeddingStore."""
 
     def get(self, ids: Sequence[str]) -> np.ndarray:
         """[len(ids), E] in fp32. Raises `BadInput` for an unknown id."""
@@ -150,7 +150,7 @@ class Vectors(Protocol):
 
 
 class TextEncoder(Protocol):
-    """Texts -> unit vectors [B, E], fp32 on the CPU; `perank.model.encoders.encoder.Encoder` is one."""
+    """Encodes texts as unit vectors [B, E], fp32 on the CPU, such as `perank.model.encoders.encoder.Encoder`."""
 
     @property
     def width(self) -> int:
@@ -159,7 +159,7 @@ class TextEncoder(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Name, pooling, prefixes, length, revision and everything else that the vectors depend on."""
+        """Name, pooling, prefixes, length, revision and all other settings that affect the vectors."""
         ...
 
     def encode_queries(self, texts: Sequence[str]) -> Any:
@@ -172,7 +172,7 @@ class TextEncoder(Protocol):
 
 
 class Collection(Protocol):
-    """A test collection: queries, passages, judgements, and the first-stage runs that come with it."""
+    """A test collection: queries, passages, judgements, and its own first-stage runs."""
 
     name: str
 
@@ -183,7 +183,7 @@ class Collection(Protocol):
 
     @property
     def passages(self) -> Mapping[str, Passage]:
-        """Passage id -> passage; may be lazy (iterating streams, indexing looks one up)."""
+        """Passage id -> passage; may be lazy (iteration streams, indexing looks up one passage)."""
         ...
 
     @property
@@ -193,20 +193,20 @@ class Collection(Protocol):
 
     @property
     def runs(self) -> Mapping[str, Run]:
-        """Name -> first-stage run, read when asked for."""
+        """Name -> first-stage run, read on access."""
         ...
 
 
 class FirstStage(Protocol):
-    """Retrieval over all passages of a collection: BM25, an encoder."""
+    """A retriever over all passages of a collection: BM25 or an encoder."""
 
     def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
-        """Query id -> up to `depth` passages, best first; all queries of the collection unless some are given."""
+        """Return up to `depth` passages per query, for `queries` or by default all of the collection's."""
         ...
 
 
 def check_request(queries: Sequence[Query], depth: int) -> int:
-    """Return `depth`. Raises `BadInput` for a depth that can't be searched, and for a query given twice."""
+    """Return `depth`. Raises `BadInput` for a depth below 1 and for duplicate queries."""
     if depth < 1:
         raise BadInput(f"can't retrieve {depth} passages per query", remedy="ask for a depth of 1 or more")
     seen: set[str] = set()
@@ -218,10 +218,10 @@ def check_request(queries: Sequence[Query], depth: int) -> int:
 
 
 def rank_order(scores: Mapping[str, float]) -> list[str]:
-    """Passage ids by score descending, ties by passage id descending, as trec_eval orders them."""
+    """Sort passage ids by score descending, ties by passage id descending, as trec_eval does."""
     return sorted(sorted(scores, reverse=True), key=scores.__getitem__, reverse=True)
 
 
 def strictly_decreasing(ids: Sequence[str]) -> dict[str, float]:
-    """Scores n, n-1, ..., 1 for ids that are already in order: how a ranking is written into a run."""
+    """Assign scores n, n-1, ..., 1 to n ids that are in ranking order, to write them as a run."""
     return {id: float(len(ids) - i) for i, id in enumerate(ids)}

@@ -1,4 +1,4 @@
-"""Tabulate runs in the paper's layout: sweeps, single runs and results.csv files, in any mixture.
+"""Tabulate sweeps, single runs and results.csv files in the paper's layout.
 
 Examples:
     python -m perank.tabulate multirun/table4-embedded
@@ -6,9 +6,9 @@ Examples:
     python -m perank.tabulate outputs/evaluate/<date>/<time> --output <folder>
     python -m perank.tabulate <one results.csv> <another results.csv>
 
-A sweep that isn't finished gives the table of the finished jobs and lists the others. Writes results.csv (tidy),
-table.md, table.tex and results.png into the study's folder, or into `--output`, and prints the table. A study's folder
-holds layout.yaml and, where the paper has the table, paper.csv.
+An unfinished sweep gives the table of its finished jobs and lists the others. Writes results.csv (tidy), table.md,
+table.tex and results.png to the study's folder or `--output`, and prints the table. A study's folder has layout.yaml
+and, if the paper has the table, paper.csv.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from perank.reporting.run_results import Results, collect
 
 
 def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Path | None = None) -> Grid:
-    """Write the tables of the results under `paths`. Raises `BadInput` where there are no results at all."""
+    """Write the tables of the results under `paths`. Raises `BadInput` if there are no results."""
     layout = read_layout(study) if study is not None else Layout()
     found = collect(paths)
     if not found.measured:
@@ -50,12 +50,12 @@ def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Pat
 
 
 def read_layout(folder: Path) -> Layout:
-    """The layout.yaml of a study's folder. Raises `BadInput` for a missing file and keys that nothing takes."""
+    """Read layout.yaml in a study's folder. Raises `BadInput` for a missing file or unknown keys."""
     from omegaconf import OmegaConf
 
     path = folder / "layout.yaml"
     if not path.is_file():
-        raise BadInput("there is no layout", remedy="write one, or leave --study out", path=path)
+        raise BadInput("no layout file", remedy="write one, or omit --study", path=path)
     content = OmegaConf.to_container(OmegaConf.load(path))
     settings = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
     check_arguments(Layout, settings, path.name)
@@ -74,7 +74,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", help="sweeps, runs' folders, results.csv files")
-    parser.add_argument("--study", type=Path, help="a folder with layout.yaml and perhaps paper.csv")
+    parser.add_argument("--study", type=Path, help="a folder with layout.yaml and optionally paper.csv")
     parser.add_argument("--output", type=Path, help="where to write (default: the study's folder, or the first path)")
     options = parser.parse_args()
     tabulate(options.paths, options.study, options.output)

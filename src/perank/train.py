@@ -8,8 +8,8 @@ Examples:
     python -m perank.train --cfg job +experiment=rank scale=paper                   # show what would run
     python -m perank.train +experiment=rankmistral                                  # the LLM that reads texts
 
-Writes checkpoints/, projector.safetensors, model/ (for `Reranker.from_pretrained`), and metrics.json with per-query
-scores and runs of every suite into the output folder, outputs/<task>/<date>/<time> unless hydra.run.dir names one.
+Writes checkpoints/, projector.safetensors, model/ (for `Reranker.from_pretrained`), metrics.json, and per-query scores
+and runs of every suite to the output folder: hydra.run.dir, by default outputs/<task>/<date>/<time>.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from perank.files import read_json
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Seed, assemble, fit, save, report. Returns NDCG@10 by suite.
+    """Train, evaluate and save a model; return NDCG@10 by suite.
 
-    Raises `BadInput` for whatever config, data and checkpoint are to blame for.
+    Raises `BadInput` for errors in the config, the data or the checkpoint.
     """
     from lightning import seed_everything
 
@@ -46,13 +46,13 @@ def train(config: DictConfig) -> dict[str, float]:
 
 @exits_cleanly
 def main() -> None:
-    """The command line; a sweep gets the mean NDCG@10 of a job's suites."""
+    """The command line; a sweeper receives the mean NDCG@10 of a job's suites."""
     run("train", _objective)
 
 
 def _objective(config: DictConfig) -> float | None:
     if sweeping() and config.trainer.devices != 1:
-        # Lightning starts the other devices with the command line of this process, which is the sweep's.
+        # Lightning would start the other devices with this process's command line, which is that of the whole sweep.
         in_own_process("perank.train", Path(config.paths.output))
         scores = _measured(Path(config.paths.output)) if config.evaluate else []
     else:

@@ -89,7 +89,7 @@ def hydra_at_conf() -> Iterator[None]:
     [
         ("window=w40s20", "write window.window=40 window.step=20"),
         ("+projector=isometry", "write projector.init=isometry"),
-        ("loss=embeddings,distil", "'loss=distil': was renamed or went (write loss=embeddings loss.distil=1.0)"),
+        ("loss=embeddings,distil", "'loss=distil': was renamed or removed (write loss=embeddings loss.distil=1.0)"),
         ("ranker=[monot5,published_gpt35]", "+experiment=dl19"),
         ("decoding.name=constrained", "write decoding=constrained"),
         ("hydra/launcher=workers", "hydra/launcher=joblib"),

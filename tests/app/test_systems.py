@@ -72,8 +72,8 @@ def test_weights_that_cannot_be_read_make_a_system_absent_too(world: Path, cross
     ("arguments", "said"),
     [
         (["ranker=monobert", "download=false"], "its weights are not on this machine"),
-        (["ranker=monobert", "ranker.monoBERT.max_lenght=3"], "there is no such setting|Could not override"),
-        (["+ranker.mine.name=x"], "no _target_ to say what ranks"),
+        (["ranker=monobert", "ranker.monoBERT.max_lenght=3"], "no such setting|Could not override"),
+        (["+ranker.mine.name=x"], "the ranker has no _target_"),
         ([*GPT35, "+ranker.RankGPT-35.suites=[dl19]"], "RankGPT-35 is a run for other suites .evaluate on dl19"),
         (GPT35, "no such run file"),
         ([*GPT35, "+ranker.RankGPT-35.size=3"], "RankGPT-35.size"),

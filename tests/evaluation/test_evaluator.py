@@ -96,7 +96,7 @@ def test_a_ranker_that_mixes_queries_up_is_caught():
         def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
             return super().rank_batch(batch)[::-1]
 
-    with pytest.raises(RuntimeError, match="Mixing gave rankings of other queries"):
+    with pytest.raises(RuntimeError, match="Mixing returned rankings of other queries"):
         evaluate_ranker(Mixing(), small_suite(), progress=False)
 
 

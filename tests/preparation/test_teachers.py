@@ -113,5 +113,5 @@ def test_a_rankers_order_stays_among_passages_of_one_grade() -> None:
 
 
 def test_a_teacher_that_ranks_nothing_is_refused_when_it_is_loaded() -> None:
-    with pytest.raises(BadInput, match="ranks nothing"):
+    with pytest.raises(BadInput, match="the teacher is not a ranker"):
         scores(RankerTeacher(ranker=dict), candidates("ab"))

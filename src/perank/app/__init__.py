@@ -1,1 +1,1 @@
-"""From a composed config to the objects of a run: what entry points share. The only package that sees all others."""
+"""Build the objects of a run from a composed config, for all entry points. The only package that imports all others."""

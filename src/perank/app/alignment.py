@@ -1,7 +1,7 @@
-"""Stage 1 on demand: the projector that a stage-2 run starts from, trained once for all runs that ask for the same.
+"""Stage 1 on demand: train the projector that a stage-2 run starts from, once per alignment config.
 
-A study's rows differ in stage 2 and share their alignment. Whichever run comes first trains it, in a process of its
-own; others, also at the same time, wait for it and take its result from the cache. An interrupted one resumes.
+The rows of a study differ in stage 2 and share their alignment. The first run trains it in a separate process;
+concurrent and later runs wait for it and read the result from the cache. An interrupted alignment resumes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def aligned_projector(config: DictConfig) -> str | None:
-    """The projector file that `config.alignment` leads to; None where it asks for none, or a path is given.
+    """Return the projector file for `config.alignment`, training it if needed; None if it is off or a path is given.
 
-    Raises `BadInput` as `perank.train` does for the alignment's own settings.
+    Raises `BadInput` if `perank.train` rejects the alignment's settings.
     """
     if not config.alignment.first or config.projector.path is not None:
         return None
@@ -43,7 +43,7 @@ def aligned_projector(config: DictConfig) -> str | None:
 
 
 def _digest(overrides: list[str]) -> str:
-    """Of the composed config, so that a changed file in conf/ leads to another alignment."""
+    """Hash the composed config, so that a changed file in conf/ leads to a new alignment."""
     if GlobalHydra.instance().is_initialized():
         config = compose("train", overrides=overrides)
     else:
@@ -54,5 +54,5 @@ def _digest(overrides: list[str]) -> str:
 
 
 def _places() -> list[str]:
-    """What unresolved settings of paths would resolve to."""
+    """Values of the environment variables that the unresolved paths refer to."""
     return [str(Path(os.environ.get(name, "")).resolve()) for name in ("PERANK_SHARED", "PERANK_DATA")]

@@ -1,4 +1,4 @@
-"""From a composed config to what a training run is made of: model, data, stage, and the model's rankings."""
+"""Build the parts of a training run from a composed config: model, data, stage and ranker."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from perank.training.checkpoints import model_weights
 
 
 class Assembly(Inputs):
-    """The parts of a run. Each is made when first asked for and kept."""
+    """The parts of a run, each built on first use and kept."""
 
-    system = "PE-Rank"  # what tables call the model under training
+    system = "PE-Rank"  # name of the trained model in tables
 
     @cached_property
     def suites(self) -> RunSuites:
@@ -35,7 +35,7 @@ class Assembly(Inputs):
 
     @cached_property
     def model(self) -> Any:
-        """`PERank`: the LLM, and a projector as `projector` says, or all weights as `start` says."""
+        """`PERank`: the LLM with the configured projector, or with all trained weights of the checkpoint `start`."""
         settings: ProjectorSettings = self.make("projector")
         residual, start = self.config.residual, self.config.get("start")
         if start is not None:
@@ -60,17 +60,17 @@ class Assembly(Inputs):
         return make(model=self.model, optimizer=self.make("optimizer"), **loss)
 
     def ranker(self, suite: Any) -> Any:
-        """The model as it stands, as a `Ranker` of the suite's candidates."""
+        """Return a `Ranker` of the suite's candidates with the model's current weights."""
         return self.suites.reranker(self.model, self.prompts, suite)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
-        """Write the model with its current weights, or with those of `state`, for `Reranker.from_pretrained`."""
+        """Write the model with its current weights, or those in `state`, for `Reranker.from_pretrained`."""
         window, step = self.suites.windows.window, self.suites.windows.step
         made_of = {"llm": self.llm, "prompts": self.prompts, "encoder": self.encoder}
         return save_pretrained(folder, self.model, **made_of, window=window, step=step, state=state)
 
     def _sample(self, size: int) -> Sample:
-        """The first passages and queries with their vectors, to start a model from."""
+        """Return the first passages and queries with their vectors, to initialise a model from."""
         passages, queries = self.collection.passages, self.collection.queries
         passage_ids, query_ids = (list(islice(ids, size)) for ids in (passages, queries))
         return Sample(
@@ -82,7 +82,7 @@ class Assembly(Inputs):
 
 
 class TextAssembly(Assembly):
-    """For an LLM that reads texts and writes identifiers (RankMistral); rows, prompts and baselines as PE-Rank's."""
+    """Parts for an LLM that reads texts and writes identifiers (RankMistral); rows and baselines are PE-Rank's."""
 
     system = "text listwise"
 
@@ -92,11 +92,11 @@ class TextAssembly(Assembly):
         return TextRanker(self.llm.load())
 
     def ranker(self, suite: Any) -> TextListwise:
-        """The LLM with its current weights, over the suite's texts."""
+        """Return the LLM with its current weights as a ranker of the suite's texts."""
         return TextListwise(self.model.llm, self.prompts, windows=self.suites.windows, view=self.data.view)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
-        """Write the LLM's trained part, for `ranker=ranksmol`."""
+        """Write the trained part of the LLM, for `ranker=ranksmol`."""
         windows = self.suites.windows.window, self.suites.windows.step
         made_of = {"llm": self.llm, "prompts": self.prompts, "text": self.config.data.text}
         return save_text_ranker(folder, self.model, **made_of, windows=windows, state=state)

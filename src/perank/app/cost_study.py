@@ -1,4 +1,4 @@
-"""PE-Rank against text listwise reranking by the same LLM: what a query costs, and NDCG@10 besides."""
+"""Measure the cost per query and NDCG@10 of PE-Rank and of text listwise reranking with the same LLM."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from perank.reporting.rows import ResultRow, rows_from
 from perank.reporting.tables import TEXTS
 
 COSTS = {"forwards_per_query", "seconds_per_query", *(part.name for part in fields(Bill))}
-TOP = 10  # ranks that NDCG@10 looks at
+TOP = 10  # ranks that NDCG@10 depends on
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A ranker under test: how many ranks it writes of all windows, and whether one per forward."""
+    """A ranker under test; `ranks` counts the ranks it generates over all windows."""
 
     name: str
     variant: str
@@ -45,7 +45,7 @@ class CostStudy:
         self.found = self.saved.pe_rank
 
     def rows(self) -> Iterator[ResultRow]:
-        """Everything that is measured, suite by suite."""
+        """Yield all measurements, suite by suite."""
         for suite in self.saved.suites:
             sample = replace(suite, max_queries=self.config.queries)
             whole = suite if self.config.quality else sample
@@ -62,7 +62,7 @@ class CostStudy:
                     yield from (row for row in rows if row.metric == "ndcg@10")
 
     def _contenders(self, windows: Windows, n: int, store: Any) -> list[Contender]:
-        """Text listwise first: others are measured against its full answers."""
+        """Text listwise comes first: the others are compared with its full answers."""
         top = replace(windows, cutoff=TOP)
         every, read = sum(span.size for span in windows.plan(n)), sum(span.depth for span in top.plan(n))
         prompts = ListwisePrompts(self.found.prompts.tokenizer, max_length=self.config.text_length)
@@ -81,7 +81,7 @@ class CostStudy:
         return Reranker(self.found.model, self.found.prompts, self.found.encoder, windows=windows, **options)
 
     def _costs(self, contender: Contender, suite: Suite, windows: Windows) -> Iterator[ResultRow]:
-        """Means over the sample's queries, after a first one that isn't counted."""
+        """Yield means over the sample's queries, after one uncounted warm-up query."""
         if contender.name == TEXTS:
             suite = replace(suite, max_queries=min(self.config.text_queries, self.config.queries))
         contender.ranker.rank_batch([suite.candidates()[0].top(3)])

@@ -1,7 +1,4 @@
-"""What any entry point may take from a config: collection, encoder and its vectors, first stage, the LLM's settings.
-
-Each is made when first asked for and kept, so an entry point pays for what it uses.
-"""
+"""The inputs that a config describes: collection, encoder, vectors, first stage and LLM settings."""
 
 from __future__ import annotations
 
@@ -21,7 +18,10 @@ from perank.retrieval.store import EmbeddingStore
 
 
 class Inputs:
-    """A config's inputs. `device` is where encoder and dense search run; "cpu" leaves the encoder's own setting."""
+    """Inputs of a config, each built on first use.
+
+    `device` is for the encoder and dense search; "cpu" keeps the encoder's own setting.
+    """
 
     def __init__(self, config: DictConfig, device: str = "cpu") -> None:
         self.config, self.device = config, device
@@ -42,7 +42,7 @@ class Inputs:
 
     @cached_property
     def first_stage(self) -> Any:
-        """The retriever; a dense one uses the encoder that is here."""
+        """The retriever; a dense one shares this object's encoder."""
         settings, more = as_dict(self.config.first_stage), {"progress": self.config.get("progress", False)}
         make = import_target(settings.pop("_target_"), "first_stage")
         if settings.pop("encoder", None) is not None:
@@ -62,20 +62,20 @@ class Inputs:
 
     @cached_property
     def llm(self) -> Any:
-        """The LLM's settings; nothing is loaded."""
+        """Settings of the LLM, whose weights are not loaded."""
         return self.make("backbone")
 
     @cached_property
     def prompts(self) -> Any:
-        """A `PromptBuilder`; `ListwisePrompts` where the LLM reads texts."""
+        """A `PromptBuilder`, or `ListwisePrompts` if the LLM reads texts."""
         return self.make("prompt")(self.llm.tokenizer())
 
     @property
     def roomy_prompts(self) -> PromptBuilder:
-        """Prompts of the same version that hold whole texts, however long."""
+        """Prompts of the same version without a length limit."""
         return PromptBuilder(self.llm.tokenizer(), self.config.prompt.version, max_length=1 << 30)
 
     def encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:
-        """The cached store of these passages."""
-        with file_lock(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices of the run want the same store
+        """Return the cached store of these passages, encoding them if needed."""
+        with file_lock(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices need the same store
             return cached_store(name, passages, self.encoder)

@@ -1,8 +1,7 @@
-"""How entry points run under Hydra: what can't be composed is `BadInput`, and a sweep continues after a failed job.
+"""Run entry points under Hydra: composition errors become `BadInput`, and a sweep continues after a failed job.
 
-Hydra itself ends every error with exit code 1. Here errors leave it as they are, so that bad input ends with exit
-code 2 and bugs keep their traceback. A job that fails leaves failed.json in its folder; the sweep's other jobs run, and
-what failed is said again at the end.
+Hydra ends every error with exit code 1. Here errors pass through it, so bad input gives exit code 2 and bugs keep their
+traceback. A failed job writes failed.json to its folder; a sweep lists its failed jobs at the end.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ _DISTRIBUTED = {"LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RA
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose `config_name` with the command line and run `task`: once, or for every job of a sweep.
 
-    Raises `BadInput` for a config that doesn't compose, isn't of its schema's types, or asks for what can't be had;
-    after a sweep, for its failed jobs (or the first error that isn't `BadInput`).
+    Raises `BadInput` if the config doesn't compose, violates its schema or needs something unavailable. After a sweep,
+    raises the first error of its jobs that isn't `BadInput`, else `BadInput` if jobs failed.
     """
-    if {"--help", "-h"} & set(sys.argv[1:]):  # what the program is and examples, before Hydra lists the groups
+    if {"--help", "-h"} & set(sys.argv[1:]):  # the module's docstring before Hydra's list of groups
         sys.stdout.write(f"{inspect.getdoc(sys.modules[task.__module__])}\n\n")
     failed: dict[str, Exception] = {}
     own = os.getpid()
@@ -63,10 +62,10 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         except Exception as error:
             _note(folder, error)
             if not sweeping() or os.getpid() != own:
-                raise  # a launcher with processes of its own brings it back when all jobs have ended
+                raise  # a multi-process launcher re-raises it after all jobs
             sys.stderr.write(f"perank: job {folder} failed, the sweep continues: {error}\n")
             failed[str(folder)] = error
-            return math.nan  # what a sweeper that optimises takes for a failed trial
+            return math.nan  # optimising sweepers treat NaN as a failed trial
 
     check_overrides(sys.argv[1:])
     with bad_input(), _errors_come_out():
@@ -76,7 +75,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             raise error
     if failed:
         problem = f"{len(failed)} of the sweep's jobs failed: {', '.join(failed)}"
-        raise BadInput(problem, remedy=f"see {FAILED} in their folders; the other jobs are whole")
+        raise BadInput(problem, remedy=f"see {FAILED} in their folders; the other jobs are complete")
 
 
 def sweeping() -> bool:
@@ -85,31 +84,31 @@ def sweeping() -> bool:
 
 
 def in_own_process(module: str, folder: Path, overrides: Sequence[str] | None = None) -> None:
-    """Run `python -m <module>` into `folder`: a sweep's job with its own overrides, or one with those given.
+    """Run `python -m <module>` with output to `folder`, with `overrides` (by default those of the current job).
 
-    Raises `BadInput` where that says so.
+    Raises `BadInput` if the process ended with one, `RuntimeError` for other failures.
     """
     asked = list(HydraConfig.get().overrides.task) if overrides is None else overrides
     command = [sys.executable, "-m", module, *asked, f'hydra.run.dir="{folder}"']
     ended = subprocess.run(command, env=_alone(), check=False)
     if ended.returncode == 2 and (folder / FAILED).is_file():
-        raise BadInput(read_json(folder / FAILED)["message"], remedy="mend it and run this job again")
+        raise BadInput(read_json(folder / FAILED)["message"], remedy="fix it and run this job again")
     if ended.returncode != 0:
         raise RuntimeError(f"the job's process ended with code {ended.returncode}; see its output above")
 
 
 def _alone() -> dict[str, str]:
-    """This environment without what makes a process one of several devices."""
+    """Return the environment without the variables of distributed training."""
     return {name: value for name, value in os.environ.items() if name not in _DISTRIBUTED}
 
 
 @contextmanager
 def bad_input() -> Iterator[None]:
-    """Around composing and running: errors that only the config or the disk can be blamed for become `BadInput`."""
+    """Convert errors that are caused by the config or the file system to `BadInput`."""
     try:
         yield
     except InstantiationException:
-        raise  # `perank.app.settings.instantiate` knows which of them are the config's fault
+        raise  # `perank.app.settings.instantiate` already converted those that the config causes
     except (CompactHydraException, OmegaConfBaseException) as error:
         assembly = [str(error).partition("Config search path")[0]]
         if isinstance(error.__cause__, OmegaConfBaseException):
@@ -119,7 +118,7 @@ def bad_input() -> Iterator[None]:
         said = " ".join(" ".join(assembly).split())
         raise BadInput(said, remedy="see the composed config with --cfg job") from error
     except ValueError as error:
-        if not str(error).startswith("Config group override"):  # Hydra's own word for `group=null`
+        if not str(error).startswith("Config group override"):  # Hydra's message for `group=null`
             raise
         raise BadInput(str(error), remedy="name one of the group's choices in conf/") from error
     except OSError as error:
@@ -129,14 +128,13 @@ def bad_input() -> Iterator[None]:
         if error.errno not in _OF_PATHS or error.filename is None:
             raise
         problem = f"can't be used: {error.strerror}"
-        raise BadInput(problem, remedy="check the path and its rights", path=error.filename) from error
+        raise BadInput(problem, remedy="check the path and its permissions", path=error.filename) from error
 
 
 def quiet_lightning() -> None:
-    """Let a run print each line once; call it before a Trainer is made.
+    """Remove Lightning's duplicate log lines and its advertisements; call it before a Trainer is created.
 
-    Lightning gives its logger a handler while it is imported, and its records also reach Hydra's handlers. Its
-    advertisements are dropped as well.
+    Lightning adds a handler to its logger on import, and its records also reach Hydra's handlers.
     """
     import lightning
 

@@ -1,7 +1,4 @@
-"""What `perank.prepare` makes, one function for each choice of conf/preparation; they return the manifest.
-
-Each takes a config's inputs, and its own settings by name.
-"""
+"""The functions behind the choices of conf/preparation; each takes inputs and settings, and returns the manifest."""
 
 from __future__ import annotations
 
@@ -24,14 +21,14 @@ from perank.preparation.text_set import sample_texts, source_digest
 
 Manifest = dict[str, Any]
 
-# Settings that rows depend on, and settings of a teacher that a manifest doesn't name.
+# Settings that the rows depend on, and settings of a teacher that a manifest omits.
 _ROWS = ("candidates", "orders", "judged_first", "max_tokens", "minimum", "block")
 _NOT_SAID = ("_target_", "judged_first")
 _RENAMED = {"perank.baselines.loading.CrossEncoderRanker": "perank.baselines.loading.cross_encoder"}
 
 
 def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings: Any) -> Manifest:
-    """Rows of stage 2 from the collection's queries (`RankingSet` takes the settings)."""
+    """Write rows of stage 2 from the collection's queries (settings: see `RankingSet`)."""
     config, teacher = inputs.config, teacher_of(inputs.config)
     if settings.get("judged_first") is None:
         settings["judged_first"] = teacher.judged_first is not False
@@ -58,10 +55,10 @@ def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings
 
 
 def wikipedia(inputs: Inputs, *, source: str | list[str] | None, output: str, **settings: Any) -> Manifest:
-    """A sample of Wikipedia passages for stage 1, as Atlas or DPR publish them (`sample_texts` takes the settings)."""
+    """Sample passages for stage 1 from the Wikipedia dumps of Atlas or DPR (settings: see `sample_texts`)."""
     check_arguments(sample_texts, settings, "preparation", ("paths", "parts", "seed", "progress"))
     if source is None:
-        raise BadInput("there is no file to sample from", remedy="name Atlas' or DPR's", id="preparation.source")
+        raise BadInput("expected a file to sample from", remedy="name that of Atlas or DPR", id="preparation.source")
     paths = [Path(path) for path in ([source] if isinstance(source, str) else source)]
     known = {**settings, "seed": inputs.config.seed}
     make = partial(sample_texts, paths, progress=inputs.config.progress, **known)
@@ -71,9 +68,9 @@ def wikipedia(inputs: Inputs, *, source: str | list[str] | None, output: str, **
 def summaries(
     inputs: Inputs, *, output: str, candidates: int | None = None, block: int = 256, **settings: Any
 ) -> Manifest:
-    """The collection's passages in a sentence each (`Summariser` takes the settings); data.text=<output> reads them.
+    """Summarise the collection's passages (settings: see `Summariser`); data.text=<output> reads the result.
 
-    `candidates` shortens only what the first stage finds for the collection's queries, so many passages per query.
+    With `candidates`, only the first stage's top `candidates` passages per query are summarised.
     """
     check_arguments(Summariser, settings, "preparation", ("llm", "prompts"))
     check_least("preparation", 1, candidates=candidates)
@@ -81,7 +78,7 @@ def summaries(
     known = {
         "collection": _collection(inputs),
         "first_stage": settings_of(inputs.first_stage) if candidates else None,
-        "written_by": as_dict(config.backbone) | {"_target_": "perank.model.llm.LLM"},  # as in manifests that are there
+        "written_by": as_dict(config.backbone) | {"_target_": "perank.model.llm.LLM"},  # as in existing manifests
         "preparation": {"candidates": candidates, "block": block, **settings},
     }
 
@@ -96,11 +93,11 @@ def summaries(
 
 
 def from_authors(inputs: Inputs, *, what: str, source: str | None, output: str) -> Manifest:
-    """The authors' "ranking" or "alignment" JSONL as a folder to train on (`collection=texts`)."""
+    """Convert the authors' "ranking" or "alignment" JSONL to a folder to train on (`collection=texts`)."""
     read = {"ranking": authors.import_ranking, "alignment": authors.import_alignment}
     check_keys([what], read, "preparation.what")
     if source is None:
-        raise BadInput("there is no file to read", remedy="name the authors' JSONL", id="preparation.source")
+        raise BadInput("expected a file to convert", remedy="name a JSONL file of the authors", id="preparation.source")
     folder = Path(output)
     return authors.described(f"{what} rows of the authors", read[what](source, folder), folder / "manifest.json")
 
@@ -108,7 +105,7 @@ def from_authors(inputs: Inputs, *, what: str, source: str | None, output: str) 
 def to_authors(
     inputs: Inputs, *, what: str, output: str, rows_path: str | None = None, limit: int | None = None
 ) -> Manifest:
-    """The collection's texts ("alignment"), or the rows of a file with its texts ("ranking"), as the authors' JSONL."""
+    """Convert the collection's texts ("alignment") or the rows of a file ("ranking") to the authors' JSONL."""
     check_keys([what], ("ranking", "alignment"), "preparation.what")
     path = Path(output)
     if what == "alignment":
@@ -125,10 +122,10 @@ def _collection(inputs: Inputs) -> list[Any]:
 
 
 def _taught_by(inputs: Inputs, teacher: Teacher) -> tuple[Teacher, list[Any]]:
-    """Who orders the candidates of a prepared set, and what its manifest says of that.
+    """Return the teacher of a prepared set, and its description for the manifest.
 
-    The encoder's order is `EncoderRanker`'s, to the last bit: manifests and unfinished sets of earlier versions stay
-    valid, so their words stay too.
+    The encoder's order is bit-identical to `EncoderRanker`'s and the descriptions are unchanged, so that manifests and
+    unfinished sets of earlier versions stay valid.
     """
     group = {key: value for key, value in as_dict(inputs.config.teacher).items() if key not in _NOT_SAID}
     said = {"kind": type(teacher).__name__.removesuffix("Teacher").lower(), **group}

@@ -1,6 +1,6 @@
-"""Settings, choices and `_target_`s of earlier versions, and what is written in their place.
+"""Settings, choices and `_target_`s of earlier versions with their replacements; CHANGELOG.md gives the reasons.
 
-One table for command lines and for the config that an earlier version left in a run's folder; CHANGELOG.md says why.
+The table serves command lines and the configs in run folders of earlier versions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RECIPE = "+experiment=align, rank or rankmistral with scale=embedded or paper; 
 _COLLECTIONS = ("adi", "antique500", "cisi", "cranfield", "med", "noveleval")
 _SHARED = "suite=beir suite.beir.collection.folder=<PERANK_SHARED>/collections/beir/{}"
 
-# A pattern of key=value (* is any text) -> what to write now.
+# Pattern of key=value (* matches any text) -> replacement.
 RENAMED = {
     "stage=*": "+experiment=align, +experiment=rank or +experiment=rankmistral",
     "data=*": _RECIPE.format("data.rows=8000"),
@@ -92,21 +92,21 @@ RENAMED = {
 
 
 def check_overrides(arguments: Iterable[str]) -> None:
-    """Raise `BadInput` for an override of a command line that an earlier version took."""
+    """Raise `BadInput` for a command-line override that only earlier versions accept."""
     for argument in arguments:
         key, equals, values = argument.lstrip("+~").partition("=")
         if equals and not argument.startswith("-"):
             for value in values.strip("[]").split(","):
                 if (new := _now(f"{key}={value}")) is not None:
-                    raise BadInput("was renamed or went", remedy=f"write {new}", id=f"{key}={value}")
+                    raise BadInput("was renamed or removed", remedy=f"write {new}", id=f"{key}={value}")
 
 
 def check_run_config(config: DictConfig, path: Path) -> None:
-    """Raise `BadInput` for a run's config with settings of an earlier version: all of them, with their new names."""
+    """Raise `BadInput` with all replacements if a run's config has settings of an earlier version."""
     content = OmegaConf.to_container(config, resolve=False)
     found = {f"{old} is now {new}" for old in _leaves(content) if (new := _now(old)) is not None}
     if found:
-        remedy = "compose it anew: perank.train --cfg job with the overrides in .hydra/overrides.yaml"
+        remedy = "compose it again: perank.train --cfg job with the overrides in .hydra/overrides.yaml"
         raise BadInput(f"written by an earlier version: {'; '.join(sorted(found))}", remedy=remedy, path=path)
 
 
@@ -115,7 +115,7 @@ def _now(setting: str) -> str | None:
 
 
 def _leaves(node: Any, place: str = "") -> Iterator[str]:
-    """Every plain value below, as key=value."""
+    """Yield every plain value below `node` as key=value."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         yield from _leaves(value, f"{place}.{key}" if place else str(key))

@@ -1,4 +1,4 @@
-"""A training run's folder, read back: its config, its checkpoints, the model as it stood at one of them."""
+"""Read a training run's folder: its config, its checkpoints, and the model at one of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from perank.errors import BadInput
 
 
 def run_config(folder: str | Path) -> DictConfig:
-    """The composed config that Hydra kept. Raises `BadInput` for no run's folder, or an earlier version's."""
+    """Load the config of a run. Raises `BadInput` if there is none, or an earlier version wrote it."""
     path = Path(folder) / ".hydra" / "config.yaml"
     if not path.is_file():
         raise BadInput("no .hydra/config.yaml", remedy="name the output folder of a perank.train run", path=folder)
     try:
         config = OmegaConf.load(path)
-    except Exception as error:  # the system's, YAML's and OmegaConf's own
+    except Exception as error:  # of the file system, YAML or OmegaConf
         said = " ".join(str(error).split())
         raise BadInput(f"can't be read: {said}", remedy="train again, or restore the file", path=path) from error
     if not isinstance(config, DictConfig) or "paths" not in config:
@@ -29,14 +29,14 @@ def run_config(folder: str | Path) -> DictConfig:
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
-    """The run's numbered checkpoints by step, then last.ckpt if there is one."""
+    """Return the run's numbered checkpoints by step, then last.ckpt if it exists."""
     found = sorted((Path(folder) / "checkpoints").glob("step[-=]*.ckpt"), key=lambda path: int(path.stem[5:]))
     last = Path(folder) / "checkpoints" / "last.ckpt"
     return [*found, *([last] if last.is_file() else [])]
 
 
 def assembled_at(folder: str | Path, checkpoint: str | Path) -> Assembly:
-    """The run's parts with the model's trained part as in `checkpoint`; nothing is initialised or fitted again."""
+    """Build the run's parts with the trained weights of `checkpoint`, without fitting the projector again."""
     config = run_config(folder)
     config.start = str(checkpoint)
     return Assembly(config)

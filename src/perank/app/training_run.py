@@ -1,4 +1,4 @@
-"""A training run from its first step to its results: what `perank.train` does, piece by piece."""
+"""The steps of `perank.train`: fit, evaluate, save, report."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from perank.training.checkpoints import resumed_from
 
 log = logging.getLogger(__name__)
 
-# What Lightning warns of here is as it should be.
+# Warnings of Lightning that don't apply here, with the reason.
 _EXPECTED = (
-    ".*in eval mode at the start of training.*",  # the frozen part; stages set the modes of the others
+    ".*in eval mode at the start of training.*",  # frozen parts; the stages set the modes of the others
     ".*your dataloader is not resumable.*",  # `perank.training.stream` resumes it
-    ".*Previous log files in this directory will be deleted.*",  # there are none any more
-    ".*Checkpoint directory .* exists and is not empty.*",  # a run that is resumed where it was
-    ".*The dirpath has changed from .*",  # or somewhere else
-    ".*FSDP2-wrapped module .* returned a view tensor.*",  # nothing here changes it in place
-    ".*isinstance.treespec, LeafSpec.*",  # Lightning's own, on torch 2.13
+    ".*Previous log files in this directory will be deleted.*",  # `_keep` renames them
+    ".*Checkpoint directory .* exists and is not empty.*",  # the run is resumed in its folder
+    ".*The dirpath has changed from .*",  # the run is resumed in another folder
+    ".*FSDP2-wrapped module .* returned a view tensor.*",  # no code changes it in place
+    ".*isinstance.treespec, LeafSpec.*",  # from Lightning itself, with torch 2.13
 )
 
 
 def check_training(config: DictConfig) -> None:
-    """Raise `BadInput` for settings that nothing else would refuse in time."""
+    """Raise `BadInput` for bad settings that would otherwise fail late or not at all."""
     check_keys([config.stage.name], ("align", "rank", "listwise"), "stage")
-    for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning takes any
+    for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning accepts any value
         if (value := config.trainer.get(name)) is not None and not value >= least:
             raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"trainer.{name}")
 
 
 class TrainingRun:
-    """As a context it ends the W&B run, if there is one: a sweep would write all its jobs into the first."""
+    """A training run. On exit, the context manager ends the W&B run, so that each job of a sweep has its own."""
 
     def __init__(self, config: DictConfig) -> None:
         self.config, self.output = config, Path(config.paths.output)
@@ -70,7 +70,7 @@ class TrainingRun:
 
     @cached_property
     def evaluation(self) -> RankingEvaluation:
-        """The callback that measures the model on the suites."""
+        """The callback that evaluates the model on the suites."""
         return RankingEvaluation(
             self.assembly.suites,
             self.assembly.ranker,
@@ -81,7 +81,7 @@ class TrainingRun:
         )
 
     def fit(self) -> None:
-        """Train from the start or from a checkpoint; a finished run that is resumed is only evaluated again."""
+        """Train from the start or from a checkpoint; resuming a finished run only evaluates it again."""
         wandb_tables.describe(self.trainer, self.config)
         checkpoint = resumed_from(self.config.ckpt_path, self.output)
         _keep(self.output / "metrics.csv")
@@ -102,7 +102,7 @@ class TrainingRun:
             self.evaluation.finish(self.trainer)
 
     def save(self) -> None:
-        """Every device calls it, the first one writes: where the model is in shards they have to be put together."""
+        """Save the model. Call it on every device: shards are gathered from all, and rank 0 writes."""
         state = full_state(self.assembly.model)
         if not self.trainer.is_global_zero:
             return
@@ -113,7 +113,7 @@ class TrainingRun:
         self.assembly.save(self.output / "model", state)
 
     def report(self) -> dict[str, float]:
-        """NDCG@10 by suite. Says, and shows on W&B, how the model compares with the first stage and the encoder."""
+        """Return NDCG@10 by suite; print, and log to W&B, the comparison with the first stage and the encoder."""
         if not self.config.evaluate:
             return {}
         suites, results = self.assembly.suites, self.evaluation.results
@@ -127,7 +127,7 @@ class TrainingRun:
 
 
 def _keep(metrics: Path) -> None:
-    """Put a log that an interrupted run left out of the way: the CSV logger would delete it."""
+    """Rename the log of an interrupted run, which the CSV logger would delete."""
     if metrics.is_file():
         taken = len(list(metrics.parent.glob("metrics.*.csv")))
         metrics.rename(metrics.with_name(f"metrics.{taken + 1}.csv"))

@@ -1,7 +1,6 @@
-"""What a run shows on Weights & Biases besides logged numbers: its config, results and example rankings as tables.
+"""Log a run's config, results and example rankings to Weights & Biases. Only this file imports wandb.
 
-`WANDB_MODE` decides whether anything leaves the machine; unset, a run is offline unless someone is logged in. Offline
-runs are complete in the run's folder; `wandb sync` uploads them. This is the one file that imports wandb.
+`WANDB_MODE` selects online or offline; if unset, a run is online only with a login. `wandb sync` uploads offline runs.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.records import rank_order
 
-_EXAMPLES, _DEPTH, _CHARACTERS = 5, 5, 160  # queries a suite, passages a query, of a passage's text
+_EXAMPLES, _DEPTH, _CHARACTERS = 5, 5, 160  # queries per suite, passages per query, characters per passage
 EXAMPLE_COLUMNS = ("suite", "query", "rank", "first stage's rank", "grade", "passage")
 RESULT_COLUMNS = ("stage", "suite", "system", "ndcg@10", "forwards_per_query", "seconds_per_query", "n_queries")
 
 
 def wandb_mode() -> str:
-    """What `WANDB_MODE` says; unset, online if there is a login, else offline. Raises `BadInput` for another mode."""
+    """Return `WANDB_MODE`; if unset, online with a login, else offline. Raises `BadInput` for an unknown mode."""
     if mode := os.environ.get("WANDB_MODE"):
         if mode not in ("online", "offline", "disabled", "shared"):
             raise BadInput(f"WANDB_MODE is {mode!r}", remedy="choose online, offline or disabled", id="WANDB_MODE")
@@ -34,14 +33,14 @@ def wandb_mode() -> str:
 
 
 def describe(trainer: Any, config: DictConfig) -> None:
-    """Show the composed config, once per run."""
+    """Log the composed config."""
     for run in _runs(trainer):
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
         run.config.update(content, allow_val_change=True)  # a resumed run may have another ckpt_path
 
 
 def show(trainer: Any, stage: str, suites: Sequence[Suite], measured: Sequence[Sequence[Evaluation]]) -> None:
-    """Show every suite's systems (the run's own last) and examples of the run's own rankings."""
+    """Log the results of each suite's systems (the trained model last) and example rankings of the model."""
     import wandb
 
     for run in _runs(trainer):
@@ -57,14 +56,13 @@ def show(trainer: Any, stage: str, suites: Sequence[Suite], measured: Sequence[S
 
 
 def finish(failed: bool) -> None:
-    """End the run, if there is one: a sweep would write all its jobs into the first."""
+    """End the current W&B run, if any; otherwise all jobs of a sweep would share one."""
     import wandb
 
     wandb.finish(exit_code=int(failed))
 
 
 def _runs(trainer: Any) -> Iterator[Any]:
-    """The W&B runs that this process writes to."""
     from lightning.pytorch.loggers import WandbLogger
 
     if trainer.is_global_zero:
@@ -81,7 +79,7 @@ def _result(stage: str, evaluation: Evaluation) -> Iterator[Any]:
 
 
 def _examples(suite: Suite, systems: Sequence[Evaluation]) -> Iterator[Sequence[Any]]:
-    """The top of the first few queries' rankings, each passage with its grade and where the first stage had it."""
+    """Yield the top passages of the first queries, with their grades and first-stage ranks."""
     run, qrels = systems[-1].run, suite.qrels()
     for query_id in [id for id in suite.query_ids if run.get(id)][:_EXAMPLES]:
         before = {id: rank for rank, id in enumerate(rank_order(suite.first_stage_run[query_id]), start=1)}

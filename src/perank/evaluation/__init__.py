@@ -1,1 +1,1 @@
-"""Measuring rankings: suites of queries, metrics, significance. Imports nothing heavy until it is used."""
+"""Evaluate rankings: suites of queries, metrics, significance. Heavy packages are imported on use."""

@@ -1,9 +1,8 @@
-"""After each stage, and in between if asked: NDCG@10 and its like on every suite, by the trainer's own devices.
+"""Evaluate the model on every suite after training, and optionally during it, on the trainer's devices.
 
-Queries are dealt out to the devices, each is ranked once, and rank 0 measures the gathered run, logs it and writes
-metrics.json, per-query scores and TREC runs. Unusual: the model under training ranks in eval mode and goes on
-training as if nothing had happened (random state included). A SIGTERM ends it after the batch at hand: Lightning only
-notes the signal, and looks for its note between training steps.
+Queries are distributed over the devices, and each is ranked once; rank 0 writes metrics.json, per-query scores and TREC
+runs. Unusual: the model ranks in eval mode with a forked random state, so that training continues unchanged. SIGTERM
+ends evaluation after the current batch; Lightning itself only checks for the signal between training steps.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _SHOWN = ("forwards_per_query", "seconds_per_query")  # costs logged next to the
 
 
 class RankingEvaluation(lightning.Callback):
-    """Measures the model on `suites` when training ends; every `every_n_steps` too, if given.
+    """Evaluates the model on `suites` when training ends, and every `every_n_steps` steps if set.
 
-    `ranker_for` makes a ranker of the model as it stands, for a suite. `baselines_for` gives the evaluations a suite's
-    p-values are against. Raises `BadInput` for `every_n_steps` below 1.
+    `ranker_for` returns a ranker with the current weights; `baselines_for` returns the evaluations that p-values
+    compare with. Raises `BadInput` if `every_n_steps` is below 1.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class RankingEvaluation(lightning.Callback):
         batch_size: int = 64,
     ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
-            remedy = "use 1 or more, or null for the end alone"
+            remedy = "use 1 or more, or null to evaluate only at the end"
             raise BadInput(f"evaluating every {every_n_steps} steps", remedy=remedy, id="evaluate_every")
         self.suites, self.ranker_for, self.baselines_for = suites, ranker_for, baselines_for
         self.output, self.system = Path(output), system
@@ -54,7 +53,7 @@ class RankingEvaluation(lightning.Callback):
         self._measured_at = 0
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
-        """Read the suites and encode their candidates now: what is wrong with them shows before training, not after."""
+        """Read the suites and encode their candidates, so that errors in them are raised before training."""
         for suite in self.suites:
             suite.candidates()
             self.ranker_for(suite)
@@ -70,7 +69,7 @@ class RankingEvaluation(lightning.Callback):
         self.finish(trainer)
 
     def finish(self, trainer: Any) -> None:
-        """Measure, and write metrics.json and its like."""
+        """Evaluate, and write metrics.json, per-query scores and runs."""
         self.results = self._measure(trainer)
         if trainer.is_global_zero:
             for suite, evaluation in zip(self.suites, self.results, strict=True):
@@ -83,7 +82,7 @@ class RankingEvaluation(lightning.Callback):
             return [self._measured(trainer, suite) for suite in self.suites]
 
     def _measured(self, trainer: Any, suite: Suite) -> Evaluation:
-        together = is_sharded(trainer.lightning_module.model)  # no device can rank alone with a share of the model
+        together = is_sharded(trainer.lightning_module.model)  # a shard of the model cannot rank alone
         first, of = (0, 1) if together else (trainer.global_rank, trainer.world_size)
         ranker = _UntilTerminated(self.ranker_for(suite), trainer)
         mine, progress = suite.query_ids[first::of], trainer.is_global_zero
@@ -98,7 +97,7 @@ class RankingEvaluation(lightning.Callback):
 
 
 class _UntilTerminated:
-    """A ranker that ranks no further batch once the trainer has received SIGTERM."""
+    """A ranker that raises `SIGTERMException` before a batch if the trainer has received SIGTERM."""
 
     def __init__(self, ranker: Ranker, trainer: Any) -> None:
         self.ranker, self.trainer = ranker, trainer
@@ -110,7 +109,7 @@ class _UntilTerminated:
 
 
 def _gathered(mine: RankedQueries) -> RankedQueries:
-    """What all devices ranked, on every device. Seconds are the slowest device's."""
+    """Gather the rankings of all devices on every device; `seconds` is that of the slowest."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return mine
     everyone: list[Any] = [None] * torch.distributed.get_world_size()

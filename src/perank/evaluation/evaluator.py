@@ -1,7 +1,7 @@
-"""Ranks a suite's candidates and measures the run.
+"""Rank a suite's candidates and evaluate the run.
 
-Unusual: it is split where devices meet. `rank_suite` is what each device does with its share of the queries,
-`evaluate_run` what is done once with the gathered run and bills; `evaluate_ranker` is both in one process.
+`rank_suite` runs on each device with its share of the queries, `evaluate_run` once with the gathered run and bills;
+`evaluate_ranker` does both in one process.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def evaluate_ranker(
     query_ids: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Rank the suite's candidates, `batch_size` queries at a time, and measure the result.
+    """Rank the suite's candidates, `batch_size` queries at a time, and evaluate the run.
 
-    The run holds the candidates alone, so metrics see nothing of the first stage below `depth`. `query_ids` restricts
-    what is ranked and measured to a part of the suite's queries.
+    The run has only the candidates, so metrics ignore first-stage results below `depth`. `query_ids` selects a subset
+    of the suite's queries.
     """
     ranked = rank_suite(ranker, suite, query_ids, batch_size=batch_size, progress=progress)
     name = system or type(ranker).__name__
@@ -38,7 +38,7 @@ def evaluate_ranker(
 
 @dataclass(frozen=True, slots=True)
 class RankedQueries:
-    """The rankings of some queries as a run, the bill of each, and the wall time of all."""
+    """A run over some queries, the bill of each, and the total wall time."""
 
     run: Run
     bills: dict[str, Bill]
@@ -48,7 +48,7 @@ class RankedQueries:
 def rank_suite(
     ranker: Ranker, suite: Suite, query_ids: Sequence[str] | None = None, *, batch_size: int = 16, progress: bool = True
 ) -> RankedQueries:
-    """Rank the candidates of these queries of a suite (all by default)."""
+    """Rank the candidates of some of a suite's queries (default: all)."""
     candidates = suite.candidates(query_ids)
     start = time.perf_counter()
     rankings = rank_candidates(ranker, candidates, batch_size=batch_size, progress=progress, label=suite.name)
@@ -66,10 +66,10 @@ def evaluate_run(
     seconds: float = 0.0,
     query_ids: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Measure a run that is already there: a file's, a first stage's, or one gathered from devices.
+    """Evaluate an existing run: from a file, a first stage, or gathered from devices.
 
-    Queries of the suite without results score 0; queries of the run outside the suite don't count; both are counted
-    in the evaluation's note. Raises `BadInput` where the run answers none of the collection's judged queries.
+    Queries without results score 0, and queries outside the suite are ignored; the note counts both. Raises `BadInput`
+    if the run has none of the collection's judged queries.
     """
     qrels = suite.qrels(query_ids)
     if run and not any(id in suite.collection.qrels for id in run):
@@ -91,7 +91,7 @@ def evaluate_run(
 def rank_candidates(
     ranker: Ranker, candidates: Sequence[Candidates], *, batch_size: int = 16, progress: bool = True, label: str = ""
 ) -> list[Ranking]:
-    """One ranking per element of `candidates`, in their order. Raises `RuntimeError` where the ranker mixes them up."""
+    """Return one ranking per element of `candidates`. Raises `RuntimeError` if the ranker changes their order."""
     from tqdm import tqdm
 
     rankings: list[Ranking] = []
@@ -100,7 +100,7 @@ def rank_candidates(
             batch = candidates[start : start + batch_size]
             ranked = ranker.rank_batch(batch)
             if [ranking.candidates.query.id for ranking in ranked] != [element.query.id for element in batch]:
-                raise RuntimeError(f"{type(ranker).__name__} gave rankings of other queries than it was asked for")
+                raise RuntimeError(f"{type(ranker).__name__} returned rankings of other queries than requested")
             rankings += ranked
             bar.update(len(batch))
     return rankings

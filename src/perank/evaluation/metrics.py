@@ -1,13 +1,13 @@
-"""NDCG, MRR, MAP, recall and precision as trec_eval 9 computes them, through ranx: the only file that imports it.
+"""NDCG, MRR, MAP, recall and precision as trec_eval 9 computes them, with ranx; only this file imports it.
 
-trec_eval's rules, which ranx alone doesn't keep: passages go by score descending in fp32 (its `float sim`), ties by
-passage id descending; NDCG has linear gains and counts every grade above 0 (negative ones gain nothing); the other
-metrics count grades of `binary_cutoff` and above (`-l`; 2 on TREC DL); with `complete` every judged query counts and
-one without results scores 0 (`-c`). A query whose judgements hold nothing relevant counts, with 0.
+trec_eval's rules, which ranx alone doesn't follow: passages are sorted by fp32 score descending (its `float sim`), ties
+by passage id descending; NDCG has linear gains over grades above 0; the other metrics count grades of at least
+`binary_cutoff` (`-l`; 2 on TREC DL); with `complete`, every judged query counts, and one without results scores 0
+(`-c`). A query without relevant judgements counts, with 0.
 
-Unusual: ranx's own Qrels and Run hash passage ids into floats, order ties as numba's argsort likes, and are slow to
-compile. Its metric functions are called on padded arrays [Q, N, 2] of small integers instead, which are already in
-order; numba caches those on disk, so that a process after the first one compiles nothing.
+Unusual: ranx's Qrels and Run hash passage ids to floats, break ties arbitrarily, and compile slowly. Its metric
+functions are called on sorted, padded arrays [Q, N, 2] of small integers instead; numba caches these on disk, so only
+the first process compiles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from perank.records import Qrels, Run, rank_order
 
 log = logging.getLogger(__name__)
 
-# The house's name -> ranx's function, and whether the metric is defined without a cutoff.
+# perank's name -> ranx's function, and whether the metric is defined without a cutoff.
 _FAMILIES = {
     "ndcg": ("ndcg", True),
     "mrr": ("reciprocal_rank", True),
@@ -37,12 +37,12 @@ _UNJUDGED, _PADDING = -1.0, -2.0
 
 
 def parse_metric(name: str) -> tuple[str, int | None]:
-    """`"ndcg@10"` -> `("ndcg", 10)`, `"map"` -> `("map", None)`. Raises `BadInput` for names the house doesn't know."""
+    """`"ndcg@10"` -> `("ndcg", 10)`, `"map"` -> `("map", None)`. Raises `BadInput` for unknown names."""
     family, at, cutoff = name.partition("@")
     if family not in _FAMILIES:
         raise BadInput(f"unknown metric {name!r}", remedy=f"use one of {', '.join(_FAMILIES)}, as in ndcg@10")
     if at and not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0):
-        raise BadInput(f"metric {name!r} has no whole number above 0 after the @", remedy=f"write {family}@10")
+        raise BadInput(f"expected a positive integer after the @ in metric {name!r}", remedy=f"write {family}@10")
     if not at and not _FAMILIES[family][1]:
         raise BadInput(f"metric {name!r} needs a cutoff", remedy=f"write {family}@10")
     return family, int(cutoff) if at else None
@@ -51,11 +51,10 @@ def parse_metric(name: str) -> tuple[str, int | None]:
 def measure(
     qrels: Qrels, run: Run, metrics: Sequence[str], *, binary_cutoff: int = 1, complete: bool = True
 ) -> dict[str, dict[str, float]]:
-    """Metric -> query id -> score in [0, 1], queries in the order of `qrels`.
+    """Return metric -> query id -> score in [0, 1], with queries in the order of `qrels`.
 
-    Queries of the run without judgements are left out, with a warning that counts them. `complete=False` also leaves
-    out judged queries without results. Raises `BadInput` for an unknown metric, a score that is NaN, a cutoff below
-    1, and when no query is left to count.
+    Queries without judgements are omitted with a warning; `complete=False` also omits judged queries without results.
+    Raises `BadInput` for an unknown metric, a NaN score, a cutoff below 1, and if no query remains.
     """
     parsed = [(name, *parse_metric(name)) for name in metrics]
     if binary_cutoff < 1:
@@ -73,7 +72,7 @@ def measure(
 
 
 def means(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Metric -> mean over its queries."""
+    """Return metric -> mean over its queries."""
     return {name: math.fsum(scores.values()) / len(scores) for name, scores in per_query.items()}
 
 
@@ -81,11 +80,11 @@ def _check_queries(qrels: Qrels, run: Run, query_ids: list[str]) -> None:
     unjudged = [id for id in run if id not in qrels]
     if not query_ids or (run and len(unjudged) == len(run)):
         raise BadInput(
-            f"no query has both judgements and results: the qrels judge {_some(qrels)}, the run answers {_some(run)}",
-            remedy="use the qrels and the run of the same queries",
+            f"no query has both judgements and results: qrels have {_some(qrels)}, the run has {_some(run)}",
+            remedy="use qrels and a run of the same queries",
         )
     if unjudged:
-        log.warning("%d queries of the run have no judgements and don't count: %s", len(unjudged), _some(unjudged))
+        log.warning("%d queries of the run have no judgements and are ignored: %s", len(unjudged), _some(unjudged))
 
 
 def _some(ids: Mapping[str, object] | Sequence[str]) -> str:
@@ -94,7 +93,7 @@ def _some(ids: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def _arrays(qrels: Qrels, run: Run, query_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Judgements by grade and results by rank, [Q, N, 2] each: the position in the judgements, and grade or score."""
+    """Judgements by grade and results by rank, [Q, N, 2] each: position in the judgements, and grade or score."""
     judged, ranked = [], []
     for id in query_ids:
         by_grade = sorted(qrels[id].items(), key=lambda item: item[1], reverse=True)
@@ -111,13 +110,13 @@ def _trec_order(query_id: str, scores: Mapping[str, float]) -> list[str]:
     if np.isnan(fp32).any():
         passage_id = next(id for id, score in scores.items() if math.isnan(score))
         raise BadInput(
-            f"passage {passage_id!r} has the score NaN, which has no rank", remedy="mend the run", id=query_id
+            f"passage {passage_id!r} has the score NaN, which has no rank", remedy="fix the run", id=query_id
         )
     return rank_order(dict(zip(scores, fp32.tolist(), strict=True)))
 
 
 def _padded(rows: list[list[tuple[float, float]]]) -> np.ndarray:
-    # Padding has a grade below every cutoff and an id that no judgement has, so it adds nothing to any metric.
+    # Padding has a grade below every cutoff and an id without judgement, so it changes no metric.
     array = np.full((len(rows), max(map(len, rows)), 2), _PADDING)
     for i, row in enumerate(rows):
         array[i, : len(row)] = np.array(row).reshape(-1, 2)

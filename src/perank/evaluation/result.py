@@ -1,7 +1,7 @@
-"""What evaluating one system on one suite gave: scores per query, the run they come from, and its bill.
+"""The result of evaluating one system on one suite: scores per query, the run, and its costs.
 
-Plain data, so that devices can gather it and files can hold it. Every judged query of the suite has a score; costs
-are means over the queries that were ranked, which are fewer where the first stage found nothing.
+Every judged query of the suite has a score; costs are means over the ranked queries only, those for which the first
+stage found candidates.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _ONLY_IF_ANY = {"repairs", "texts_shortened", "dollars"}
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """`per_query`: metric -> query id -> score. `bills`: query id -> bill, empty for a run that came from a file.
+    """`per_query`: metric -> query id -> score. `bills`: query id -> bill, empty for a run from a file.
 
     `seconds` is the wall time of ranking. `labels` are the suite's columns of a results table (collection, first
-    stage, candidates). `note` says which of the collection's queries were measured and what was left out.
+    stage, candidates). `note` says which queries were measured and omitted.
     """
 
     suite: str
@@ -49,19 +49,19 @@ class Evaluation:
 
     @property
     def n_queries(self) -> int:
-        """How many queries the means are over."""
+        """Number of queries that the means are over."""
         return max(map(len, self.per_query.values()), default=0)
 
     @property
     def bill(self) -> Bill:
-        """The bills of all queries together."""
+        """The sum of all bills."""
         return sum(self.bills.values(), Bill())
 
     @property
     def costs(self) -> dict[str, float]:
-        """Means over the ranked queries: forwards, tokens and seconds of the bill, and wall seconds; {} unbilled.
+        """Means over the ranked queries of the bills' parts and of wall seconds; {} without bills.
 
-        Costs that only some rankers have (repairs, shortened texts, dollars) are left out where they are 0.
+        Costs of some rankers only (repairs, shortened texts, dollars) are omitted if 0.
         """
         if not self.bills:
             return {}
@@ -71,7 +71,7 @@ class Evaluation:
         return {"forwards_per_query": costs.pop("forwards")} | costs | {"seconds_per_query": self.seconds / n}
 
     def compare(self, other: Evaluation, metric: str = "ndcg@10") -> TTest:
-        """The paired t-test of this system minus `other`. Raises `BadInput` where their metrics or queries differ."""
+        """Run a paired t-test of this system minus `other`. Raises `BadInput` if metrics or queries differ."""
         for evaluation in (self, other):
             if metric not in evaluation.per_query:
                 raise BadInput(
@@ -81,7 +81,7 @@ class Evaluation:
         return paired_t_test(self.per_query[metric], other.per_query[metric])
 
     def p_value(self, other: Evaluation, metric: str = "ndcg@10") -> float | None:
-        """p of `compare`, or None on a suite of one query, where there is no test."""
+        """Return the p-value of `compare`, or None on a suite of one query."""
         return self.compare(other, metric).p if self.n_queries > 1 else None
 
     def verdict(self, baselines: Iterable[Evaluation], metric: str = "ndcg@10") -> str:
@@ -101,9 +101,8 @@ class Evaluation:
     def save(self, folder: str | Path, against: Sequence[Evaluation] = ()) -> None:
         """Write <suite>.<system>.trec and .per_query.tsv, then this system's entry of metrics.json.
 
-        Each file is whole or unchanged, the other entries of metrics.json stay, and an entry there means that its
-        files are written. `against` are the systems whose p-values the entry holds. Raises `BadInput` for a broken
-        metrics.json and for a system whose files would be those of another.
+        Writes are atomic, and the entry is written last; other entries stay. `against` are the systems that its
+        p-values compare with. Raises `BadInput` for a broken metrics.json, or if another system has the same files.
         """
         folder = Path(folder)
         key, stem = f"{self.suite}/{self.system}", _slug(f"{self.suite}.{self.system}")
@@ -140,10 +139,7 @@ def perank_version() -> str:
 
 
 def device_name(device: str | None = None) -> str:
-    """What results were measured on: `CPU, 2 cores`, or an accelerator's name.
-
-    `device` is a torch device such as `cuda:0`; without one, the first CUDA device if there is any.
-    """
+    """Return `CPU, 2 cores`, or an accelerator's name, for a torch device (default: CUDA if available)."""
     import torch
 
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -156,10 +152,10 @@ def device_name(device: str | None = None) -> str:
 
 
 def read_per_query(path: str | Path) -> dict[str, dict[str, float]]:
-    """Metric or cost -> query id -> value, from a per_query.tsv. Raises `BadInput` for broken lines and queries."""
+    """Read metric or cost -> query id -> value from a per_query.tsv. Raises `BadInput` for malformed lines."""
     table = [(number, text.split("\t")) for number, text in lines(path)]
     if not table or table[0][1][0] != "query":
-        raise BadInput("the first line isn't a header beginning with 'query'", remedy="evaluate again", path=path)
+        raise BadInput("expected a header that begins with 'query'", remedy="evaluate again", path=path)
     header = table[0][1]
     columns: dict[str, dict[str, float]] = {name: {} for name in header[1:]}
     if len(columns) < len(header) - 1:
@@ -191,7 +187,7 @@ def _write_per_query(path: Path, per_query: Mapping[str, Mapping[str, float]], b
         file.write("\t".join(["query", *per_query, *costs]) + "\n")
         for id in query_ids:
             scores = [repr(per_query[metric][id]) for metric in per_query]
-            # A query that the first stage found nothing for has scores and no bill.
+            # A query without first-stage results has scores but no bill.
             bill = [repr(getattr(bills[id], name)) if id in bills else "" for name in costs]
             file.write("\t".join([id, *scores, *bill]) + "\n")
 

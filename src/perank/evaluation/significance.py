@@ -1,4 +1,4 @@
-"""The paired two-sided t-test over queries, which the paper's tables mark differences with."""
+"""The paired two-sided t-test over queries that the paper's tables use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from perank.errors import BadInput
 
-# Metrics are in [0, 1] and carry about 16 digits; what differs by less came from the order of a sum.
+# Metrics are in [0, 1] with about 16 digits; smaller differences come from the order of summation.
 _ROUNDING = 1e-12
 
 
@@ -24,10 +24,10 @@ class TTest:
 
 
 def paired_t_test(a: Mapping[str, float], b: Mapping[str, float]) -> TTest:
-    """Whether `a` and `b`, query id -> score, differ in the mean.
+    """Test whether the means of `a` and `b` (query id -> score) differ.
 
-    Equal scores everywhere give t = 0, p = 1; the same difference everywhere gives an infinite t and p = 0.
-    Raises `BadInput` where the two don't hold the same queries, or fewer than two.
+    Equal scores give t = 0, p = 1; a constant difference gives an infinite t and p = 0. Raises `BadInput` if the
+    queries differ or are fewer than two.
     """
     _check_ids(a, b)
     differences = [_rounded(a[id] - b[id]) for id in a]
@@ -54,4 +54,4 @@ def _check_ids(a: Mapping[str, float], b: Mapping[str, float]) -> None:
             remedy="evaluate both systems on the same suite",
         )
     if len(a) < 2:
-        raise BadInput(f"a paired test needs two queries or more, found {len(a)}", remedy="evaluate more queries")
+        raise BadInput(f"a paired test needs at least two queries, found {len(a)}", remedy="evaluate more queries")

@@ -1,7 +1,7 @@
-"""A suite: the queries of a collection, the candidates a first stage finds for them, and what is measured.
+"""A suite: queries of a collection, the candidates that a first stage finds for them, and metrics.
 
-Every judged query counts, or a sample of them that depends on their ids alone, so that all systems, devices and
-sessions meet the same one. A judged query that the first stage leaves unanswered can't be reranked; it scores 0.
+All judged queries count, or a sample that depends only on their ids and so is the same for all systems and devices. A
+judged query without first-stage results can't be reranked and scores 0.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from perank.sources.trec import read_run
 
 @dataclass(eq=False)
 class Suite:
-    """What to evaluate on; reads nothing before it is asked for candidates or queries.
+    """What to evaluate on; files are read on first use.
 
-    `first_stage` is the name of a run that comes with the collection, the path of a run file, a run, or a retriever.
-    `depth` is how many candidates a query are ranked; `max_queries` takes a sample by hash of the query ids.
-    `binary_cutoff` is the lowest grade that MRR, MAP, recall and precision call relevant (2 on TREC DL).
-    Raises `BadInput` for a number below 1, for unknown metrics, and for none.
+    `first_stage` is the name of one of the collection's runs, the path of a run file, a run, or a retriever.
+    `depth` is the number of candidates per query; `max_queries` takes a sample by hash of the query ids.
+    `binary_cutoff` is the lowest relevant grade for MRR, MAP, recall and precision (2 on TREC DL).
+    Raises `BadInput` for a number below 1, and for unknown or missing metrics.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Suite:
         for metric in self.metrics:
             parse_metric(metric)
         if not self.metrics:
-            raise BadInput("there is nothing to measure", remedy="name metrics, as in ndcg@10", id=self.name)
+            raise BadInput("expected at least one metric", remedy="name metrics such as ndcg@10", id=self.name)
         for what in ("depth", "max_queries", "binary_cutoff"):
             number = getattr(self, what)
             if number is not None and number < 1:
@@ -50,7 +50,7 @@ class Suite:
 
     @cached_property
     def query_ids(self) -> list[str]:
-        """The measured queries: all judged ones, or the sample, in the order of the qrels."""
+        """The measured queries, all judged ones or the sample, in the order of the qrels."""
         judged = list(self.collection.qrels)
         if self.max_queries is None or len(judged) <= self.max_queries:
             return judged
@@ -59,7 +59,7 @@ class Suite:
 
     @cached_property
     def first_stage_run(self) -> Run:
-        """The first stage's own run over the candidates: the suite's queries that it answers, `depth` passages each."""
+        """The first stage's top `depth` passages for each of the suite's queries with results."""
         run = self._searched()
         answered = [id for id in self.query_ids if run.get(id)]
         if not answered:
@@ -72,7 +72,7 @@ class Suite:
 
     @property
     def first_stage_name(self) -> str:
-        """What tables call the first stage."""
+        """The name of the first stage in tables."""
         if isinstance(self.first_stage, str | Path):
             return Path(self.first_stage).name
         return "run" if isinstance(self.first_stage, Mapping) else _name_of(self.first_stage)
@@ -84,22 +84,22 @@ class Suite:
 
     @property
     def note(self) -> str:
-        """Which of the judged queries are measured."""
+        """A description of the sample; "" if all judged queries are measured."""
         judged, measured = len(self.collection.qrels), len(self.query_ids)
         return f"a sample of {measured} of {judged} judged queries, by hash of their ids" if measured < judged else ""
 
     def candidates(self, query_ids: Sequence[str] | None = None) -> list[Candidates]:
-        """Candidates of `query_ids` (all by default), best first; queries the first stage left unanswered have none."""
+        """Return candidates of `query_ids` (default: all), without queries for which the first stage found none."""
         wanted = self.query_ids if query_ids is None else self._known(query_ids)
         return [self._candidates[id] for id in wanted if id in self._candidates]
 
     def qrels(self, query_ids: Sequence[str] | None = None) -> Qrels:
-        """The judgements of `query_ids` (all by default)."""
+        """Return the judgements of `query_ids` (default: all)."""
         wanted = self.query_ids if query_ids is None else self._known(query_ids)
         return {id: self.collection.qrels[id] for id in wanted}
 
     def measure(self, run: Run, query_ids: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
-        """Metric -> query id -> score of a run; queries without results score 0."""
+        """Return metric -> query id -> score of a run; queries without results score 0."""
         return measure(self.qrels(query_ids), run, self.metrics, binary_cutoff=self.binary_cutoff)
 
     @cached_property
@@ -128,8 +128,8 @@ class Suite:
         if Path(name).is_file():
             return read_run(name)
         known = ", ".join(self.collection.runs) or "none"
-        problem = f"{self.collection.name} has no run {name!r}, and there is no such file"
-        raise BadInput(problem, remedy=f"name a run file or a run that it has: {known}", id=self.name)
+        problem = f"{self.collection.name} has no run {name!r}, and no such file exists"
+        raise BadInput(problem, remedy=f"name a run file or one of its runs: {known}", id=self.name)
 
     def _known(self, query_ids: Sequence[str]) -> Sequence[str]:
         known = set(self.query_ids)

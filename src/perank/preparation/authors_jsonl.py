@@ -1,11 +1,11 @@
-"""The authors' JSONL rows, read and written: alignment rows and ranking rows, which carry whole prompts and texts.
+"""Read and write the authors' JSONL: alignment rows and ranking rows, with complete prompts and texts.
 
     alignment   messages (user, assistant), extra_texts (one text per <PLACEHOLDER>)
     ranking     messages_w_content, messages_wo_content (user), ranking, extra_texts (2n: prompt order, then ranked)
 
-`ranking` is a permutation, best first, from 0 or from 1; records count from 0. The second half of `extra_texts` is
-what the authors' code feeds back in training, and nothing there compares it with `ranking`: here it has to agree.
-`perank.training.rows` is perank's own form, ids and an order; `convert_authors` goes between the two.
+`ranking` is a permutation, best first, of positions from 0 or from 1; rows here count from 0. The second half of
+`extra_texts` is what the authors' code feeds back in training without comparing it with `ranking`; here the two must
+agree. `convert_authors` converts from and to `perank.training.rows`, perank's own format of ids and an order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perank.files import json_lines, write_json_lines
 from perank.model.prompts import SLOT, unmarked
 
 PLACEHOLDER = "<PLACEHOLDER>"  # their prompt slots
-RANK = "<RANK>"  # their target slots: in a text it would become a label
+RANK = "<RANK>"  # their target slots; in a text it would become a label
 
 Row = TypeVar("Row")
 _ALIGNMENT = frozenset({"messages", "extra_texts"})
@@ -29,9 +29,9 @@ _RANKING = frozenset({"messages_w_content", "messages_wo_content", "ranking", "e
 
 @dataclass(frozen=True, slots=True)
 class AlignmentRow:
-    """A user message with N `<PLACEHOLDER>`s, the assistant's text, and the texts behind the placeholders in order.
+    """A user message with N `<PLACEHOLDER>`s, the assistant's text, and the texts of the placeholders in order.
 
-    Texts beyond the Nth are kept but used nowhere: `spliced` holds those that are used.
+    Texts beyond the Nth are kept but not used; `spliced` has the others.
     """
 
     user: str
@@ -44,7 +44,7 @@ class AlignmentRow:
 
     @property
     def spliced(self) -> tuple[str, ...]:
-        """The text behind each placeholder."""
+        """The text of each placeholder."""
         return self.texts[: self.user.count(PLACEHOLDER)]
 
 
@@ -66,37 +66,37 @@ class RankingRow:
 
 
 def slotted(user: str) -> str:
-    """A user message with `SLOT` for every `<PLACEHOLDER>`, as `PromptBuilder.chat` takes it."""
+    """Replace every `<PLACEHOLDER>` in a user message with `SLOT`, for `PromptBuilder.chat`."""
     return unmarked(user).replace(PLACEHOLDER, SLOT)
 
 
 def read_alignment(path: str | Path) -> list[AlignmentRow]:
-    """The rows of a file. Raises `BadInput` naming the line of a broken one."""
+    """Read the rows of a file. Raises `BadInput` with the line of a malformed one."""
     return list(alignment_rows(path))
 
 
 def read_ranking(path: str | Path) -> list[RankingRow]:
-    """The rows of a file, `ranking` counted from 0. Raises `BadInput` naming the line of a broken one."""
+    """Read the rows of a file; orders count from 0. Raises `BadInput` with the line of a malformed one."""
     return list(ranking_rows(path))
 
 
 def alignment_rows(path: str | Path) -> Iterator[AlignmentRow]:
-    """`read_alignment`, one row at a time: the authors' files hold gigabytes."""
+    """Like `read_alignment`, one row at a time: the authors' files have gigabytes."""
     return _read(path, _alignment_row)
 
 
 def ranking_rows(path: str | Path) -> Iterator[RankingRow]:
-    """`read_ranking`, one row at a time."""
+    """Like `read_ranking`, one row at a time."""
     return _read(path, _ranking_row)
 
 
 def write_alignment(path: str | Path, rows: Iterable[AlignmentRow]) -> int:
-    """Write one JSON object a row, atomically; returns how many."""
+    """Write one JSON object per row, atomically; return the number of rows."""
     return write_json_lines(path, ({"messages": _chat(r.user, r.answer), "extra_texts": list(r.texts)} for r in rows))
 
 
 def write_ranking(path: str | Path, rows: Iterable[RankingRow]) -> int:
-    """Write one JSON object a row, atomically; returns how many."""
+    """Write one JSON object per row, atomically; return the number of rows."""
     records = (
         {
             "messages_w_content": _chat(row.user_with_texts),
@@ -138,7 +138,7 @@ def _ranking_row(record: Mapping[str, Any]) -> RankingRow:
 
 def _permutation(value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or not value or not all(type(i) is int for i in value):
-        raise ValueError("ranking must be a list of integers that isn't empty")
+        raise ValueError("ranking must be a non-empty list of integers")
     first = min(value)
     if first not in (0, 1) or sorted(value) != list(range(first, first + len(value))):
         raise ValueError(f"ranking is not a permutation of {len(value)} positions from 0 or from 1: {value[:20]}")
@@ -146,7 +146,7 @@ def _permutation(value: object) -> tuple[int, ...]:
 
 
 def _user(record: Mapping[str, Any], key: str) -> str:
-    """The user's message; an assistant turn, which their code overwrites, may follow."""
+    """Return the user's message; an assistant turn may follow, which the authors' code overwrites."""
     turns = _turns(record, key)
     if [role for role, _ in turns] not in (["user"], ["user", "assistant"]):
         raise ValueError(f"{key} must be one user message, with or without an answer")
@@ -168,7 +168,7 @@ def _turns(record: Mapping[str, Any], key: str) -> list[tuple[str, str]]:
 def _texts(record: Mapping[str, Any]) -> tuple[str, ...]:
     texts = record["extra_texts"]
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError("extra_texts must be a list of texts, none of them empty")
+        raise ValueError("extra_texts must be a list of non-empty texts")
     return tuple(texts)
 
 
@@ -181,7 +181,7 @@ def _keys(record: Mapping[str, Any], expected: frozenset[str]) -> None:
 def _counted(user: str, n: int) -> None:
     slots = user.count(PLACEHOLDER)
     if slots != n or n == 0:
-        raise ValueError(f"{slots} {PLACEHOLDER} in the user message for {n} texts")
+        raise ValueError(f"the user message has {slots} {PLACEHOLDER} for {n} texts")
     _encodable(user)
 
 
@@ -189,12 +189,12 @@ def _readable(texts: Iterable[str]) -> None:
     for text in texts:
         _encodable(text)
         if PLACEHOLDER in text or RANK in text:
-            raise ValueError(f"a text holds {PLACEHOLDER} or {RANK}, which their tokenizer reads as its own tokens")
+            raise ValueError(f"a text has {PLACEHOLDER} or {RANK}, which are special tokens of the authors' tokenizer")
 
 
 def _encodable(text: str) -> None:
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError("a text holds half of a surrogate pair, which is not a character")
+        raise ValueError("a text has half of a surrogate pair, which is not a character")
 
 
 def _chat(user: str, answer: str | None = None) -> list[dict[str, str]]:
@@ -207,5 +207,5 @@ def _read(path: str | Path, make: Callable[[Mapping[str, Any]], Row]) -> Iterato
         try:
             row = make(record)
         except ValueError as error:
-            raise BadInput(str(error), remedy="mend or remove the line", path=path, line=number) from error
+            raise BadInput(str(error), remedy="fix or remove the line", path=path, line=number) from error
         yield row

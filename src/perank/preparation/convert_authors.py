@@ -1,7 +1,7 @@
-"""The authors' JSONL both ways: their rows, which carry prompts and texts, and perank's, which carry ids and an order.
+"""Convert between the authors' JSONL rows of prompts and texts and perank's rows of ids and an order.
 
-Their rows don't keep the query apart: it is read back out of the prompt, which must then be the reference prompt to
-the last character. Ids are made here: passages by their text's digest, queries by their place in the file.
+The authors' rows have no separate query: it is parsed from the prompt, which must match the reference prompt exactly.
+Passage ids are digests of texts, query ids are positions in the file.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from perank.training.rows import RankRow, passage_of, read_rows, write_rows
 
 
 def described(kind: str, counts: dict[str, int], path: Path) -> dict[str, Any]:
-    """Write what was converted as a manifest."""
+    """Write a manifest of the conversion and return it."""
     manifest = {"kind": kind, "statistics": counts}
     write_json(path, manifest)
     return manifest
 
 
 def import_alignment(source: str | Path, folder: Path) -> dict[str, int]:
-    """Their alignment rows -> corpus.jsonl, each text once; how many. Their instructions are Table 7's and not kept."""
+    """Convert alignment rows to corpus.jsonl, without duplicates and instructions (Table 7); return the counts."""
     texts = dict.fromkeys(row.answer for row in authors_jsonl.alignment_rows(source))
     if not texts:
         raise BadInput("there are no rows", remedy="name a file with some", path=source)
@@ -42,9 +42,9 @@ def import_alignment(source: str | Path, folder: Path) -> dict[str, int]:
 
 
 def import_ranking(source: str | Path, folder: Path) -> dict[str, int]:
-    """Their ranking rows -> corpus.jsonl, queries.jsonl and rows.jsonl; how many of each.
+    """Convert ranking rows to corpus.jsonl, queries.jsonl and rows.jsonl; return the counts.
 
-    Raises `BadInput` for a row whose prompt isn't the reference prompt.
+    Raises `BadInput` for a row without the reference prompt.
     """
     rows, passages = plain_rows(authors_jsonl.ranking_rows(source))
     if not rows:
@@ -58,13 +58,13 @@ def import_ranking(source: str | Path, folder: Path) -> dict[str, int]:
 
 
 def export_alignment(collection: Collection, output: Path, limit: int | None) -> dict[str, int]:
-    """A collection's texts as their alignment rows, the instructions of Table 7 in turn."""
+    """Write a collection's texts as alignment rows, with the instructions of Table 7 in turn."""
     passages = islice(collection.passages.values(), limit)
     return {"rows": authors_jsonl.write_alignment(output, _alignment(passages))}
 
 
 def export_ranking(collection: Collection, rows_path: str | Path, output: Path, limit: int | None) -> dict[str, int]:
-    """Rows of ids as their ranking rows, with the reference prompts. Raises `BadInput` for an id without a text."""
+    """Write rows of ids as ranking rows with the reference prompts. Raises `BadInput` for an id without text."""
     return {"rows": authors_jsonl.write_ranking(output, _ranking(collection, rows_path, limit))}
 
 
@@ -85,11 +85,11 @@ def _ranking(collection: Collection, rows_path: str | Path, limit: int | None) -
 
 @contextmanager
 def _theirs(id: str) -> Iterator[None]:
-    """A text that their form can't hold becomes `BadInput`."""
+    """Raise `BadInput` for a text that the authors' format cannot represent."""
     try:
         yield
     except ValueError as error:
-        raise BadInput(str(error), remedy="leave the text out", id=id) from error
+        raise BadInput(str(error), remedy="omit the text", id=id) from error
 
 
 def _write_passages(path: Path, passages: Iterable[Passage]) -> int:
@@ -97,12 +97,12 @@ def _write_passages(path: Path, passages: Iterable[Passage]) -> int:
 
 
 def alignment_row(instruction: str, text: str) -> AlignmentRow:
-    """A row that asks for `text` with an instruction of Table 7 (`{slot}` in it)."""
+    """Return a row that asks for `text` with an instruction of Table 7 (with `{slot}`)."""
     return AlignmentRow(instruction.format(slot=PLACEHOLDER), text, (text,))
 
 
 def ranking_row(query: str, passages: Sequence[str], order: Sequence[int]) -> RankingRow:
-    """A row with the reference prompts; `order` holds positions in `passages`, best first."""
+    """Return a row with the reference prompts; `order` has positions in `passages`, best first."""
     shape, query = template("reference"), clean(query)
     texts = [clean(shape.clean(text)) for text in passages]
     return RankingRow(
@@ -114,7 +114,7 @@ def ranking_row(query: str, passages: Sequence[str], order: Sequence[int]) -> Ra
 
 
 def plain_rows(rows: Iterable[RankingRow]) -> tuple[list[RankRow], dict[str, Passage]]:
-    """Rows of ids, and the passages by id. Raises `BadInput` for a prompt that isn't the reference one."""
+    """Return rows of ids, and the passages by id. Raises `BadInput` for a prompt that isn't the reference prompt."""
     plain: list[RankRow] = []
     passages: dict[str, Passage] = {}
     for number, row in enumerate(rows, start=1):
@@ -125,7 +125,7 @@ def plain_rows(rows: Iterable[RankingRow]) -> tuple[list[RankRow], dict[str, Pas
 
 
 def query_of(row: RankingRow) -> str:
-    """The query inside the row's prompt. Raises `BadInput` where the prompt isn't the reference prompt."""
+    """Parse the query in the row's prompt. Raises `BadInput` if that isn't the reference prompt."""
     found = _asking(len(row.passages)).fullmatch(row.user)
     if found is None:
         problem = f"the prompt is not the reference prompt for {len(row.passages)} passages"
@@ -135,13 +135,13 @@ def query_of(row: RankingRow) -> str:
 
 @lru_cache(maxsize=64)
 def _asking(n: int) -> re.Pattern[str]:
-    """The reference prompt of n passages with its query as a group; the later mention must repeat it."""
+    """Return a pattern of the reference prompt of n passages; later mentions must repeat its group `query`."""
     before, *after = template("reference").message("\0", n, slot=PLACEHOLDER).split("\0")
     return re.compile(f"{re.escape(before)}(?P<query>.+?){'(?P=query)'.join(map(re.escape, after))}", re.DOTALL)
 
 
 def _ids(texts: Sequence[str]) -> list[str]:
-    """One id per text; a repeated text gets an id of its own."""
+    """Return one id per text, also distinct ones for repeated texts."""
     seen: dict[str, int] = {}
     ids = []
     for text in texts:

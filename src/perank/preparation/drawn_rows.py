@@ -1,7 +1,7 @@
-"""The rows a training run reads: from a file, or drawn once from the collection and kept in the cache.
+"""The rows that a training run reads: from a file, or drawn once from the collection and cached.
 
-Every pass goes through all queries in an order of its own, and pools take turns. Deterministic in the seed, and row i
-doesn't depend on how many there are.
+Every pass visits all queries in a new random order, and pools alternate. Rows are deterministic in the seed, and row i
+doesn't depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from perank.training.rows import RankRow, passage_of, read_rows, write_rows
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """At most `rows` rows of the file `rows_path`, or as many drawn: `candidates` a row, from `pools` in turn.
+    """At most `rows` rows of the file `rows_path`, or drawn ones with `candidates` per row, from `pools` in turn.
 
-    Pools: "first_stage" and "dense" take the top, "log_uniform" draws from the encoder's best `pool_depth`. Raises
-    `BadInput` for an unknown pool, none, and numbers too small.
+    Pools: "first_stage" and "dense" take the top, "log_uniform" draws from the encoder's top `pool_depth`. Raises
+    `BadInput` without pools and for numbers that are too small.
     """
 
     rows: int
@@ -51,7 +51,7 @@ class RowSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RowSources:
-    """What rows are made from; the store is opened, and the first stage asked for `depth` passages, when needed."""
+    """Inputs of rows; the store, and the first stage's run of `depth` passages per query, are loaded on first use."""
 
     collection: Collection
     first_stage: FirstStage
@@ -61,24 +61,24 @@ class RowSources:
 
     @cached_property
     def store(self) -> EmbeddingStore:
-        """The passages' vectors."""
+        """Vectors of the passages."""
         return self.open_store()
 
     @cached_property
     def run(self) -> Run:
-        """What the first stage finds for all queries."""
+        """The first stage's run over all queries."""
         return self.first_stage.search(self.collection, depth=self.depth)
 
 
 def training_rows(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list[RankRow]:
-    """The rows of a training run. Drawn ones are kept in the cache, under a fingerprint of all they depend on.
+    """Return the rows of a training run. Drawn rows are cached under a fingerprint of all that they depend on.
 
-    Raises `BadInput` for rows that name a passage without a vector, and where no rows can be drawn.
+    Raises `BadInput` for a passage without vector, and if no rows can be drawn.
     """
     if settings.rows_path is not None:
         return _known(read_rows(settings.rows_path)[: settings.rows], sources.store, Path(settings.rows_path))
     path = cache_dir() / "rows" / f"{sources.collection.name}-{_fingerprint(sources, teacher, settings)}.jsonl"
-    with file_lock(path.with_name(f".{path.name}.lock")):  # other devices of the run want the same rows
+    with file_lock(path.with_name(f".{path.name}.lock")):  # the other devices need the same rows
         if not path.is_file():
             write_rows(path, _drawn(sources, teacher, settings))
     return read_rows(path)
@@ -88,7 +88,9 @@ def _fingerprint(sources: RowSources, teacher: Teacher, settings: RowSettings) -
     asked = [settings.rows, settings.candidates, list(settings.pools), settings.pool_depth, settings.seed]
     digests = [questions_digest(sources.collection), store_digest(sources.store), settings_of(sources.first_stage)]
     file, own = teacher.identity
-    plain = own is None and teacher.judged_first is not False  # these rows are older than other teachers
+    plain = (
+        own is None and teacher.judged_first is not False
+    )  # keeps the fingerprints from before other teachers existed
     return fingerprint(*asked, *digests, file, *([] if plain else [own, teacher.judged_first is not False]))
 
 
@@ -96,7 +98,7 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
     collection = sources.collection
     pools = [_pool(name, sources, settings) for name in settings.pools]
     judged = {} if teacher.judged_first is False else collection.qrels
-    passage = cache(partial(passage_of, collection.passages))  # a collection on the disk is slow at looking them up
+    passage = cache(partial(passage_of, collection.passages))  # lookups in a collection on disk are slow
     drawn = islice(draws(collection.queries, collection.qrels, pools, settings.seed), settings.rows)
     found = (Candidates(query, tuple(map(passage, ids))) for query, ids in drawn)
     rows = [ordered_row(*ordered) for ordered in teacher_orders(teacher, found, sources, judged)]
@@ -107,16 +109,16 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
 
 
 def ordered_row(candidates: Candidates, order: tuple[int, ...]) -> RankRow:
-    """Candidates in their own order, and the teacher's."""
+    """Return a row of candidates in their own order, with the teacher's order."""
     return RankRow(candidates.query, tuple(passage.id for passage in candidates.passages), order)
 
 
 def draws(
     queries: Mapping[str, Query], qrels: Qrels, pools: Sequence[Pool], seed: int, minimum: int = 2
 ) -> Iterator[tuple[Query, list[str]]]:
-    """Queries with candidates without end, or until a pass finds none.
+    """Yield queries with candidates endlessly, or until a pass finds none.
 
-    Queries for which a pool yields fewer than `minimum` passages are passed over in that pass.
+    A pass skips queries for which its pool yields fewer than `minimum` passages.
     """
     turn, found = 0, True
     while found:
@@ -143,15 +145,15 @@ def _pool(name: str, sources: RowSources, settings: RowSettings) -> Pool:
 
 
 def _known(rows: list[RankRow], store: EmbeddingStore, path: Path) -> list[RankRow]:
-    """The rows, if there are some and the store has a vector for every passage in them."""
+    """Check that there are rows and that the store has a vector for every passage, and return the rows."""
     if not rows:
-        raise BadInput("there are no rows", remedy="make them with perank.prepare", path=path)
+        raise BadInput("there are no rows", remedy="create them with perank.prepare", path=path)
     ids = list({id for row in rows for id in row.passage_ids})
     for start in range(0, len(ids), 65_536):
         found = store.rows(ids[start : start + 65_536]) >= 0
         if not found.all():
             unknown = ids[start + int(found.argmin())]
             line = next(number for number, row in json_lines(path) if unknown in row["passages"])
-            remedy = "name the collection that the rows were made from"
+            remedy = "use the collection that the rows were created from"
             raise BadInput("the collection has no such passage", remedy=remedy, path=path, line=line, id=unknown)
     return rows

@@ -1,7 +1,7 @@
-"""Where a training row's candidates come from: a first-stage run's top, or a draw over a retriever's deep ranking.
+"""Sources of a training row's candidates: the top of a first-stage run, or a sample of a retriever's deep ranking.
 
-The paper takes the dense top 20 (`TopK`). Rows of nothing but hard candidates teach slowly at first;
-`LogUniform` mixes near and far ones: ranks drawn log-uniformly, so half of them are above the geometric mean.
+The paper uses the dense top 20 (`TopK`). Training on hard candidates alone is slow at first; `LogUniform` draws ranks
+log-uniformly, so half of them are above the geometric mean.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from perank.records import Run, rank_order
 
 
 class Pool(Protocol):
-    """Candidates for a query: distinct passage ids, or fewer than asked for where there are not enough."""
+    """Draws distinct candidates for a query, fewer than configured if there are not enough."""
 
     def draw(self, query_id: str, positives: Sequence[str], rng: random.Random) -> list[str]:
-        """Passage ids in no particular order."""
+        """Return passage ids in no particular order."""
         ...
 
 
 class TopK:
-    """The first n of a run, as reranking will meet them; a positive the run misses stays missing."""
+    """The top n of a run, as in reranking; positives that the run misses are not added."""
 
     def __init__(self, run: Run, n: int = 20) -> None:
         self.run, self.n = run, n

@@ -1,7 +1,7 @@
-"""Stage 2's training set as section 4.2 makes it: every training query's top candidates, in the order of a teacher.
+"""The training set of stage 2 (section 4.2): the top candidates of every training query, in the order of a teacher.
 
-Queries go in blocks. A block is searched, ordered by the teacher, measured against the prompt's length and kept as one
-part of the work; it depends on its own queries alone, so neither an interruption nor the order of blocks shows.
+Queries are processed in blocks: a block is searched, ordered by the teacher, filtered by prompt length and saved as a
+part. It depends only on its own queries, so interruptions don't change the result.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Length = Callable[[Candidates], int]
 
 @dataclass(frozen=True, kw_only=True)
 class RankingSet:
-    """How rows are made of a query's first `candidates` passages.
+    """Settings of the rows, which have a query's top `candidates` passages.
 
-    `orders`: "shuffled" gives a row in a random prompt order of its own, "retrieved" one as the first stage ranks
-    (section 4.2 augments by shuffling). `judged_first` puts relevant passages before the teacher's opinion; the paper
-    takes the teacher's order as it is. Rows whose prompt with whole texts takes `max_tokens` or more are left out.
-    Queries with fewer than `minimum` candidates give none. Both are counted.
+    `orders`: "shuffled" gives a row in random prompt order, "retrieved" one in first-stage order (section 4.2 augments
+    by shuffling). `judged_first` ranks relevant passages above the others; the paper uses the teacher's order alone.
+    Rows whose prompt with full texts has `max_tokens` or more, and queries with fewer than `minimum` candidates, are
+    omitted and counted.
     """
 
     candidates: int = 20
@@ -46,7 +46,7 @@ class RankingSet:
 
     def __post_init__(self) -> None:
         if not self.orders or not set(self.orders) <= {"shuffled", "retrieved"}:
-            problem, remedy = f"no rows come of the orders {list(self.orders)}", "choose shuffled, retrieved or both"
+            problem, remedy = f"unknown or missing orders {list(self.orders)}", "choose shuffled, retrieved or both"
             raise BadInput(problem, remedy=remedy, id="preparation.orders")
         check_least("preparation", 2, candidates=self.candidates, minimum=self.minimum)
         check_least("preparation", 1, block=self.block, batch_size=self.batch_size)
@@ -61,7 +61,7 @@ class RankingSet:
         *,
         progress: bool = True,
     ) -> dict[str, Any]:
-        """Make the blocks that aren't there yet, and of all of them the output; its statistics.
+        """Create the missing blocks, join all to the output, and return its statistics.
 
         `length` counts the tokens of a prompt with the candidates' texts.
         """
@@ -82,7 +82,7 @@ class RankingSet:
     def _entries(
         self, sources: RowSources, teacher: Teacher, block: Sequence[Query], length: Length | None
     ) -> Iterator[dict[str, Any]]:
-        """What a part keeps of each query: its rows, and what the statistics are made of."""
+        """Yield a record per query: its rows, and values for the statistics."""
         run = sources.first_stage.search(sources.collection, block, self.candidates)
         ids = [query.id for query in block]
         found = make_candidates(sources.collection, run, self.candidates, query_ids=ids)
@@ -117,7 +117,7 @@ class RankingSet:
 
 
 def prompt_length(prompts: Any) -> Length:
-    """Tokens of the prompt with the candidates' texts."""
+    """Return a function that counts the tokens of a prompt with the candidates' texts."""
 
     def length(candidates: Candidates) -> int:
         texts = [passage.contents for passage in candidates.passages]
@@ -127,7 +127,7 @@ def prompt_length(prompts: Any) -> Length:
 
 
 def sampled(queries: Iterable[Query], limit: int | None, seed: int) -> list[Query]:
-    """All queries, or `limit` of them by a hash of their ids, in the collection's order."""
+    """Return all queries, or `limit` of them by a hash of their ids, in the collection's order."""
     asked = list(queries)
     check_least("preparation", 1, limit=limit)
     if limit is None or limit >= len(asked):

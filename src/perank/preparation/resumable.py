@@ -1,7 +1,7 @@
-"""Long work in numbered parts: each is a complete file or missing, so interrupted work resumes with the next one.
+"""Resumable work in numbered parts, each of which is a complete file or missing.
 
-Parts are in a hidden folder next to the output, named by the fingerprint of all they depend on, so that other
-settings never find them. A part is a pure function of its number: a run that was killed ends with the same bytes.
+Parts are in a hidden folder next to the output, named by the fingerprint of all that they depend on, so other settings
+don't reuse them. A part depends only on its number, so an interrupted run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Resumable:
 
     @property
     def manifest_path(self) -> Path:
-        """Path of the output's manifest."""
+        """The path of the output's manifest."""
         return self.output.with_name(f"{self.output.name}.manifest.json")
 
     def finished(self) -> dict[str, Any] | None:
-        """The manifest of an output that is whole already, else None.
+        """Return the manifest if the output is complete, None if it doesn't exist.
 
-        Raises `BadInput` where an output of other settings, or another file, is in the way.
+        Raises `BadInput` if the file has other settings or contents.
         """
         if not self.output.exists():
             return None
@@ -43,23 +43,23 @@ class Resumable:
         return dict(manifest)
 
     def has(self, name: str) -> bool:
-        """Whether that part is whole."""
+        """Return whether a part exists."""
         return self.path(name).is_file()
 
     def path(self, name: str) -> Path:
-        """The file of a part."""
+        """Return the path of a part."""
         return self.folder / name
 
     def write(self, name: str, content: object) -> None:
-        """Keep a part as JSON."""
+        """Write a part as JSON."""
         write_json(self.path(name), content)
 
     def read(self, prefix: str) -> Iterator[Any]:
-        """All JSON parts whose names begin so, by name."""
+        """Read all JSON parts whose names begin with `prefix`, sorted by name."""
         return (read_json(path) for path in sorted(self.folder.glob(f"{prefix}*.json")))
 
     def finish(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe the output, which is written by now, and remove the parts."""
+        """Write the manifest of the finished output, and remove the parts."""
         content = {**manifest, "fingerprint": self.fingerprint, "sha256": sha256(self.output)}
         write_json(self.manifest_path, content)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -69,9 +69,9 @@ class Resumable:
 def prepared(
     output: str | Path, kind: str, known: Mapping[str, Any], make: Callable[[Resumable], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The manifest of `output`, which `make` writes, and returns the statistics of, unless it is whole already.
+    """Return the manifest of `output`; if that is not complete, `make` writes it and returns its statistics.
 
-    `known` is all that the output depends on.
+    `known` is everything that the output depends on.
     """
     parts = Resumable(output, fingerprint(known))
     return parts.finished() or parts.finish({"kind": kind, **known, "statistics": make(parts)})

@@ -1,4 +1,4 @@
-"""What a training set is made of, in numbers: for its manifest, and to be read before anything trains on it."""
+"""Statistics of a training set, for its manifest."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from perank.errors import BadInput
 class RankingStatistics:
     """Counts over the queries of a ranking set's parts.
 
-    `kendall_tau`: the teacher's order against the first stage's, 1 for the same. `relevant_first`: among queries with
-    a relevant candidate, how often the teacher, and the first stage, have one at the top.
+    `kendall_tau` compares the teacher's order with the first stage's. `relevant_first`: the share of queries with a
+    relevant candidate for which the teacher, or the first stage, ranks one first.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class RankingStatistics:
         self.first: dict[str, list[float]] = {"teacher": [], "first_stage": []}
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """One query of a part."""
+        """Count one query of a part."""
         self.counts["queries"] += 1
         self.counts["rows"] += len(entry["rows"])
         self.found.append(entry["found"])
@@ -41,7 +41,7 @@ class RankingStatistics:
             self.first["first_stage"].append(0 in relevant)
 
     def as_dict(self) -> dict[str, Any]:
-        """Counts, and distributions over queries."""
+        """Return counts, and distributions over queries."""
         return {
             **self.counts,
             "candidates": spread(self.found),
@@ -53,7 +53,7 @@ class RankingStatistics:
 
 
 def counted(entries: Iterable[Mapping[str, Any]], statistics: RankingStatistics) -> Iterator[dict[str, Any]]:
-    """The rows of all queries, which are counted as they pass. Raises `BadInput` if there were none."""
+    """Yield the rows of all queries and count them. Raises `BadInput` if there are none."""
     for entry in entries:
         statistics.add(entry)
         yield from entry["rows"]
@@ -65,14 +65,14 @@ def counted(entries: Iterable[Mapping[str, Any]], statistics: RankingStatistics)
 
 
 def kendall_tau(order: Sequence[int]) -> float:
-    """Of a permutation against 0, 1, 2, ...: 1 for the same order (a single candidate's too), -1 for its reverse."""
+    """Kendall's tau of a permutation and 0, 1, 2, ...; 1 for a single candidate."""
     from scipy.stats import kendalltau
 
     return float(kendalltau(range(len(order)), order).statistic) if len(order) > 1 else 1.0
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, least, median, 95th percentile (nearest rank) and most; {} of nothing."""
+    """Return mean, minimum, median, 95th percentile (nearest rank) and maximum; {} without values."""
     if not values:
         return {}
     least, median, p95, most = np.quantile(values, [0, 0.5, 0.95, 1], method="inverted_cdf").tolist()

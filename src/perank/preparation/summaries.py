@@ -1,6 +1,6 @@
-"""Passages in a sentence, written greedily by an instruction-tuned LLM: what RankMistral_s reads (Table 3).
+"""Summarise passages in a sentence with greedy decoding by an instruction-tuned LLM, for RankMistral_s (Table 3).
 
-The paper doesn't say who wrote its summaries, nor from which prompt; the instruction here is ours, and a setting.
+The paper doesn't name the model and the prompt of its summaries; the instruction here is our own, and configurable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIELD = "{text}"
 
 
 class Summariser:
-    """An LLM that shortens passages: at most `tokens` new tokens for each, of which it reads `text_tokens`.
+    """An LLM that summarises passages of up to `text_tokens` tokens in up to `tokens` tokens.
 
     A passage's summary doesn't depend on the rest of its batch. Raises `BadInput` for an instruction without
     `{text}` and for numbers below 1.
@@ -39,15 +39,15 @@ class Summariser:
     ) -> None:
         check_least("preparation", 1, tokens=tokens, text_tokens=text_tokens, batch_size=batch_size)
         if FIELD not in instruction:
-            remedy = f"write {FIELD} where the passage's text goes"
-            raise BadInput("the instruction shows no passage", remedy=remedy, id="preparation.instruction")
+            remedy = f"add {FIELD} for the passage's text"
+            raise BadInput("the instruction has no field for the passage", remedy=remedy, id="preparation.instruction")
         self.writer, self.prompts, self.instruction = TextDecoder(llm, prompts.tokenizer), prompts, instruction
         self.tokens, self.text_tokens, self.batch_size = tokens, text_tokens, batch_size
 
     def summaries(self, passages: Sequence[Passage]) -> list[dict[str, Any]]:
-        """A record a passage, in their order: `_id`, `text`, and whether it was `cut` at `tokens`.
+        """Return a record per passage, in order: `_id`, `text`, and whether it was `cut` at `tokens`.
 
-        A passage without text has an empty summary. White space within a summary becomes single spaces.
+        A passage without text has an empty summary. White space in a summary becomes single spaces.
         """
         prompts = {i: self._prompt(passage) for i, passage in enumerate(passages) if passage.contents.strip()}
         texts, cut = [""] * len(passages), [False] * len(passages)
@@ -69,7 +69,7 @@ class Summariser:
 
 
 def wanted(collection: Collection, run: Run | None) -> list[Passage]:
-    """The passages to shorten, in the collection's order: all of them, or those of a first-stage run."""
+    """Return the passages to summarise, in the collection's order: all, or those of a first-stage run."""
     if run is None:
         return list(collection.passages.values())
     found = {id for scores in run.values() for id in scores}
@@ -79,15 +79,15 @@ def wanted(collection: Collection, run: Run | None) -> list[Passage]:
 def write_summaries(
     passages: Sequence[Passage], summariser: Summariser, parts: Resumable, *, block: int = 256, progress: bool = True
 ) -> dict[str, Any]:
-    """Make the blocks that aren't there yet, and of all of them the output: a JSONL file of `_id` and `text`.
+    """Create the missing blocks, and join all to the output, a JSONL file of `_id` and `text`.
 
-    Returns what was counted: `passages`, `empty` and `cut` summaries, `characters`. Raises `BadInput` for no passages.
+    Returns counts: `passages`, `empty` and `cut` summaries, `characters`. Raises `BadInput` without passages.
     """
     from tqdm import tqdm
 
     check_least("preparation", 1, block=block)
     if not passages:
-        raise BadInput("there are no passages to shorten", remedy="check the collection", path=parts.output)
+        raise BadInput("there are no passages to summarise", remedy="check the collection", path=parts.output)
     with tqdm(total=len(passages), desc="summaries", unit="passage", disable=not progress) as bar:
         for number, start in enumerate(range(0, len(passages), block)):
             taken, name = passages[start : start + block], f"summaries-{number:06d}.json"

@@ -1,7 +1,6 @@
-"""Teachers: who says in which order a row's candidates should end (conf/teacher).
+"""Teachers (conf/teacher), which give the target order of a row's candidates, in training and in `perank.prepare`.
 
-Rows that training draws and sets that are prepared ask the same ones. A teacher of your own needs `scores`, `identity`
-and `judged_first`; conf/teacher then names its class.
+To add a teacher, write a class with `scores`, `identity` and `judged_first`, and name it in conf/teacher.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Identity = tuple[str, Any]
 
 
 class Sources(Protocol):
-    """What a teacher may look at: the encoder's vectors by id, and what the first stage finds for the queries."""
+    """Inputs of teachers: the encoder's vectors by id, and the first stage's run."""
 
     @property
     def query_vectors(self) -> Vectors: ...
@@ -37,7 +36,7 @@ class Sources(Protocol):
 
 
 class Teacher(Protocol):
-    """Scores candidates. `judged_first` puts relevant ones before its opinion (None: as the rows' settings say)."""
+    """Scores candidates. `judged_first` ranks relevant ones above the others (None: use the rows' setting)."""
 
     @property
     def judged_first(self) -> bool | None: ...
@@ -46,7 +45,7 @@ class Teacher(Protocol):
     def identity(self) -> Identity: ...
 
     def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
-        """For each element of `batch` one score per candidate, higher is better."""
+        """Return one score per candidate for each element of `batch`; higher is better."""
         ...
 
 
@@ -63,14 +62,14 @@ class EncoderTeacher:
 
 @dataclass(frozen=True, kw_only=True)
 class RunTeacher:
-    """An existing run's scores (a published reranker's, a cross-encoder's): it has to score every candidate."""
+    """The scores of an existing run, such as a published reranker's; it must score every candidate."""
 
     path: str | Path
     judged_first: bool | None = None
 
     @property
     def identity(self) -> Identity:
-        """By the file's content. Raises `BadInput` where it can't be read."""
+        """The file's checksum. Raises `BadInput` if it can't be read."""
         try:
             return sha256(self.path), None
         except OSError as error:
@@ -79,7 +78,7 @@ class RunTeacher:
 
     @cached_property
     def run(self) -> Run:
-        """The file's run."""
+        """The run in the file."""
         return read_run(self.path)
 
     def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
@@ -95,9 +94,9 @@ class RunTeacher:
 
 @dataclass(frozen=True, kw_only=True)
 class FusedTeacher:
-    """The encoder's similarity less `weight` times ln(rank) in the first stage: two opinions that err differently.
+    """The encoder's similarity minus `weight` times ln(rank in the first stage), whose errors differ.
 
-    A passage that the first stage doesn't find ranks behind its last. Raises `BadInput` for a weight below 0.
+    A passage that the first stage misses ranks after its last. Raises `BadInput` for a weight below 0.
     """
 
     weight: float = 0.05
@@ -116,7 +115,7 @@ class FusedTeacher:
 
     def _scores(self, candidates: Candidates, sources: Sources) -> list[float]:
         ids, similarities = _ids(candidates), _similarities(candidates, sources)
-        # Candidates with scores are the first stage's own; others were drawn from somewhere else.
+        # Candidates with scores come from the first stage; others were drawn from another pool.
         found = dict(zip(ids, candidates.scores, strict=True)) if candidates.scores else None
         ranked = rank_order(sources.run.get(candidates.query.id, {}) if found is None else found)
         ranks = {id: rank for rank, id in enumerate(ranked, start=1)}
@@ -128,9 +127,9 @@ class FusedTeacher:
 
 @dataclass(frozen=True, kw_only=True)
 class RankerTeacher:
-    """Any ranker's order: a cross-encoder's, an LLM's. `ranker` loads it, when the first candidates are to be ranked.
+    """The order of any ranker, such as a cross-encoder or an LLM; `ranker` loads it on first use.
 
-    `made_of` are the settings that it is loaded from. Raises `BadInput` for something that isn't a `Ranker`.
+    `made_of` has its settings. Raises `BadInput` if the loaded object isn't a `Ranker`.
     """
 
     ranker: Callable[[], Ranker]
@@ -143,14 +142,14 @@ class RankerTeacher:
 
     @cached_property
     def loaded(self) -> Ranker:
-        """The ranker itself."""
+        """The loaded ranker."""
         ranker = self.ranker()
         if not isinstance(ranker, Ranker):
-            raise BadInput("the teacher ranks nothing", remedy="name a class with rank_batch", id="teacher.ranker")
+            raise BadInput("the teacher is not a ranker", remedy="name a class with rank_batch", id="teacher.ranker")
         return ranker
 
     def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
-        """Minus the rank."""
+        """Return negative ranks."""
         found = []
         for ranking in self.loaded.rank_batch(batch):
             place = {position: rank for rank, position in enumerate(ranking.order)}
@@ -161,9 +160,9 @@ class RankerTeacher:
 def teacher_orders(
     teacher: Teacher, candidates: Iterable[Candidates], sources: Sources, judged: Qrels, batch_size: int = 64
 ) -> Iterator[tuple[Candidates, tuple[int, ...]]]:
-    """Each element of `candidates` with its positions, best first; `batch_size` of them are scored together.
+    """Yield each element of `candidates` with its positions, best first; `batch_size` of them are scored together.
 
-    By grade in `judged`, then by the teacher's score, then by id, so that the order is total.
+    Sorted by grade in `judged`, then by the teacher's score, then by id, so that the order is total.
     """
     asked = iter(candidates)
     while batch := list(islice(asked, batch_size)):

@@ -1,8 +1,8 @@
-"""Stage 1's texts: a sample of a corpus too large to hold (section 4.2: 2 of 31.5 million Wikipedia passages).
+"""The texts of stage 1: a sample of a corpus too large for memory (section 4.2: 2 of 31.5 million Wikipedia passages).
 
-Two passes over the lines, in chunks. The first keeps a 64-bit hash of every line and the seed; the `rows` smallest are
-the sample, so it depends on the lines and the seed, not on their order in time or on chunks. The second parses those
-lines. Each finished chunk of either pass is a part: an interrupted run goes over it without work.
+The first of two passes saves a 64-bit hash of each line's text and the seed; the lines with the `rows` smallest hashes
+are the sample, which so depends only on texts and seed. The second pass parses them. Each finished chunk of a pass is a
+part, which a resumed run skips.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def sample_texts(
     chunk: int = 250_000,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Write a sample of `rows` passages (all, of fewer) of Wikipedia's files in their order; what was counted.
+    """Write a sample of `rows` passages (all, if fewer) of Wikipedia files in their order, and return counts.
 
-    `limit` looks at the first lines alone. Raises `BadInput` for an id that the sample holds twice.
+    `limit` reads only the first lines. Raises `BadInput` for an id that occurs twice in the sample.
     """
     check_least("preparation", 1, rows=rows, chunk=chunk, limit=limit)
 
@@ -46,7 +46,7 @@ def sample_texts(
 
     hashes_N = np.concatenate([np.zeros(0, np.uint64), *_hashed(chunks("hash"), parts, seed)])
     if not len(hashes_N):
-        raise BadInput("there are no passages", remedy="name a file with some", path=parts.output)
+        raise BadInput("there are no passages", remedy="name another file", path=parts.output)
     threshold = np.partition(hashes_N, min(rows, len(hashes_N)) - 1)[min(rows, len(hashes_N)) - 1]
     _parse(chunks("sample"), parts, hashes_N <= threshold, chunk)
     lengths = _joined(parts)
@@ -72,7 +72,7 @@ def _parse(chunks: Chunks, parts: Resumable, chosen_N: np.ndarray, chunk: int) -
 
 
 def _joined(parts: Resumable) -> list[int]:
-    """Write all parts as one file; the passages' lengths in characters."""
+    """Write all parts as one file, and return the passages' lengths in characters."""
     lengths: dict[str, int] = {}
 
     def records() -> Iterator[dict[str, str]]:
@@ -107,11 +107,11 @@ def _record(passage: Passage) -> dict[str, str]:
 
 
 def source_digest(paths: Sequence[Path]) -> list[list[Any]]:
-    """What tells source files from others without reading gigabytes: size, first and last megabyte."""
+    """Return names, sizes and digests of the first and last megabyte, which avoids reading gigabytes."""
     known: list[list[Any]] = []
     for path in paths:
         if not path.is_file():
-            raise BadInput("there is no such file", remedy="check preparation.source", path=path)
+            raise BadInput("no such file", remedy="check preparation.source", path=path)
         with path.open("rb") as file:
             first = file.read(1 << 20)
             file.seek(max(0, path.stat().st_size - (1 << 20)))

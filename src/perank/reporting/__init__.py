@@ -1,1 +1,1 @@
-"""From measurements to tables, figures and results.csv."""
+"""Write measurements as tables, figures and results.csv."""

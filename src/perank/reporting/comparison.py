@@ -1,7 +1,6 @@
-"""Systems side by side: each is measured on every suite, tested against the baselines, and written down.
+"""Compare systems: evaluate each on every suite, test it against the baselines, and write the results.
 
-Systems are loaded one after the other, and each is released before the next. Missing systems are listed with the
-reason, and are no error as long as another one is here.
+Systems are loaded one at a time. Missing systems are listed with the reason; it is an error only if all are missing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Measured = dict[str, list[Evaluation]]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """`prepare` loads it, and gives what measures it on a suite; `suites` are those it is for (None: all)."""
+    """`prepare` loads the system and returns its evaluation on a suite; `suites` restricts it (None: all)."""
 
     name: str
     prepare: Callable[[], Measure]
@@ -36,17 +35,16 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was measured, and system -> why it is absent."""
+    """Evaluations, and system -> reason for its absence."""
 
     baselines: Measured
     systems: Measured
     absent: Mapping[str, str]
 
     def save(self, output: Path, compare: Iterable[str], labels: Mapping[str, Any]) -> list[ResultRow]:
-        """Write every evaluation, results.csv and absent.json; the rows.
+        """Write every evaluation, results.csv and absent.json, and return the rows.
 
-        All systems are tested against the baselines and those that `compare` names. Raises `BadInput` for a name that
-        no system has.
+        All systems are tested against the baselines and those in `compare`. Raises `BadInput` for an unknown name.
         """
         rows: list[ResultRow] = []
         for suite, baselines in self.baselines.items():
@@ -66,11 +64,11 @@ class Comparison:
                 yield known[name]
             elif name not in self.absent:
                 remedy = f"choose among {', '.join([*known, *self.absent])}"
-                raise BadInput("there is no such system to compare with", remedy=remedy, id=str(name))
+                raise BadInput("no such system to compare with", remedy=remedy, id=str(name))
 
 
 def compared(systems: Sequence[System], suites: Sequence[Suite], baselines: Measured) -> Comparison:
-    """Every system on every suite it is for. Raises `Absent` where all systems are."""
+    """Evaluate every system on its suites. Raises `Absent` if all systems are."""
     found: Measured = {suite.name: [] for suite in suites}
     absent: dict[str, str] = {}
     for system in systems:
@@ -85,7 +83,7 @@ def compared(systems: Sequence[System], suites: Sequence[Suite], baselines: Meas
             for evaluation in measured:
                 found[evaluation.suite].append(evaluation)
     if systems and len(absent) == len(systems):
-        raise Absent(f"none of {', '.join(absent)} is here", remedy="see the warnings above")
+        raise Absent(f"none of {', '.join(absent)} is available", remedy="see the warnings above")
     return Comparison(baselines, found, absent)
 
 

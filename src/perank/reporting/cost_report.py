@@ -1,4 +1,4 @@
-"""What a cost study writes down: results.csv, table.md and phases.png."""
+"""Write the results of a cost study: results.csv, table.md and phases.png."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from perank.reporting.tables import latency_table
 
 
 def cost_table(rows: Sequence[ResultRow]) -> str:
-    """L_p of every collection in words, and the table."""
+    """Return L_p of every collection, followed by the latency table."""
     lengths = [f"{row.collection} {row.value:.1f}" for row in rows if row.metric == "tokens_per_passage"]
     return f"L_p, tokens per passage: {', '.join(lengths)}\n\n{latency_table(rows)}"
 
 
 def write_cost_report(rows: Sequence[ResultRow], folder: str | Path, study: str) -> None:
-    """The bars show the deepest candidates, in the first layout of windows."""
+    """Write results.csv, table.md and phases.png; the bars show the most candidates, in the first layout of windows."""
     folder = Path(folder)
     write_results_csv(folder / "results.csv", rows)
     with atomic_write(folder / "table.md") as file:

@@ -1,4 +1,4 @@
-"""Figures of results, as PNG files: a table's cells as marks, and the seconds of rankings as bars."""
+"""Draw results as PNG files: the cells of a table as marks, and the seconds of rankings as bars."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from perank.reporting.rows import ResultRow
 
 
 def draw(grid: Grid, path: str | Path) -> None:
-    """A panel per column, a mark per line, seeds' spread as bars, the paper's figures as hollow marks."""
+    """Draw a panel per column and a mark per line, bars for the spread over seeds, hollow marks for the paper."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -43,7 +43,7 @@ def draw(grid: Grid, path: str | Path) -> None:
 
 
 def phase_bars(rows: Sequence[ResultRow], path: str, title: str) -> None:
-    """Stacked bars of seconds by phase, a bar for every system and variant, a panel for every collection."""
+    """Draw a panel per collection, with a bar per system and variant that stacks the seconds of each phase."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -66,7 +66,7 @@ def phase_bars(rows: Sequence[ResultRow], path: str, title: str) -> None:
             widths = [values.get((*name, phase), 0.0) for name in names]
             axes.barh([": ".join(name) for name in names], widths, left=left, color=color, label=phase[8:])
             left = [a + b for a, b in zip(left, widths, strict=True)]
-        axes.set(title=collection, xlabel="seconds a query")
+        axes.set(title=collection, xlabel="seconds per query")
         for place, total in enumerate(left):
             axes.annotate(f" {total:.2f}", (total, place), va="center", fontsize=8)
     axes.invert_yaxis()

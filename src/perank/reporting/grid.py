@@ -1,8 +1,8 @@
-"""From measurements to a table's cells: seeds together, the best marked, differences tested.
+"""Turn measurements into a table's cells: average seeds, mark the best, test differences.
 
-Seeds of one line are averaged, query by query, before the paired two-sided t-test: the test then asks about the
-expected run. `spread` is the standard deviation of the seeds' means. Best are, as in the paper, the highest of all
-(bold) and of each block (underlined); a line that doesn't differ from its block's reference at 5 % carries a star.
+Seeds of a line are averaged per query before the paired two-sided t-test, so the test is about the expected run.
+`spread` is the standard deviation of the seeds' means. As in the paper, the highest value is bold, the highest of each
+block underlined; a line that doesn't differ from its block's reference at 5 % has a star.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ ALPHA = 0.05
 _HIGHER_IS_BETTER = ("ndcg", "mrr", "map", "recall", "precision", "success")
 
 Column = tuple[str, str]
-"""Collection (as displayed) and metric."""
+"""Displayed collection and metric."""
 
 Place = tuple[str, tuple[str, ...]]
-"""A line: its block, and what is displayed for it."""
+"""The block and the displayed labels of a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One value: mean over seeds, its spread, how many seeds; `p` against the block's reference, if it was tested."""
+    """Mean over seeds, its spread and the number of seeds; `p` against the block's reference, if tested."""
 
     value: float
     spread: float | None = None
@@ -41,13 +41,13 @@ class Cell:
 
     @property
     def starred(self) -> bool:
-        """No significant difference from the reference."""
+        """Whether the difference from the reference is not significant."""
         return self.p is not None and self.p >= ALPHA
 
 
 @dataclass(slots=True)
 class Line:
-    """A line of the table: its block, what is displayed for it, its cells, and the paper's values."""
+    """A line of the table: its block, displayed labels and cells, and the paper's values."""
 
     block: str
     shown: tuple[str, ...]
@@ -65,7 +65,7 @@ class Grid:
 
 
 def make_grid(layout: Layout, measured: Sequence[Measurement], paper: Iterable[ResultRow] = ()) -> Grid:
-    """The cells of a table. `paper` are the published figures, in the same columns as ours."""
+    """Build a table. `paper` has the published figures in the same columns."""
     lines: dict[Place, Line] = {}
     for place, column, cell, _ in summaries(layout, measured):
         lines.setdefault(place, Line(*place)).cells[column] = cell
@@ -85,7 +85,7 @@ def make_grid(layout: Layout, measured: Sequence[Measurement], paper: Iterable[R
 
 
 def summaries(layout: Layout, measured: Sequence[Measurement]) -> Iterator[tuple[Place, Column, Cell, Measurement]]:
-    """Every cell with its line and column, and the first of the measurements (of all seeds) behind it."""
+    """Yield every cell with its line, its column, and the first of the measurements that it averages."""
     groups: dict[tuple[Place, Column], list[Measurement]] = {}
     for one in measured:
         place = layout.blocked(one.labels), layout.line(one.labels)
@@ -99,7 +99,7 @@ def summaries(layout: Layout, measured: Sequence[Measurement]) -> Iterator[tuple
 
 
 def tidy_rows(layout: Layout, measured: Sequence[Measurement]) -> list[ResultRow]:
-    """Every measurement as it is, then what seeds give together, with p-values against the block's reference."""
+    """Return rows of all measurements, then of means over seeds, with p-values against the block's reference."""
     rows = [_row(one.labels, metric, value, one) for one in measured for metric, value in one.values.items()]
     for _, (_, metric), cell, first in summaries(layout, measured):
         if cell.seeds > 1 or cell.p is not None:
@@ -122,7 +122,7 @@ def _cell(members: Sequence[Measurement], reference: Sequence[Measurement], metr
 
 
 def _p(members: Sequence[Measurement], reference: Sequence[Measurement], metric: str, layout: Layout) -> float | None:
-    """Of the paired test over queries; for rows without per-query scores the p-value that came with them."""
+    """Return p of the paired test over queries, or the stored p-value for rows without per-query scores."""
     if not reference:
         return None
     ours, others = _means(members, metric), _means(reference, metric)
@@ -133,7 +133,7 @@ def _p(members: Sequence[Measurement], reference: Sequence[Measurement], metric:
 
 
 def _means(members: Sequence[Measurement], metric: str) -> dict[str, float]:
-    """Query id -> mean over seeds; {} where one of them has no per-query scores or other queries."""
+    """Return query id -> mean over seeds; {} if the seeds' queries differ."""
     scores = [one.per_query.get(metric, {}) for one in members]
     if any(found.keys() != scores[0].keys() for found in scores):
         return {}
@@ -141,14 +141,14 @@ def _means(members: Sequence[Measurement], metric: str) -> dict[str, float]:
 
 
 def _columns(layout: Layout, lines: Iterable[Line]) -> list[Column]:
-    """Collections in the layout's order, then as they come; metrics within."""
+    """Return the columns: collections in the layout's order, then the others; within each, the metrics."""
     found = list(dict.fromkeys(key for line in lines for key in [*line.cells, *line.paper]))
     collections = list(dict.fromkeys([*layout.columns, *(collection for collection, _ in found)]))
     return [(c, metric) for c in collections for metric in layout.metrics if (c, metric) in found]
 
 
 def _order(layout: Layout, line: Line, places: Sequence[Place]) -> tuple[int, int, int]:
-    """Lines outside all blocks first, then by block; within, as the layout says, then as they come."""
+    """Sort key of a line: without a block first, then by block; within each in the layout's order, then the others."""
     blocks = list(dict.fromkeys(block for block, _ in places))
     named = next((i for i, name in enumerate(layout.order) if name in (line.shown[0], " ".join(line.shown))), None)
     known = len(layout.order) if named is None else named
@@ -156,7 +156,7 @@ def _order(layout: Layout, line: Line, places: Sequence[Place]) -> tuple[int, in
 
 
 def _average(metric: str, columns: Sequence[Column], lines: Sequence[Line]) -> bool:
-    """Add the mean over the metric's collections to lines that have them all; whether there is any."""
+    """Add the mean over the metric's collections to lines that have all; return whether any line has it."""
     over, column = [column for column in columns if column[1] == metric], ("Avg.", metric)
     for line in lines:
         if over and all(other in line.cells for other in over):

@@ -1,5 +1,5 @@
-"""A table's text: Markdown for people, LaTeX for papers. Bold: best of all; underlined: best of its block; *: no
-significant difference from the block's reference. The paper's figure, if there is one, is in the next column."""
+"""Render a table as Markdown or LaTeX. Bold: best of all; underlined: best of its block; *: no significant difference
+from the block's reference. The paper's value, if any, is in the next column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EMPTY = "-"
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """How a format writes what a cell says."""
+    """How a format marks up cells."""
 
     bold: Callable[[str], str]
     underlined: Callable[[str], str]
@@ -33,7 +33,7 @@ LATEX = Markup(lambda t: rf"\textbf{{{t}}}", lambda t: rf"\underline{{{t}}}", "$
 
 
 def markdown(grid: Grid, notes: Sequence[str] = ()) -> str:
-    """The table under its title, and notes below it."""
+    """Return the title, the table and notes."""
     header, lines = _text(grid, MARKDOWN)
     rule = ["---" if i <= 1 else "---:" for i in range(len(header))]
     rows = "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *lines))
@@ -42,7 +42,7 @@ def markdown(grid: Grid, notes: Sequence[str] = ()) -> str:
 
 
 def latex(grid: Grid, notes: Sequence[str] = ()) -> str:
-    """A booktabs table; blocks are parted by rules."""
+    """Return a booktabs table with rules between blocks."""
     header, lines = _text(grid, LATEX)
     body: list[str] = []
     for i, (line, cells) in enumerate(zip(grid.lines, lines, strict=True)):
@@ -74,7 +74,7 @@ def _text(grid: Grid, marks: Markup) -> tuple[list[str], list[list[str]]]:
 
 
 def _shown_columns(grid: Grid) -> list[tuple[Column, bool]]:
-    """Our columns, each followed by the paper's if there is one."""
+    """Return our columns, each followed by the paper's if it has one."""
     shown: list[tuple[Column, bool]] = []
     for key in grid.columns:
         if any(key in line.cells for line in grid.lines):

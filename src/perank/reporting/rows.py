@@ -1,6 +1,6 @@
-"""Results as rows: one value a row, in one schema for every study, written to and read from results.csv.
+"""Results as rows of one value each, with one schema for all studies, in results.csv.
 
-Numbers are written as Python prints them, so that reading gives back the same floats; nothing is typed by hand.
+Numbers are written as Python prints them, so reading returns the same floats.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from perank.files import atomic_write, lines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
-    """One measured value and everything needed to know what it is a value of. None and "" mean: doesn't apply.
+    """A measured value and the labels that identify it. None and "" mean: not applicable.
 
-    `spread` is the standard deviation over seeds. `baseline` is the system that `p_value` (paired t-test) is against.
-    Metrics of cost (`forwards_per_query`, `tokens_processed`, `seconds_per_query`, ...) are means over queries.
+    `spread` is the standard deviation over seeds. `p_value` is of a paired t-test against `baseline`.
+    Cost metrics (`forwards_per_query`, `tokens_processed`, `seconds_per_query`, ...) are means over queries.
     """
 
     study: str = ""
@@ -54,10 +54,10 @@ _FLOATS = {"value", "spread", "p_value"}
 
 
 def rows_from(evaluation: Evaluation, against: Sequence[Evaluation] = (), **labels: Any) -> list[ResultRow]:
-    """One row per metric and baseline (per metric where `against` is empty), then one per cost.
+    """Return a row per metric and baseline (per metric if `against` is empty), then a row per cost.
 
-    `labels` are further columns of `ResultRow`; they override the evaluation's own. `device` and `version` default
-    to this machine and this perank.
+    `labels` are further columns of `ResultRow`; they override the evaluation's own. `device` defaults to
+    this machine's.
     """
     common: dict[str, Any] = {
         "system": evaluation.system,
@@ -79,7 +79,7 @@ def rows_from(evaluation: Evaluation, against: Sequence[Evaluation] = (), **labe
 
 
 def write_results_csv(path: str | Path, rows: Iterable[ResultRow]) -> None:
-    """Write `rows` under a header, atomically. Raises `BadInput` for numbers that aren't finite, and for newlines."""
+    """Write a header and `rows`, atomically. Raises `BadInput` for numbers that aren't finite and for newlines."""
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -90,7 +90,7 @@ def write_results_csv(path: str | Path, rows: Iterable[ResultRow]) -> None:
 
 
 def read_results_csv(path: str | Path) -> list[ResultRow]:
-    """The rows of a results file. Raises `BadInput` for another header or a cell that isn't what its column holds."""
+    """Read the rows of a results file. Raises `BadInput` for another header or a cell of the wrong type."""
     table = [(number, _cells(text, path, number)) for number, text in lines(path)]
     if not table or tuple(table[0][1]) != COLUMNS:
         problem = f"expected the header {','.join(COLUMNS)}"
@@ -99,7 +99,7 @@ def read_results_csv(path: str | Path) -> list[ResultRow]:
 
 
 def frame_of(rows: Iterable[ResultRow], texts: Sequence[str] = ()) -> Any:
-    """The rows as a pandas DataFrame; the columns `texts` as texts, "" where they don't apply."""
+    """Return the rows as a pandas DataFrame, with the columns `texts` as strings ("" for None)."""
     import pandas
 
     frame = pandas.DataFrame(map(asdict, rows), columns=list(COLUMNS), dtype=object)
@@ -110,28 +110,28 @@ def frame_of(rows: Iterable[ResultRow], texts: Sequence[str] = ()) -> Any:
 def _check_writable(cells: dict[str, Any], path: str | Path) -> None:
     for column, cell in cells.items():
         if isinstance(cell, float) and not math.isfinite(cell):
-            raise BadInput(f"{column} is {cell}: {cells}", remedy="leave the row out", path=path)
+            raise BadInput(f"{column} is {cell}: {cells}", remedy="omit the row", path=path)
         if "\n" in str(cell) or "\r" in str(cell):
-            raise BadInput(f"{column} holds a newline: {cell!r}", remedy="write it on one line", path=path)
+            raise BadInput(f"{column} has a newline: {cell!r}", remedy="write it on one line", path=path)
 
 
 def _cells(text: str, path: str | Path, line: int) -> list[str]:
     try:
         return next(csv.reader([text], strict=True))
     except csv.Error as error:
-        raise BadInput(f"not CSV: {error}", remedy="mend the line", path=path, line=line) from error
+        raise BadInput(f"not CSV: {error}", remedy="fix the line", path=path, line=line) from error
 
 
 def _row(cells: list[str], path: str | Path, line: int) -> ResultRow:
     if len(cells) != len(COLUMNS):
         problem = f"expected {len(COLUMNS)} columns, found {len(cells)}"
-        raise BadInput(problem, remedy="mend the line", path=path, line=line)
+        raise BadInput(problem, remedy="fix the line", path=path, line=line)
     values: dict[str, Any] = {
         column: _value(column, cell, path, line) for column, cell in zip(COLUMNS, cells, strict=True)
     }
     for column in ("system", "metric", "value"):
         if values[column] in ("", None):
-            raise BadInput(f"{column} is empty", remedy="mend the line", path=path, line=line)
+            raise BadInput(f"{column} is empty", remedy="fix the line", path=path, line=line)
     return ResultRow(**values)
 
 
@@ -143,7 +143,7 @@ def _value(column: str, cell: str, path: str | Path, line: int) -> str | int | f
     try:
         number = int(cell) if column in _INTEGERS else float(cell)
     except ValueError as error:
-        raise BadInput(f"{column} is no number: {cell!r}", remedy="mend the line", path=path, line=line) from error
+        raise BadInput(f"{column} is not a number: {cell!r}", remedy="fix the line", path=path, line=line) from error
     if not math.isfinite(number):
-        raise BadInput(f"{column} is {cell}", remedy="mend the line", path=path, line=line)
+        raise BadInput(f"{column} is {cell}", remedy="fix the line", path=path, line=line)
     return number

@@ -1,7 +1,7 @@
-"""What runs have left behind, read back: their metrics, per-query scores and settings, or rows of a results.csv.
+"""Read the results of runs: metrics, per-query scores and settings, or rows of a results.csv.
 
-A run's folder is known by its metrics.json, a job that isn't finished by Hydra's overrides without one. Settings that
-only a model has (prompt, window, seed, variant) are not attributed to the first stage and the encoder next to it.
+A finished run's folder has metrics.json, that of an unfinished job only .hydra. Settings that only a model has (prompt,
+window, seed, variant) are not attributed to the first stage and the encoder.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MODELS = ("variant", "backbone", "prompt", "window", "step", "seed")
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One system on one suite: `labels` are the columns of a results table that say what was measured.
+    """One system on one suite: `labels` are the columns of a results table that identify it.
 
-    `values`: metric or cost -> mean. `per_query`: metric -> query id -> score; empty for rows of a CSV file, which
-    bring their p-values along: (metric, baseline) -> p.
+    `values`: metric or cost -> mean. `per_query`: metric -> query id -> score; empty for rows of a CSV file,
+    which have p-values instead: (metric, baseline) -> p.
     """
 
     labels: Mapping[str, Any]
@@ -38,14 +38,14 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything under the given paths; `open_jobs` are folders of jobs without results, with the reason if known."""
+    """Measurements, and `open_jobs`: folders of jobs without results -> the reason if known."""
 
     measured: list[Measurement]
     open_jobs: dict[Path, str]
 
 
 def collect(paths: Iterable[str | Path]) -> Results:
-    """Read sweeps, runs and CSV files. Raises `BadInput` for a path that holds none of them."""
+    """Read sweeps, runs and CSV files. Raises `BadInput` for a path without any."""
     measured: list[Measurement] = []
     open_jobs: dict[Path, str] = {}
     for path in map(Path, paths):
@@ -54,7 +54,7 @@ def collect(paths: Iterable[str | Path]) -> Results:
             continue
         runs = sorted({file.parent for name in ("metrics.json", ".hydra") for file in path.rglob(name)}, key=_by_number)
         if not runs:
-            raise BadInput("there are no runs here", remedy="name a sweep, a run's folder or a results.csv", path=path)
+            raise BadInput("no runs in this folder", remedy="name a sweep, a run's folder or a results.csv", path=path)
         for run in runs:
             if (run / "metrics.json").is_file():
                 measured += _of_run(run)
@@ -85,7 +85,7 @@ def _of_run(folder: Path) -> Iterator[Measurement]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The columns of a results table that a run's config fills."""
+    """Return the columns of a results table that a run's config sets."""
     from omegaconf import OmegaConf
 
     if not path.is_file():
@@ -105,7 +105,7 @@ def _settings(path: Path) -> dict[str, Any]:
     found |= {str(key): value for key, value in labels.items()}
     known = asdict(ResultRow(system="", metric="", value=0.0)).keys() - set(_VALUES)
     if unknown := sorted(found.keys() - known):
-        problem = f"labels has {unknown[0]!r}, which no results table has"
+        problem = f"{unknown[0]!r} in labels is not a column of results"
         raise BadInput(problem, remedy=f"choose among {', '.join(sorted(known))}", path=path)
     return {key: value for key, value in found.items() if value is not None}
 
@@ -127,5 +127,5 @@ def _of_csv(path: Path) -> list[Measurement]:
 
 
 def _by_number(folder: Path) -> list[tuple[int, str]]:
-    """Hydra numbers jobs without zeros in front: 2 before 10."""
+    """Sort key for Hydra's job numbers, which have no leading zeros: 2 before 10."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in folder.parts]

@@ -1,7 +1,7 @@
-"""Tables for people, made of result rows: systems as lines, and as columns the metrics, p against each baseline, costs.
+"""Tables of result rows: a line per system; columns for metrics, p-values against each baseline, and costs.
 
-Nothing is averaged or picked on the way: two values that would share a cell are refused. `latency_table` holds what
-rankings cost: tokens, generated tokens per rank (section 5.2), seconds, and their ratio to text listwise reranking.
+Two values for one cell are an error, never averaged. `latency_table` has the costs of rankings: tokens, generated
+tokens per rank (section 5.2), seconds, and their ratio to text listwise reranking.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _PHASES = {
 def table_cells(
     rows: Iterable[ResultRow], *, metrics: Sequence[str] = ("ndcg@10",), by: Sequence[str] = ("system", "variant")
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and lines, a line for every combination of the columns `by`, in the order in which they first occur.
+    """Return header and lines: a line per combination of the columns `by`, in order of first occurrence.
 
-    Columns that nothing fills are left out. Raises `BadInput` where a cell would have two values.
+    Empty columns are omitted. Raises `BadInput` if a cell has two values.
     """
     frame = frame_of(rows, by)
     _check_cells(frame, by)
@@ -69,10 +69,7 @@ def render_table(
     title: str | None = None,
     absent: Mapping[str, str] | None = None,
 ) -> Table:
-    """The table for terminals; print it with `rich.console.Console().print`.
-
-    Systems that are `absent` get a line of their own, and the reason below the table.
-    """
+    """Return the table for `rich.console.Console().print`, with a line and the reason for each `absent` system."""
     from rich.table import Table
     from rich.text import Text
 
@@ -81,7 +78,7 @@ def render_table(
     for name in header:
         table.add_column(name, justify="left" if name in by else "right", overflow="fold")
     for line in lines:
-        # Text, so that brackets in a system's name aren't taken for markup.
+        # Text, because rich would parse brackets in a system's name as markup.
         table.add_row(*map(Text, line))
     for system, reason in (absent or {}).items():
         table.add_row(Text(system), *[Text("absent" if name in metrics else "") for name in header[1:]])
@@ -93,7 +90,7 @@ def render_table(
 def markdown_table(
     rows: Iterable[ResultRow], *, metrics: Sequence[str] = ("ndcg@10",), by: Sequence[str] = ("system", "variant")
 ) -> str:
-    """The table for a README; nothing where there are no rows."""
+    """Return the table as Markdown; "" without rows."""
     header, lines = table_cells(rows, metrics=metrics, by=by)
     if not lines:
         return ""
@@ -103,9 +100,9 @@ def markdown_table(
 
 
 def latency_table(rows: Iterable[ResultRow]) -> str:
-    """Markdown, a line for every collection, number of candidates, window, system and variant.
+    """Return Markdown with a line per collection, number of candidates, window, system and variant.
 
-    `of texts` is the wall time over that of the full answers of text listwise reranking in the same place.
+    `of texts` is the wall time relative to text listwise reranking with full answers in the same setting.
     """
     frame = frame_of(rows, ("candidates", "window", "step")).rename(columns={"candidates": "n"})
     frame["w/s"] = [f"{window}/{step}".strip("/") for window, step in zip(frame.window, frame.step, strict=True)]
@@ -128,9 +125,9 @@ def _markdown(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _pivot(frame: Any, by: Sequence[str], values: str, columns: Sequence[str]) -> tuple[Any, Any]:
-    """The lines' keys and their cells, both by line number, in the order in which lines first occur.
+    """Return the keys and the cells of lines, both by line number, in order of first occurrence.
 
-    Numbers are those that `frame` has already; of several values for a cell the last counts.
+    Keeps the line numbers in `frame` if it has them; of several values for a cell the last counts.
     """
     if "line" not in frame:
         frame["line"] = frame.groupby(list(by), sort=False).ngroup()
