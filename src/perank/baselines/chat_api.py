@@ -142,7 +142,9 @@ class Session:
             stop=stop_after_attempt(self.api.attempts),
             wait=self._pause,
             retry=retry_if_exception_type(_Again),
-            before_sleep=lambda state: log.info("retrying the request: %s", state.outcome and state.outcome.exception()),
+            before_sleep=lambda state: log.info(
+                "retrying the request: %s", state.outcome and state.outcome.exception()
+            ),
             reraise=True,
         )
         try:
