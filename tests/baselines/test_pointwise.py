@@ -193,5 +193,5 @@ def test_answers_that_begin_alike_are_refused(folders: dict[str, Path]) -> None:
         def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
             return {"input_ids": [7]}
 
-    with pytest.raises(BadInput, match="begin alike"):
+    with pytest.raises(BadInput, match="begin with the same token"):
         MonoT5(torch.nn.Linear(1, 1), Deaf())

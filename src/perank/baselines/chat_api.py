@@ -80,7 +80,7 @@ class ChatApi:
             if value < 1:
                 raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=name)
         if self.key_variable is not None and not os.environ.get(self.key_variable):
-            problem = f"there is no key in the environment variable {self.key_variable}"
+            problem = f"no key in the environment variable {self.key_variable}"
             raise Absent(problem, remedy="set it, or key_variable=null for an endpoint without keys", id=self.model)
 
     @property

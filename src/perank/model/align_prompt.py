@@ -1,9 +1,9 @@
 """Stage 1's sequence: an instruction with slots, the text to reconstruct, end of sequence (Eq. 2 and 3, Table 7).
 
-Prompt and answer are tokenised as one text, as the authors do, because that is how the LLM saw chats: Mistral's
-tokenizer knows no word boundary behind `[/INST]`. The prompt's ids must still be those of inference. Where a
-byte-level tokenizer would merge the answer's first characters with the prompt's last (`]` and `[12]`), one space goes
-in front of the answer; the authors do so for every answer that starts with `[`.
+Prompt and answer are tokenised as one text, as in the authors' code, because the LLM was trained on such chats:
+Mistral's tokenizer has no word boundary after `[/INST]`. The prompt's ids must still equal those of inference. If a
+byte-level tokenizer would merge the answer's first characters with the prompt's last (`]` and `[12]`), a space is
+inserted before the answer; the authors do so for every answer that starts with `[`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from perank.model.prompts import Prompt, PromptBuilder, unmarked
 def align_example(
     builder: PromptBuilder, instruction: str, text: str, *, text_tokens: int | None = None
 ) -> tuple[Prompt, tuple[int, ...]]:
-    """(the prompt, the answer's ids): `instruction` holds `SLOT`s, the answer ends with the end-of-sequence token.
+    """Build the prompt from an `instruction` with `SLOT`s, and the answer's ids, which end with end of sequence.
 
-    Answers of more than `text_tokens` tokens, or longer than the builder's `max_length` leaves room for, are cut at
-    their end; a cut answer has no end-of-sequence token. Raises `BadInput` where the instruction alone is too long.
+    Answers are truncated to `text_tokens` tokens and to the builder's `max_length`; a truncated answer has no
+    end-of-sequence token. Raises `BadInput` if the instruction alone is too long.
     """
     prompt = builder.chat(instruction)
     room = builder.max_length - len(prompt)
@@ -41,5 +41,5 @@ def _answer(builder: PromptBuilder, prompt: Prompt, instruction: str, text: str)
         whole = builder.chat(instruction, answer)
         if whole.ids[: len(prompt)] == prompt.ids:
             return whole.ids[len(prompt) :]
-    # Both merge with the prompt: the answer is tokenised on its own.
+    # Both variants merge with the prompt, so the answer is tokenised separately.
     return builder.ids_of_rendered([(unmarked(text), False), (builder.tokenizer.eos_token, True)]).ids

@@ -1,4 +1,4 @@
-"""What the backbone reads: padded id tensors and the places of the vectors in them. Plain tensors, easy to move."""
+"""The LLM's input batches: padded id tensors and the positions of the vectors in them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 
 from perank.model.prompts import Prompt
 
-IGNORE = -100  # a target where no token is predicted, as torch's cross entropy has it
+IGNORE = -100  # target where no token is predicted: the default of torch's cross entropy
 
 
 class Batch:
     """A dataclass of tensors, nested batches and plain values."""
 
     def to(self, device: torch.device | str) -> Self:
-        """A copy whose tensors are on `device`."""
+        """Return a copy with all tensors on `device`."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return type(self)(**{k: v.to(device) if hasattr(v, "to") else v for k, v in moved.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class PromptBatch(Batch):
-    """`ids_BL` right-padded, `length_B` true lengths, `slots_BN` vector positions (-1: none), `query_slot_B` too."""
+    """Right-padded `ids_BL`, true lengths `length_B`, vector positions `slots_BN` and `query_slot_B` (-1: none)."""
 
     ids_BL: Tensor
     length_B: Tensor
@@ -60,7 +60,7 @@ class RankBatch(Batch):
 
 @dataclass(frozen=True, slots=True)
 class AlignBatch(Batch):
-    """Rows of stage 1: instruction + answer ids, one vector a row, targets with -100 where no token is predicted."""
+    """Rows of stage 1: instruction + answer ids, one vector per row, targets of -100 where no token is predicted."""
 
     prompt: PromptBatch
     vectors_BNE: Tensor
@@ -69,14 +69,14 @@ class AlignBatch(Batch):
 
 @dataclass(frozen=True, slots=True)
 class AnswerBatch(Batch):
-    """Prompts with texts and their answers as one sequence, right-padded; targets are -100 where none is predicted."""
+    """Prompts with texts followed by their answers, right-padded; targets are -100 where no token is predicted."""
 
     ids_BL: Tensor
     targets_BL: Tensor
 
 
 def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Rows of integers, right-padded with `value` to the longest."""
+    """Right-pad rows of integers with `value` to the longest."""
     width = max(map(len, rows), default=0)
     filled = [[*row, *([value] * (width - len(row)))] for row in rows]
     return torch.tensor(filled, dtype=torch.long).view(len(rows), width)

@@ -1,8 +1,8 @@
-"""Prompts of the listwise rerankers that read texts and write identifiers: what they say, and as token ids.
+"""Prompts of the listwise rerankers that read texts and write identifiers: templates and token ids.
 
-RankMistral's is Table 10, as printed and as the authors run it (token counts of Tables 3 and 6 agree with the latter).
-RankVicuna, RankZephyr and FIRST have those of their papers' code. `compact` is for small machines. Texts are
-shortened evenly where a prompt would be too long, and how many were is said; the instruction is never cut.
+RankMistral's is Table 10, as printed and as in the authors' code (token counts of Tables 3 and 6 agree with the
+latter). RankVicuna, RankZephyr and FIRST have those of their papers' code. `compact` is for small machines. Texts are
+truncated evenly, and counted, if a prompt would be too long; the instruction is never truncated.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from perank.model.templates import LISTWISE_HEAD, LISTWISE_LINE, LISTWISE_TAIL, 
 class ListwiseTemplate:
     """`head` and `tail` with `{n}` and `{query}`, `line` with `{i}` and `{text}`; identifiers are numbers or letters.
 
-    `chat_template` replaces the tokenizer's own where the model was trained with another. `opening` is what the answer
-    begins with and the prompt already holds.
+    `chat_template` replaces the tokenizer's if the model was trained with another. `opening` is the start of the
+    answer that the prompt already contains.
     """
 
     head: str
@@ -35,17 +35,17 @@ class ListwiseTemplate:
     clean: Callable[[str], str] = round_brackets
 
     def identifier(self, position: int) -> str:
-        """What passage `position` (from 0) is called."""
+        """The identifier of passage `position` (from 0)."""
         return chr(ord("A") + position) if self.letters else str(position + 1)
 
     def message(self, query: str, texts: Sequence[str]) -> str:
-        """The user's message, with the texts as they are."""
+        """The user's message, with the full texts."""
         n = str(len(texts))
         head, tail = (part.replace("{n}", n).replace("{query}", query) for part in (self.head, self.tail))
         return head + "".join(self.line.format(i=self.identifier(i), text=t) for i, t in enumerate(texts)) + tail
 
     def answer(self, order: Sequence[int]) -> str:
-        """The ranking as it is to be written: `[4] > [2] > ...`."""
+        """The ranking as text: `[4] > [2] > ...`."""
         return ("" if self.chat else " ") + " > ".join(f"[{self.identifier(position)}]" for position in order)
 
 
@@ -85,7 +85,7 @@ _ZEPHYR = ListwiseTemplate(
     chat_template=_ZEPHYR_CHAT,
     clean=_one_line,
 )
-_LETTERED_HEAD = _RANK_LLM_HEAD.replace("a numerical", "a alphabetical")  # the grammar is FIRST's own
+_LETTERED_HEAD = _RANK_LLM_HEAD.replace("a numerical", "a alphabetical")  # "a alphabetical" as in FIRST's code
 
 LISTWISE_TEMPLATES = {
     "rankmistral": ListwiseTemplate(
@@ -109,7 +109,7 @@ LISTWISE_TEMPLATES = {
 
 @dataclass(frozen=True, slots=True)
 class ListwisePrompt:
-    """Token ids up to where the answer begins; `shortened` of the texts lost their end. `message` is the user's."""
+    """Token ids up to the answer, the number of `shortened` (truncated) texts, and the user's `message`."""
 
     ids: tuple[int, ...]
     shortened: int
@@ -119,7 +119,7 @@ class ListwisePrompt:
 class ListwisePrompts:
     """Builds the prompts of one template for one tokenizer, of at most `max_length` tokens.
 
-    `text_tokens` is the most a passage's text may take anyway. Raises `BadInput` for an unknown template.
+    `text_tokens` limits the length of each passage's text. Raises `BadInput` for an unknown template.
     """
 
     def __init__(
@@ -132,10 +132,10 @@ class ListwisePrompts:
         self.template, self.max_length, self.text_tokens = LISTWISE_TEMPLATES[version], max_length, text_tokens
 
     def rank(self, query: str, texts: Sequence[str], *, within: int | None = None) -> ListwisePrompt:
-        """The prompt for these texts, of at most `within` tokens (None: `max_length`).
+        """Build the prompt for these texts, of at most `within` tokens (None: `max_length`).
 
-        Where it is too long the texts are cut to the same number of tokens, so that the longest lose first. Raises
-        `BadInput` for an empty query, and where the instruction alone is too long.
+        If it is too long, all texts get the same maximum length, so the longest are truncated first. Raises `BadInput`
+        for an empty query, and if the instruction alone is too long.
         """
         query, shape, most = clean(query), self.template, self.max_length if within is None else within
         if not query:
@@ -158,9 +158,9 @@ class ListwisePrompts:
         return ListwisePrompt(ids, shortened, shape.message(query, cut))
 
     def answer(self, prompt: ListwisePrompt, order: Sequence[int]) -> tuple[int, ...]:
-        """The ids of a ranking behind that prompt, with the end of the sequence: what a model is trained to write.
+        """The ids of a ranking after that prompt, including end of sequence: the training target.
 
-        Tokenised together with the prompt, as it would be in a chat, unless that changed the prompt's own ids.
+        It is tokenised together with the prompt, as in a chat, unless that would change the prompt's ids.
         """
         text = self.template.answer(order)
         whole = self.render(prompt.message, text).ids
@@ -169,16 +169,16 @@ class ListwisePrompts:
         return self.builder.ids_of_rendered([(text, False), (self.builder.tokenizer.eos_token, True)]).ids
 
     def answer_tokens(self, n: int) -> int:
-        """How many tokens a ranking of n passages takes, its end included."""
+        """The number of tokens of a ranking of n passages, including end of sequence."""
         return self.builder.count(self.template.answer(range(n))) + 1
 
     def _ids(self, query: str, texts: Sequence[str]) -> tuple[int, ...]:
         return self.render(self.template.message(query, texts)).ids
 
     def render(self, user: str, answer: str | None = None) -> Prompt:
-        """The message in its chat, up to where the answer begins; with an `answer`, that and the end of the sequence.
+        """Render the chat up to the answer; with an `answer`, also that and the end-of-sequence token.
 
-        Message and answer are tokenised as one text where the template puts no special token between them.
+        Message and answer are tokenised as one text if the template puts no special token between them.
         """
         shape, builder = self.template, self.builder
         pieces = builder.in_chat(user, shape.system, shape.chat_template) if shape.chat else [(user, False)]
@@ -189,7 +189,7 @@ class ListwisePrompts:
 
 
 def _evenly(lengths: Sequence[int], room: int) -> int:
-    """The largest c for which the texts, cut to c tokens each, take at most `room` together; 0 where none does."""
+    """The largest c for which the texts, truncated to c tokens each, take at most `room` tokens; 0 if none does."""
     left, cap = room, 0
     for i, length in enumerate(sorted(lengths)):
         cap = max(0, left) // (len(lengths) - i)

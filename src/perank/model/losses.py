@@ -1,7 +1,7 @@
-"""The losses, as pure functions of step scores in fp32 (Eq. 4 to 8) and of token logits (Eq. 3).
+"""The losses as pure functions of step scores in fp32 (Eq. 4 to 8) and of token logits (Eq. 3).
 
 `scores_BKN[b, i, j]` is h_i . E_M(e_j): step i of row b, candidate j in prompt order. `order_BK[b, i]` is the
-candidate that belongs at rank i. At step i only candidates not yet ranked compete. K = N steps, or fewer when only
+candidate of gold rank i. At step i only candidates not yet ranked compete. K = N steps, or fewer when only
 the top of the ranking is trained. Masked entries contribute 0, never NaN.
 """
 
@@ -19,7 +19,7 @@ _REDUCTIONS = ("sum", "mean")
 
 
 def reconstruction(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Eq. 3 as a mean over the target tokens of the batch; targets of -100 don't count."""
+    """Eq. 3 as a mean over the target tokens of the batch; targets of -100 are ignored."""
     return torch.nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten())
 
 
@@ -38,22 +38,22 @@ def log_probabilities(scores_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
 
 
 def listmle(logp_BKN: Tensor, order_BK: Tensor) -> Tensor:
-    """Eq. 5 and 6, a loss for every step: -log P(p_i | q, p_<i), [B, K]; 0 where the order is padded (-1)."""
+    """Eq. 5 and 6, per step: -log P(p_i | q, p_<i), [B, K]; 0 where the order is padded (-1)."""
     picked = logp_BKN.gather(-1, order_BK.clamp(min=0)[..., None]).squeeze(-1)
     return torch.where(order_BK >= 0, -picked, 0.0)
 
 
 def kl(logp_BKN: Tensor, logq_BKN: Tensor, remaining_BKN: Tensor) -> Tensor:
-    """KL(p || q) for every step, [B, K]; candidates that no longer compete contribute 0."""
+    """KL(p || q) per step, [B, K]; candidates that no longer compete contribute 0."""
     p, q = (torch.where(remaining_BKN, logs, 0.0) for logs in (logp_BKN, logq_BKN))
     return torch.where(remaining_BKN, p.exp() * (p - q), 0.0).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPassages:
-    """The passages of all B rows, X = B * N, as every row's steps and its query see them: what is distilled.
+    """The passages of all B rows, X = B * N, scored by each row's steps and its query for distillation.
 
-    Not in the paper: a row of 20 passages says little about a query, all passages of a batch say much more.
+    Not in the paper: all passages of a batch give a richer target distribution than a row's 20.
     """
 
     scores_BKX: Tensor
@@ -61,9 +61,9 @@ class BatchPassages:
     query_BE: Tensor
 
     def similarities(self, feedback: Sequence[float] = ()) -> Tensor:
-        """[B, X]: the encoder's similarity of every row's query to all passages.
+        """[B, X]: the encoder's similarity of each row's query to all passages.
 
-        `feedback` adds so much of the row's first passages, weight by weight, to its query's vector.
+        `feedback[i]` is the weight with which the row's passage i is added to its query's vector.
         """
         first, query_BE = list(feedback)[: self.vectors_BNE.shape[1]], self.query_BE
         weights = torch.tensor(first, dtype=query_BE.dtype, device=query_BE.device)
@@ -72,7 +72,7 @@ class BatchPassages:
             return moved_BE @ self.vectors_BNE.flatten(0, 1).T
 
     def remaining(self, remaining_BKN: Tensor, candidates_BN: Tensor) -> Tensor:
-        """[B, K, X]: the passages of other rows, and a row's own ones while they compete at its step."""
+        """[B, K, X]: all passages of other rows, and a row's own passages that still compete at the step."""
         rows, steps, n = remaining_BKN.shape
         everyone_BKBN = candidates_BN.expand(rows, steps, rows, n).clone()
         own = torch.arange(rows, device=remaining_BKN.device)
@@ -81,7 +81,7 @@ class BatchPassages:
 
 
 def distillation(scores_BKX: Tensor, similarities_BX: Tensor, remaining_BKX: Tensor, temperature: float) -> Tensor:
-    """KL(encoder || LLM) for every step over X passages, [B, K]; passages that no longer compete contribute 0.
+    """KL(encoder || LLM) per step over X passages, [B, K]; passages that no longer compete contribute 0.
 
     The encoder's distribution is the softmax of similarity / `temperature`, the LLM's that of the step's scores.
     """
@@ -93,17 +93,17 @@ def distillation(scores_BKX: Tensor, similarities_BX: Tensor, remaining_BKX: Ten
 
 @dataclass(frozen=True, kw_only=True)
 class RankLoss:
-    """Eq. 8: rank * L_rank + content * L_content + alpha * L_KL, and what its printing leaves open.
+    """Eq. 8: rank * L_rank + content * L_content + alpha * L_KL, with options for what the paper leaves open.
 
-    `reduction` over the steps of a row for the cross entropies, `kl_reduction` for the KL: "sum" as Eq. 5 to 7 print
-    it or "mean"; rows of a batch are averaged. `direction`: "embeddings_content" is KL(P_embeddings || P_content)
-    as in Eq. 7, "content_embeddings" what the authors' code computes. `detach_teacher` stops the KL's gradient at
-    the content side. `first_weight` multiplies the cross entropy of the first rank. Beyond the paper, `distil` weighs
-    `distillation` of the encoder over the batch's passages, at `temperature`; 0 leaves it out. What it distils is the
-    encoder's similarity to the query's vector or, with `feedback`, to that vector plus so much of the prompt's first
-    passages, weight by weight: Rocchio's pseudo relevance feedback, where the prompt keeps the first stage's order.
-    Raises `BadInput` for unknown options, weights below 0, a temperature that isn't above 0, and feedback without
-    anything to distil.
+    `reduction` (cross entropies) and `kl_reduction` (KL) over the steps of a row are "sum", as in Eq. 5 to 7, or
+    "mean"; rows of a batch are averaged. `direction`: "embeddings_content" is KL(P_embeddings || P_content) as in
+    Eq. 7, "content_embeddings" is what the authors' code computes. `detach_teacher` stops the KL's gradient at the
+    content side. `first_weight` multiplies the cross entropy of the first rank.
+
+    Not in the paper: `distil` is the weight of `distillation` of the encoder over the batch's passages at `temperature`
+    (0: off). The target is the encoder's similarity to the query's vector plus the prompt's first passages weighted by
+    `feedback`: Rocchio's pseudo relevance feedback, if the prompt keeps the first stage's order. Raises `BadInput` for
+    unknown options, negative weights, a temperature not above 0, and feedback without distillation.
     """
 
     rank: float = 1.0
@@ -137,12 +137,12 @@ class RankLoss:
 
     @property
     def needs_content(self) -> bool:
-        """Whether the prompt with texts has to be run: for its own loss or for the KL (row (e) of Table 4)."""
+        """Whether the prompt with texts must be run: for its own loss or for the KL (row (e) of Table 4)."""
         return self.content > 0 or self.alpha > 0
 
     @property
     def needs_query_vectors(self) -> bool:
-        """Whether batches have to carry the encoder's vectors of their queries."""
+        """Whether batches must contain the encoder's query vectors."""
         return self.distil > 0
 
     def __call__(
@@ -153,7 +153,7 @@ class RankLoss:
         candidates_BN: Tensor,
         passages: BatchPassages | None = None,
     ) -> dict[str, Tensor]:
-        """The terms by name ("rank", "content", "kl", "distil") unweighted, and "loss", their weighted sum."""
+        """Return the unweighted terms "rank", "content", "kl", "distil", and "loss", their weighted sum."""
         left_BKN = remaining(order_BK, candidates_BN)
         logp_BKN = log_probabilities(scores_BKN, left_BKN)
         terms = {"rank": self._cross_entropy(logp_BKN, order_BK)}
@@ -189,7 +189,7 @@ class RankLoss:
 
 
 def _reduced(steps_BK: Tensor, weights_BK: Tensor, reduction: str) -> Tensor:
-    """Over the steps of a row as `reduction` says, then the mean over rows; a padded row of no steps counts 0."""
+    """Apply `reduction` over the steps of a row, then the mean over rows; rows without steps count as 0."""
     per_row_B = steps_BK.sum(-1)
     if reduction == "mean":
         per_row_B = per_row_B / weights_BK.sum(-1).clamp(min=1e-9)

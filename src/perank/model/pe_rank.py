@@ -1,8 +1,8 @@
-"""PERank: any Hugging Face causal LM and a projector, composed. Step scores for training; embeddings for decoding.
+"""PERank: a Hugging Face causal LM and a projector. Step scores for training; embeddings for decoding.
 
 Rows are right-padded, and with causal attention a token never sees what is to its right: training needs no
-attention mask, and a row's scores don't depend on the other rows. The ranked passages' vectors follow each row's prompt
-directly (teacher forcing), so h_i sits at position length - 1 + i.
+attention mask, and a row's scores don't depend on the other rows. The ranked passages' vectors directly follow each
+row's prompt (teacher forcing), so h_i is at position length - 1 + i.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from perank.model.projector import Projector
 class PERank(nn.Module):
     """The LLM, the projector E_M, and how their product becomes a score: h_i . E_M(e_j) (Eq. 4), in fp32.
 
-    `score_scale` multiplies every score; it is the same as scaling the weight of the LLM's final norm, and lets the
-    projector's output keep the size of token embeddings while the first softmax is neither flat nor stuck. 1 is the
-    authors' form. `residual` adds `residual * cos(e_q, e_j)` from the encoder; 0 (the paper's form) adds nothing.
+    `score_scale` multiplies every score, which equals scaling the weight of the LLM's final norm. It lets the
+    projector's output have the scale of token embeddings while the initial softmax is neither flat nor saturated; 1 in
+    the authors' code. `residual` adds `residual * cos(e_q, e_j)` from the encoder; 0 in the paper.
     """
 
     score_scale: Tensor
@@ -34,7 +34,7 @@ class PERank(nn.Module):
 
     @property
     def decoder(self) -> Any:
-        """The transformer without its vocabulary head: last hidden states come after the final norm."""
+        """The transformer without its vocabulary head; its last hidden states are after the final norm."""
         return self.llm.get_decoder()
 
     def project(self, vectors_BNE: Tensor) -> Tensor:
@@ -50,19 +50,19 @@ class PERank(nn.Module):
         return embedded_BLD
 
     def as_tokens(self, projected_BND: Tensor) -> Tensor:
-        """Vectors as the LLM's layers read them: Gemma's multiply the rows of the embedding table by sqrt(D)."""
+        """Scale vectors like token embeddings: Gemma multiplies the rows of its embedding table by sqrt(D)."""
         scale = getattr(self.llm.get_input_embeddings(), "embed_scale", None)
         return projected_BND if scale is None else projected_BND * torch.as_tensor(scale).to(projected_BND)
 
     def step_scores(self, batch: RankBatch, *, with_content: bool = False) -> Tensor:
-        """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); with texts in the prompt on request."""
+        """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); optionally with texts in the prompt."""
         (hidden_BKD,), projected_BND = self.step_states(batch, [batch.content if with_content else batch.prompt])
         return self.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE)
 
     def step_states(self, batch: RankBatch, prompts: Sequence[PromptBatch | None]) -> tuple[list[Tensor], Tensor]:
-        """What scores are made of: h_1 .. h_K of the gold order [B, K, D] behind each prompt, and E_M(e) [B, N, D].
+        """Return h_1 .. h_K of the gold order [B, K, D] for each prompt, and E_M(e) [B, N, D].
 
-        Raises `ValueError` for a prompt that the batch doesn't carry.
+        Raises `ValueError` for a prompt that the batch doesn't contain.
         """
         projected_BND = self.project(batch.vectors_BNE)
         query_BD = None if batch.query_BE is None else self.project(batch.query_BE)
@@ -82,9 +82,9 @@ class PERank(nn.Module):
     def score(
         self, hidden_BKD: Tensor, projected_BND: Tensor, vectors_BNE: Tensor, query_BE: Tensor | None = None
     ) -> Tensor:
-        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], with the residual if it is on.
+        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], plus the residual if enabled.
 
-        Passages without the dimension B, [N, D] and [N, E], are the same for all rows.
+        Passages of shape [N, D] and [N, E] are shared by all rows.
         """
         wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
         with torch.autocast(hidden_BKD.device.type, enabled=False):
@@ -105,7 +105,7 @@ class PERank(nn.Module):
 
 
 def splice(embedded_BLD: Tensor, slots_BN: Tensor, vectors_BND: Tensor) -> Tensor:
-    """A copy of `embedded_BLD` whose position `slots_BN[b, n]` holds `vectors_BND[b, n]`; slots of -1 are skipped."""
+    """Copy `embedded_BLD` with `vectors_BND[b, n]` at position `slots_BN[b, n]`; slots of -1 are skipped."""
     rows, columns = torch.nonzero(slots_BN >= 0, as_tuple=True)
     positions = slots_BN[rows, columns]
     return embedded_BLD.index_put((rows, positions), vectors_BND[rows, columns].to(embedded_BLD.dtype))
@@ -117,7 +117,7 @@ def _rows_of(values_BXD: Tensor, index_BK: Tensor) -> Tensor:
 
 
 def _append(embedded_BLD: Tensor, length_B: Tensor, more_BKD: Tensor) -> Tensor:
-    """Each row's `more` directly behind its own end, overwriting padding: [B, L + K, D]."""
+    """Put each row's `more` directly after its last token, overwriting padding: [B, L + K, D]."""
     batch, extra = more_BKD.shape[:2]
     room = embedded_BLD.new_zeros(batch, extra, embedded_BLD.shape[-1])
     positions_BK = length_B[:, None] + torch.arange(extra, device=length_B.device)

@@ -1,4 +1,4 @@
-"""Number types and devices by name, and what keeps its type. `auto` is bf16 where hardware multiplies it, else fp32."""
+"""Dtypes and devices by name, and buffers that stay fp32. `auto` is bf16 if the hardware multiplies it, else fp32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perank.errors import BadInput
 
 
 def dtype_of(name: str, device: str | torch.device = "cpu") -> torch.dtype:
-    """The torch type called `name`. Raises `BadInput` for anything but auto and floating point types."""
+    """The torch dtype called `name`. Raises `BadInput` for anything but auto and floating point types."""
     if name == "auto":
         return torch.bfloat16 if multiplies_bf16(device) else torch.float32
     found = getattr(torch, name, None)
@@ -22,12 +22,12 @@ def dtype_of(name: str, device: str | torch.device = "cpu") -> torch.dtype:
 
 
 def dtype_name(name: str, device: str | torch.device = "cpu") -> str:
-    """The name of `dtype_of`: `auto` becomes what it means on the device."""
+    """The name of `dtype_of`, with `auto` resolved for the device."""
     return str(dtype_of(name, device)).removeprefix("torch.")
 
 
 def known_device(name: str) -> torch.device:
-    """The torch device called `name`. Raises `BadInput` for what is no device, and for a GPU where there is none."""
+    """The torch device called `name`. Raises `BadInput` for an unknown device or an unavailable GPU."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -38,7 +38,7 @@ def known_device(name: str) -> torch.device:
 
 
 def multiplies_bf16(device: str | torch.device) -> bool:
-    """Whether matrix products in bf16 run on this device's own instructions (elsewhere they are slower than fp32)."""
+    """Whether the device has native bf16 matrix products (elsewhere they are slower than fp32)."""
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -49,23 +49,23 @@ def multiplies_bf16(device: str | torch.device) -> bool:
 
 
 def autocast_for(module: Any, device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to the LLM's type where its trained parts are kept wider than its frozen weights; else nothing."""
+    """Autocast to the LLM's dtype if trained parameters are wider than its frozen weights; else a null context."""
     narrow = {p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)}
     wide = any(p.dtype == torch.float32 for p in module.parameters())
     return torch.autocast(device.type, narrow.pop()) if narrow and wide else nullcontext()
 
 
 def buffers_in_fp32(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of a module's fp32 buffers, by name: rotary frequencies, the score scale.
+    """Copy a module's fp32 buffers, by name: rotary frequencies, the score scale.
 
-    They have to stay fp32 whatever casts the module (DeepSpeed casts it whole). Frequencies rounded to bf16 would turn
-    positions behind the first few hundred tokens into noise: 1/256 of a position of 2,000 is several radians.
+    They must stay fp32 when the module is cast (DeepSpeed casts all of it). Frequencies rounded to bf16 would turn
+    positions after the first few hundred tokens into noise: 1/256 of a position of 2,000 is several radians.
     """
     return {name: buffer.clone() for name, buffer in module.named_buffers() if buffer.dtype == torch.float32}
 
 
 def restore_buffers(module: nn.Module, kept: dict[str, Tensor]) -> None:
-    """Put back those that were cast since; others, loaded ones among them, stay as they are."""
+    """Restore buffers that were cast since; all others, including loaded ones, stay unchanged."""
     for name, buffer in list(module.named_buffers()):
         if name in kept and buffer.dtype != torch.float32:
             parent, _, own = name.rpartition(".")

@@ -1,9 +1,9 @@
-"""E_M: the two-layer MLP that carries an encoder's vector [.., E] into the LLM's embedding space [.., D] (section 3.1).
+"""E_M: the two-layer MLP that maps an encoder's vector [.., E] to the LLM's embedding space [.., D] (section 3.1).
 
-The same projected vector is the prompt's token, the fed-back token and the output row, so its geometry is the
-model's ability to tell passages apart. With torch's default initialisation all passages land on nearly the same
-vector: encoder outputs share a large mean. `fit_` starts it from data instead; the architecture stays the authors'
-(`mlp2x_gelu`: keys 0.weight, 0.bias, 2.weight, 2.bias), because a standardisation folds into the first layer.
+The same projected vector is the prompt's token, the fed-back token and the output row, so its geometry determines how
+well the model distinguishes passages. With torch's default initialisation all passages map to nearly the same vector,
+because encoder outputs share a large mean. `fit_` initialises it from data instead; the architecture stays the authors'
+(`mlp2x_gelu`: keys 0.weight, 0.bias, 2.weight, 2.bias), because standardisation folds into the first layer.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Projector(nn.Sequential):
     def fit_(
         self, vectors_XE: Tensor, targets_XD: Tensor | None = None, *, scale: float = 1.0, strength: float = 1e-3
     ) -> None:
-        """Start close to a linear map that keeps passages apart, at token-embedding scale `scale` (RMS per entry).
+        """Initialise close to a linear map with outputs at token-embedding scale `scale` (RMS per entry).
 
-        Standardised vectors go through the GELU's nearly linear part (a bias of 3, inputs within about 1).
-        Without `targets_XD` the linear map is an isometry. With them (one target per vector, for example the mean
-        token embedding of the same text) it is their ridge regression: the alignment stage's goal in closed form.
+        Standardised vectors pass through the GELU's nearly linear part (a bias of 3, inputs within about 1). Without
+        `targets_XD` the map is an isometry. With one target per vector, for example the mean token embedding of the
+        same text, it is their ridge regression: the alignment stage's objective in closed form.
         """
         weight_DE, bias_D = _standardise(vectors_XE.double(), self.width_out)
         shift = 3.0
@@ -59,7 +59,7 @@ class Projector(nn.Sequential):
 
 
 def ridge(inputs_XA: Tensor, outputs_XB: Tensor, *, strength: float) -> Tensor:
-    """[A, B]: the linear map with the least squared error, its penalty `strength` times the inputs' mean variance."""
+    """[A, B]: the ridge regression with penalty `strength` times the inputs' mean variance."""
     gram_AA = inputs_XA.T @ inputs_XA
     gram_AA += strength * gram_AA.diagonal().mean() * torch.eye(len(gram_AA), dtype=gram_AA.dtype)
     return torch.linalg.solve(gram_AA, inputs_XA.T @ outputs_XB)

@@ -1,11 +1,11 @@
-"""Where a model starts: its projector from a file, from torch's default, or from a sample of texts and their vectors.
+"""Initialise a model: its projector from a file, torch's default, or a sample of texts and their vectors.
 
-`tokens` is the alignment stage's aim in closed form: the linear map that best predicts, from a text's vector, the
-mean embedding of its distinct tokens, weighted by how rare they are. `isometry` keeps passages apart and knows nothing
-of the LLM. `queries` asks what the LLM's last hidden state already says about a query: the linear map from it to the
-query's own vector, turned round, makes h . E_M(e) an estimate of the encoder's similarity before any training.
-`score_scale` is then measured so that scores deviate by about 1 among candidates: h . E_M(e) of a pretrained LLM is
-an order of magnitude larger, and its softmax would start stuck.
+`tokens` is the alignment stage's objective in closed form: the linear map that best predicts, from a text's vector, the
+mean embedding of its distinct tokens, weighted by inverse document frequency. `isometry` keeps passages apart
+without using the LLM. `queries` transposes the linear map from the LLM's last hidden state to the query's
+vector, so that h . E_M(e) estimates the encoder's similarity before any training. `score_scale` is then set so that
+scores have a standard deviation of about 1 among candidates: h . E_M(e) of a pretrained LLM is an order of magnitude
+larger, and its softmax would start saturated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from perank.model.prompts import PromptBuilder
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Passage texts with their vectors [X, E], and queries with theirs [Q, E]."""
+    """Passage texts with vectors [X, E], and queries with vectors [Q, E]."""
 
     texts: Sequence[str]
     vectors_XE: Tensor
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorSettings:
-    """The config group `projector`: `init` counts where no `path` names a file, `sample` how many texts are looked at.
+    """The config group `projector`: `init` applies if no `path` is given, `sample` is the number of texts used.
 
     A `score_deviation` of None leaves `score_scale` at 1. Raises `BadInput` for values out of range.
     """
@@ -68,7 +68,7 @@ def started_model(
     residual: float,
     sample: Callable[[], Sample],
 ) -> PERank:
-    """PE-Rank for this LLM and encoder width E. Raises `BadInput` for a projector file of other widths."""
+    """Build PE-Rank for this LLM and encoder width E. Raises `BadInput` for a projector file of other widths."""
     projector = Projector(width, llm.get_input_embeddings().embedding_dim)
     model = PERank(llm, projector, residual=residual)
     if settings.path is not None:
@@ -86,7 +86,7 @@ def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> No
     targets_XD = _token_means(sample.texts, prompts.tokenizer, embedding_VD) if init == "tokens" else None
     model.projector.fit_(sample.vectors_XE, targets_XD, scale=scale)
     if init == "queries":
-        for _ in range(2):  # the prompt holds projected passages: a second look at h sees them as they will be
+        for _ in range(2):  # again, because h depends on the projected passages in the prompt
             map_ED = _query_map(model, prompts, sample)
             centred_XE = sample.vectors_XE.double() - sample.vectors_XE.double().mean(0)
             model.projector.fit_(sample.vectors_XE, centred_XE @ map_ED, scale=scale)
@@ -102,9 +102,9 @@ def _token_means(texts: Sequence[str], tokenizer: Any, embedding_VD: Tensor) -> 
 
 
 def _query_map(model: PERank, prompts: PromptBuilder, sample: Sample, n: int = 20, batch: int = 32) -> Tensor:
-    """[E, D]: the ridge regression from h to the query's vector, transposed, and blind to the mean of h.
+    """[E, D]: the ridge regression from h to the query's vector, transposed, with the mean of h projected out.
 
-    Blind, because what all queries share would else give every passage a score of its own whatever is asked.
+    Otherwise the component shared by all queries would give each passage a score that doesn't depend on the query.
     """
     generator = torch.Generator().manual_seed(0)
     hidden = []
@@ -121,7 +121,7 @@ def _query_map(model: PERank, prompts: PromptBuilder, sample: Sample, n: int = 2
 
 @torch.no_grad()
 def _first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_BNE: Tensor) -> Tensor:
-    """h_1 [B, D] in fp32: what the LLM knows before the first rank."""
+    """h_1 [B, D] in fp32: the hidden state before the first rank."""
     prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries])
     with autocast_for(model, torch.device("cpu")):
         query_BD = model.project(vectors_BNE[:, 0]) if prompts.query_slot else None
@@ -132,7 +132,7 @@ def _first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str],
 
 @torch.no_grad()
 def _calibrate(model: PERank, prompts: PromptBuilder, sample: Sample, deviation: float, n: int = 16) -> None:
-    """Set `score_scale` so that all steps' scores deviate by `deviation`, measured on a few queries."""
+    """Set `score_scale` so that the scores' standard deviation is `deviation`, measured on a few queries."""
     rows = min(16, len(sample.queries), len(sample.vectors_XE) // n)
     if rows == 0:
         return

@@ -1,8 +1,8 @@
-"""A projector's four tensors in files: projector.safetensors of the align stage, projector.bin of the authors' first
-stage (a torch file), and both kinds of whole models.
+"""Read and write a projector's four tensors: projector.safetensors of the align stage, projector.bin of the authors'
+first stage (a torch file), and full models of both kinds.
 
-Keys are `[model.projector.]{0,2}.{weight,bias}`; on loading only the text after `projector.` counts. Of torch files
-tensors alone are unpickled (`weights_only`), so a file from elsewhere can't run code.
+Keys are `[model.projector.]{0,2}.{weight,bias}`; on loading only the part after `projector.` is used. Torch files are
+unpickled with `weights_only`, so untrusted files can't run code.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _NO_PROJECTOR = "name the projector of an align run"
 
 
 def load_projector(projector: Projector, source: str | Path) -> None:
-    """Load what `projector_state` reads. Raises `BadInput` for that, other keys or widths, and values not finite."""
+    """Load `projector_state(source)`. Raises `BadInput` as it does, and for other keys, widths or non-finite values."""
     state, path = projector_state(source)
     found = projector_of(state, path=path, width_in=projector.width_in, width_out=projector.width_out)
     projector.load_state_dict(found.state_dict())
 
 
 def save_projector(projector: Projector, path: str | Path) -> None:
-    """Write what stage 1 hands to stage 2: four fp32 tensors, atomically."""
+    """Write stage 1's result for stage 2 atomically: four fp32 tensors."""
     from safetensors.torch import save
 
     state = {name: value.detach().float().cpu().contiguous() for name, value in projector.state_dict().items()}
@@ -43,13 +43,12 @@ def save_projector(projector: Projector, path: str | Path) -> None:
 
 
 def read_authors_projector(path: str | Path, *, width_in: int | None = None, width_out: int | None = None) -> Projector:
-    """The projector in a `projector.bin`, in fp32. Raises `BadInput` for other keys, widths than asked for, or
-    values that aren't finite."""
+    """Read a `projector.bin` in fp32. Raises `BadInput` for unexpected keys or widths, or non-finite values."""
     try:
         found: Any = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
-        raise BadInput("there is no such file", remedy="check the path", path=path) from error
-    except Exception as error:  # a broken zip or pickle raises whatever its bytes happen to spell
+        raise BadInput("no such file", remedy="check the path", path=path) from error
+    except Exception as error:  # corrupt zips and pickles raise many types
         problem = f"no torch file of tensors: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         raise BadInput(problem, remedy="fetch the file again", path=path) from error
     if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
@@ -61,7 +60,7 @@ def read_authors_projector(path: str | Path, *, width_in: int | None = None, wid
 
 
 def write_authors_projector(path: str | Path, projector: Projector) -> None:
-    """Write a projector as the authors' first stage does, atomically."""
+    """Write a projector atomically, in the format of the authors' first stage."""
     state = {AUTHORS_PREFIX + key: value.detach().cpu().contiguous() for key, value in projector.state_dict().items()}
     with atomic_write(path, "wb") as file:
         torch.save(state, file)
@@ -70,7 +69,7 @@ def write_authors_projector(path: str | Path, projector: Projector) -> None:
 def projector_of(
     state: Mapping[str, Any], *, path: str | Path, width_in: int | None = None, width_out: int | None = None
 ) -> Projector:
-    """A projector with these tensors (keys from `0.weight` on), in fp32. Raises `BadInput` as the readers of files."""
+    """Build an fp32 projector from tensors (keys from `0.weight` on). Raises `BadInput` as the file readers do."""
     _check_keys(state, path)
     rows, columns = state["0.weight"].shape
     for name, found, wanted in (("in", columns, width_in), ("out", rows, width_out)):
@@ -112,18 +111,18 @@ def _check_keys(state: Mapping[str, Any], path: str | Path) -> None:
 def projector_state(source: str | Path) -> tuple[dict[str, Tensor], Path]:
     """The projector's tensors (keys from `0.weight` on) and the file they come from.
 
-    Raises `BadInput` where there is no such file, folder or repository, it can't be read, or holds no projector.
+    Raises `BadInput` if the file, folder or repository is missing, unreadable, or contains no projector.
     """
     for path in _files(source):
         if path.suffix == ".bin":
             return dict(read_authors_projector(path).state_dict()), path
         if state := {key.rpartition("projector.")[2]: value for key, value in _tensors(path).items()}:
             return state, path
-    raise BadInput("no tensors of a projector in there", remedy=_NO_PROJECTOR, path=source)
+    raise BadInput("no projector tensors found", remedy=_NO_PROJECTOR, path=source)
 
 
 def _files(source: str | Path) -> list[Path]:
-    """The file that `source` is, or those of a folder or repository that may hold a projector."""
+    """The file `source`, or the files of a folder or repository that may contain a projector."""
     path = Path(source)
     if path.is_dir():
         name = next((name for name in _FILES if (path / name).is_file()), None)
@@ -145,14 +144,14 @@ def _from_hub(name: str) -> list[Path]:
         return _shards(found, lambda shard: Path(hf_hub_download(name, shard)))
     except BadInput:
         raise
-    except Exception as error:  # unknown, gated, offline, no such file: the Hub's client raises many kinds
+    except Exception as error:  # unknown, gated, offline, missing: the Hub's client raises many types
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        problem = f"there is no such file, and the Hub doesn't give it: {said}"
+        problem = f"no such file, and the Hub can't provide it: {said}"
         raise BadInput(problem, remedy=f"{_NO_PROJECTOR}, or check the connection", id=name) from error
 
 
 def _shards(path: Path, get: Any) -> list[Path]:
-    """`path`, or the shards that an index names for the projector's tensors."""
+    """`path`, or if it is an index, its shards with the projector's tensors."""
     if path.suffix != ".json":
         return [path]
     content = read_json(path)
@@ -164,7 +163,7 @@ def _shards(path: Path, get: Any) -> list[Path]:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """Of a safetensors file what is named a projector's, or all of a small one; the rest of an LLM isn't read."""
+    """Read a safetensors file's projector tensors, or all tensors of a small file; an LLM's weights are skipped."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -173,7 +172,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             named = [key for key in keys if "projector." in key] or (keys if len(keys) <= 8 else [])
             return {key: file.get_tensor(key) for key in named}
     except FileNotFoundError as error:
-        raise BadInput("there is no such file", remedy=_NO_PROJECTOR, path=path) from error
+        raise BadInput("no such file", remedy=_NO_PROJECTOR, path=path) from error
     except (SafetensorError, OSError) as error:
         problem = f"not a safetensors file: {str(error).splitlines()[-1].strip()}"
         raise BadInput(problem, remedy=_NO_PROJECTOR, path=path) from error

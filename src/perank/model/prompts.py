@@ -1,8 +1,8 @@
-"""Prompts as token ids with slots for vectors; one code path for training and inference, so their ids are equal.
+"""Prompts as token ids with slots for vectors; training and inference share the code, so their ids are equal.
 
-A prompt is rendered as pieces of text and slots. Special tokens are recognised in what the chat template writes and
-nowhere else: a query that spells `<|im_end|>` or `</s>` stays ordinary text. A slot is an integer position in the
-ids, never a token, so no text can turn into one.
+A prompt is rendered as pieces of text and slots. Special tokens are recognised only in the chat template's own text:
+`<|im_end|>` or `</s>` in a query stays ordinary text. A slot is an integer position in the ids, never a token, so no
+text can be mistaken for one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from perank.errors import BadInput
 from perank.model.templates import RankTemplate, template
 
-SLOT = "\ufdd0"  # a Unicode noncharacter; removed from whatever users send
+SLOT = "\ufdd0"  # a Unicode noncharacter; removed from user input
 QUERY_SLOT = "\ufdd1"
 _USER = "\ufdd2"
 _OURS = re.compile("[\ufdd0-\ufdd2]")
@@ -26,7 +26,7 @@ _OURS = re.compile("[\ufdd0-\ufdd2]")
 class Prompt:
     """Token ids [L]; `slots` are the positions of the passages' vectors, in prompt order, `query_slot` the query's.
 
-    The id at a slot is a stand-in: its embedding is overwritten.
+    The id at a slot is a placeholder: its embedding is overwritten.
     """
 
     ids: tuple[int, ...]
@@ -40,9 +40,9 @@ class Prompt:
 class PromptBuilder:
     """Builds prompts of one template version for one tokenizer.
 
-    `text_tokens` is the most a passage's text may take in prompts with texts; it is shortened from its end, evenly
-    for all passages if the whole would exceed `max_length`. The instruction and the slots are never cut: `BadInput`
-    where they alone are too long, and for lengths below 1.
+    `text_tokens` limits each passage's text in prompts with texts; texts are truncated further, evenly, if the prompt
+    would exceed `max_length`. The instruction and the slots are never truncated. Raises `BadInput` if they alone are
+    too long, and for lengths below 1.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PromptBuilder:
         self.stand_in = next(i for i in (tokenizer.unk_token_id, tokenizer.eos_token_id, 0) if i is not None)
 
     def rank(self, query: str, n: int) -> Prompt:
-        """The prompt of Table 8: n passages as vectors alone."""
+        """The prompt of Table 8: n passages as vectors only."""
         return self._checked(self._rank(query, n, None), query)
 
     def rank_with_text(self, query: str, texts: Sequence[str]) -> Prompt:
@@ -80,10 +80,10 @@ class PromptBuilder:
         return self._checked(prompt, query)
 
     def chat(self, user: str, answer: str | None = None) -> Prompt:
-        """Any user message with slots, as the chat template wraps it, up to where the answer begins.
+        """Render a user message with slots in the chat template, up to the answer.
 
-        With an `answer`: that too, and the end-of-sequence token. The answer's text joins the template's last text
-        before it is tokenised, so its first token may differ from what the answer alone would give.
+        With an `answer`, also that and the end-of-sequence token. The answer is tokenised together with the template's
+        last text, so its first token may differ from that of the answer alone.
         """
         pieces = self.in_chat(user)
         if answer is not None:
@@ -91,7 +91,7 @@ class PromptBuilder:
         return self.ids_of_rendered(pieces)
 
     def ids_of_rendered(self, pieces: Sequence[tuple[str, bool]]) -> Prompt:
-        """Pieces of (text, whether special tokens are recognised in it) -> ids, splitting at slots."""
+        """Tokenise pieces of (text, whether to recognise special tokens in it), splitting at slots."""
         ids: list[int] = []
         slots: list[int] = []
         query_slot = None
@@ -125,9 +125,9 @@ class PromptBuilder:
         return prompt
 
     def in_chat(self, user: str, system: str = "", chat_template: str | None = None) -> list[tuple[str, bool]]:
-        """The pieces of a chat of one user message, up to where the answer begins, for `ids_of_rendered`.
+        """The pieces of a chat with one user message, up to the answer, for `ids_of_rendered`.
 
-        A `system` message goes first, if there is one; `chat_template` replaces the tokenizer's own.
+        A `system` message goes first, if given; `chat_template` replaces the tokenizer's own.
         """
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": _USER})
@@ -143,40 +143,40 @@ class PromptBuilder:
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def count(self, text: str) -> int:
-        """Tokens of a text of its own."""
+        """The number of tokens of a text."""
         return len(self._ids_of(text, False))
 
     def cut(self, text: str, tokens: int | None) -> str:
-        """The longest beginning of `text` with at most `tokens` tokens, cut between tokens."""
+        """The longest prefix of `text` with at most `tokens` tokens, cut between tokens."""
         text = clean(text)
         if tokens is None or 4 * len(text) < tokens:  # no character has more than four bytes
             return text
         spans = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)[
             "offset_mapping"
         ]
-        # Where the first dropped token starts: a character of several tokens goes as a whole.
+        # Cut at the start of the first dropped token: a character of several tokens is dropped entirely.
         return text if len(spans) <= tokens else text[: spans[tokens][0]].rstrip()
 
 
 def unmarked(text: str) -> str:
-    """Text without our own noncharacters."""
+    """Remove the noncharacters used for slots."""
     return _OURS.sub("", text)
 
 
 def clean(text: str) -> str:
-    """Text without our own noncharacters and without white space around it."""
+    """Remove the noncharacters used for slots, and surrounding white space."""
     return unmarked(text).strip()
 
 
 def _runs(pieces: Sequence[tuple[str, bool]], specials: Sequence[str]) -> list[tuple[str, bool]]:
-    """Neighbouring text joined, split at slots and, where allowed, at special tokens: (text, is one special token)."""
+    """Join adjacent text and split it at slots and recognised special tokens: (text, whether it is a special token)."""
     slots = [SLOT, QUERY_SLOT]
     marks = [re.escape(mark) for mark in sorted(specials, key=len, reverse=True)]
     runs: list[tuple[str, bool]] = []
     for text, special in pieces:
         parts = re.split(f"({'|'.join([*slots, *marks] if special else slots)})", text)
         for i, part in enumerate(parts):
-            if i % 2:  # what was split at
+            if i % 2:  # a separator
                 runs.append((part, part not in slots))
             elif part and runs and not runs[-1][1] and runs[-1][0] not in slots:
                 runs[-1] = (runs[-1][0] + part, False)

@@ -1,7 +1,7 @@
-"""An LLM of Mistral-7B's shape with random weights, made where it runs: for speed, which doesn't depend on weights.
+"""An LLM of Mistral-7B's shape with random weights, created on its device, for speed measurements.
 
-What does depend on them is how many drafts of speculation are right, and whether an LLM writes what it was asked for:
-studies have to state it.
+The acceptance rate of speculative drafts and the format of generated answers do depend on the weights; studies must
+report this.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from perank.model.projector import Projector
 def random_mistral(
     tokenizer: Any, *, width: int, device: str = "cpu", dtype: str = "bfloat16", layers: int = 32
 ) -> Any:
-    """A PE-Rank model [E = `width`] over Mistral-7B's layers, with rows enough for the tokenizer; nothing trainable.
+    """Build an untrainable PE-Rank model (E = `width`) with Mistral-7B's layers and a vocabulary for the tokenizer.
 
-    Scores have about the deviation of a trained model's.
+    Scores have about the standard deviation of a trained model's.
     """
     from transformers import AutoModelForCausalLM, MistralConfig
 

@@ -1,9 +1,8 @@
-"""A model in shards (FSDP2, torch's `fully_shard`): made, looked at from outside, gathered again.
+"""Shard a model (FSDP2, torch's `fully_shard`), access its parts, and gather it again.
 
-Each layer of the LLM is one group of weights, the projector another, and embeddings, final norm and head are the
-root's. A group's weights are whole only while it computes. Training enters by `step_states`, `token_logits` or
-`answer_loss`, where the root gathers its own; code that calls the parts directly (decoding) does so inside
-`gathered`.
+Each layer of the LLM is one group of weights, the projector another; embeddings, final norm and head belong to the
+root. A group is gathered only while it computes. Training calls `step_states`, `token_logits` or `answer_loss`, where
+the root gathers its group; code that calls the parts directly (decoding) must run inside `gathered`.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from perank.errors import BadInput
 
 
 def shard_model(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
-    """Leave every device of `mesh` its share of the weights of a PERank or TextRanker, in place.
+    """Shard the weights of a PERank or TextRanker over the devices of `mesh`, in place.
 
-    Shards keep the weights' type; groups are gathered as `dtype` (None: as they are), gradients summed in fp32.
-    Raises `BadInput` for LLMs without layers of the usual kind, and quantised ones.
+    Shards keep the weights' type; groups are gathered as `dtype` (None: unchanged), gradients are summed in fp32.
+    Raises `BadInput` for LLMs without the usual list of layers, and quantised ones.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
     from transformers.modeling_layers import GradientCheckpointingLayer
@@ -41,13 +40,13 @@ def shard_model(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether devices hold shares of it, so that they must all run it, and as often."""
+    """Whether the module is sharded, so that all devices must run it equally often."""
     return any(_in_shards(parameter) for parameter in module.parameters())
 
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Inside, a PERank's parts can be called by themselves (all devices at once). Nothing for a model that is whole."""
+    """A context in which a PERank's parts can be called directly, by all devices together; no-op if not sharded."""
     sharded: Any = model if is_sharded(model) else None
     if sharded is not None:
         sharded.unshard()
@@ -59,9 +58,9 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
 
 def full_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict with whole tensors: of a sharded module on the CPU of the first device, elsewhere empty.
+    """The state dict with full tensors; for a sharded module, on the first device's CPU, and empty on the others.
 
-    All devices have to ask for it together. A tensor that has two names is one tensor.
+    All devices must call it together. A tensor with two names is stored as one tensor.
     """
     if not is_sharded(module):
         return module.state_dict()
@@ -82,17 +81,17 @@ def full_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def full_tensor(value: Any) -> Any:
-    """A tensor in shards as one on the CPU (all devices have to ask); anything else as it is."""
+    """Gather a sharded tensor on the CPU (all devices must call it); other values are returned unchanged."""
     return value.full_tensor().cpu() if _in_shards(value) else value
 
 
 def shard_state_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """This device's shares of whole tensors, where the tensor of that name in `like` is in shards."""
+    """Shard full tensors for this device where the tensor of the same name in `like` is sharded."""
     return {name: shard_like(value, like[name]) if name in like else value for name, value in state.items()}
 
 
 def shard_like(value: Any, like: Any) -> Any:
-    """A tensor in the shards of `like`, if that is in shards and of its shape; anything else as it is."""
+    """Shard a tensor like `like`, if that is sharded and of the same shape; else return it unchanged."""
     if not isinstance(value, Tensor) or not _in_shards(like) or value.shape != like.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -102,5 +101,5 @@ def shard_like(value: Any, like: Any) -> Any:
 
 
 def _in_shards(value: Any) -> bool:
-    # By name: importing torch.distributed.tensor takes a while, and only training on several devices needs it.
+    # By name: importing torch.distributed.tensor is slow, and only multi-device training needs it.
     return type(value).__name__ == "DTensor" or hasattr(value, "full_tensor")

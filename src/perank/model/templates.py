@@ -1,10 +1,9 @@
-"""What the prompts say: Tables 7 to 10, as printed (`paper`), as run by the authors (`reference`), and `compact`.
+"""Prompt templates: Tables 7 to 10, as printed (`paper`), as in the authors' code (`reference`), and `compact`.
 
-A template is text with fields: `{n}`, `{query}`, and in a passage line `{i}`, `{slot}`, `{text}`. `{slot}` is where a
-passage's vector goes; `{query_slot}` where the query's own vector goes, if that extension is on. The reference
-version differs from the printed one: slots are in brackets, the query carries a period, the closing instruction
-is worded differently, and `[12]` inside a passage's text becomes `(12)`.
-`compact` spends one token a passage besides its few words, so that small machines can train.
+A template is text with fields: `{n}`, `{query}`, and in a passage line `{i}`, `{slot}`, `{text}`. `{slot}` marks a
+passage's vector; `{query_slot}` the query's vector, if that extension is enabled. The reference version differs from
+the printed one: slots are in brackets, a period follows the query, the closing instruction is worded differently, and
+`[12]` inside a passage's text becomes `(12)`. `compact` uses few words and one token per passage, for small machines.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from perank.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class RankTemplate:
-    """One prompt with its two forms: passages as vectors alone (Table 8) or as vectors and texts (Table 9)."""
+    """A prompt in two forms: passages as vectors only (Table 8) or as vectors and texts (Table 9)."""
 
     head: str
     line: str
@@ -31,9 +30,9 @@ class RankTemplate:
     def message(
         self, query: str, n: int, *, slot: str, texts: Sequence[str] | None = None, query_slot: str = ""
     ) -> str:
-        """The user's message: n passages, each `slot`, and its text if `texts` are given, as they are.
+        """The user's message: n passages, each a `slot` followed by its unmodified text if `texts` are given.
 
-        `query_slot`, if any, goes before the query where it is asked last.
+        `query_slot`, if any, precedes the query in the closing instruction.
         """
         head, line = (self.head, self.line) if texts is None else (self.head_with_text, self.line_with_text)
         passages = (line.format(i=i + 1, slot=slot, text="" if texts is None else texts[i]) for i in range(n))
@@ -46,7 +45,7 @@ def _fill(part: str, n: int, query: str) -> str:
 
 
 def round_brackets(text: str) -> str:
-    """`[12]` -> `(12)`: what the authors do to passage texts so that no text looks like an identifier."""
+    """Replace `[12]` by `(12)`, as the authors do, so that no passage text looks like an identifier."""
     return re.sub(r"\[(\d+)\]", r"(\1)", text)
 
 
@@ -101,7 +100,7 @@ ALIGN_INSTRUCTIONS = (
 )
 
 # Table 10 (RankMistral): passages as text, the answer as identifiers. The table's second-to-last passage line shows
-# an embedding slot; with texts alone that is a slip of the printing.
+# an embedding slot, which is a misprint for a prompt with texts only.
 LISTWISE_HEAD = (
     "I will provide you with {n} passages. Rank the passages based on their relevance to the search query: {query}.\n\n"
 )
@@ -114,7 +113,7 @@ LISTWISE_TAIL = (
 
 
 def template(version: str) -> RankTemplate:
-    """The template of that version. Raises `BadInput` for an unknown one."""
+    """Return the template of that version. Raises `BadInput` if it is unknown."""
     if version not in TEMPLATES:
         raise BadInput(f"unknown prompt version {version!r}", remedy=f"choose one of {', '.join(TEMPLATES)}")
     return TEMPLATES[version]

@@ -1,4 +1,4 @@
-"""An LLM that learns to write rankings of texts: `[4] > [2] > ...` behind RankMistral's prompt (Table 10)."""
+"""An LLM trained to write rankings of texts: `[4] > [2] > ...` after RankMistral's prompt (Table 10)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from perank.model.losses import reconstruction
 
 
 class TextRanker(nn.Module):
-    """Any Hugging Face causal LM, whole or with adapters."""
+    """Any Hugging Face causal LM, with or without adapters."""
 
     def __init__(self, llm: Any) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class TextRanker(nn.Module):
         return self.llm.get_decoder()
 
     def answer_loss(self, batch: AnswerBatch) -> Tensor:
-        """Cross entropy of the answers' tokens, a mean over all of the batch's. Prompts never meet the vocabulary.
+        """Mean cross entropy over the batch's answer tokens; logits are not computed for prompt tokens.
 
-        Rows are right-padded: with causal attention a token sees nothing of what is to its right.
+        Rows are right-padded: with causal attention a token never sees what is to its right.
         """
         hidden_BLD = self.decoder(input_ids=batch.ids_BL, use_cache=False).last_hidden_state
         predicted_BL = batch.targets_BL[:, 1:] != IGNORE

@@ -1,1 +1,1 @@
-"""From candidates to a ranking: decoders (Algorithm 1, and the same in fewer forwards), sliding windows, `Reranker`."""
+"""Ranking of candidates: decoders (Algorithm 1, and the same in fewer forwards), sliding windows, `Reranker`."""

@@ -1,4 +1,4 @@
-"""Which windows or pairs of texts run together: a bound on tokens decides, padding included."""
+"""Group windows or text pairs into batches with a bound on tokens, padding included."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def batches(costs: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
-    """Positions grouped so that (members x the largest sum of tokens) stays within `budget`.
+    """Group positions so that (members x the largest sum of tokens) stays within `budget`.
 
     `costs` are (tokens of the prompt, tokens that follow it). Members of a group are of similar length; one that
     exceeds the budget runs alone.

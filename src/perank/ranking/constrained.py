@@ -1,8 +1,8 @@
-"""Algorithm 1, dynamic-constrained decoding, as printed but for a cache: the yardstick for everything faster.
+"""Algorithm 1, dynamic-constrained decoding, as printed plus a KV cache: the reference for the faster decoders.
 
-One forward a rank: the chosen passage's projected vector is fed back, and h_i is multiplied with the N projected
+One forward per rank: the chosen passage's projected vector is fed back, and h_i is multiplied with the N projected
 vectors, never with the vocabulary. The last passage is forced, so n candidates take n - 1 forwards; `depth` ranks of
-them take `depth`. Ranks that weren't asked for follow the last step's scores.
+them take `depth`. Ranks beyond `depth` follow the last step's scores.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from perank.ranking.reader import Reader
 
 
 class Constrained:
-    """Greedy decoding over the remaining candidates; rows that are done wait for the longest."""
+    """Greedy decoding over the remaining candidates; finished rows wait for the longest."""
 
     @torch.no_grad()
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
-        """See `Decoder.decode`. Raises `BadInput` for scores that aren't finite and LLMs that `KVCache` refuses."""
+        """See `Decoder.decode`. Raises `BadInput` for non-finite scores and LLMs that `KVCache` doesn't support."""
         steps, lengths = windows.steps, windows.prompts.length_B.tolist()
         clock, prefilled = Clock(windows.vectors_BNE.device), 0.0
         open_BN = windows.candidates_BN.clone()

@@ -1,4 +1,4 @@
-"""What every decoder takes, a batch of windows, and what it gives back."""
+"""The decoders' interface: their input, a batch of windows, and their output."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from perank.model.prompts import Prompt
 from perank.records import Bill
 
 Depth = int | Sequence[int] | None
-"""How many ranks have to be right: for all windows, one per window, or None for full rankings."""
+"""How many ranks must be exact: one number for all windows, one per window, or None for full rankings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A prompt with its N passages' embeddings [N, E], how many ranks are asked for, and the query's embedding [E]."""
+    """A prompt with its N passages' embeddings [N, E], the number of ranks to decode, and the query's embedding [E]."""
 
     prompt: Prompt
     vectors_NE: Tensor
@@ -33,7 +33,7 @@ class Window:
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Tokens of the prompt, and of the ranking."""
+        """Tokens of the prompt and the ranking."""
         return len(self.prompt), len(self.vectors_NE)
 
 
@@ -41,8 +41,8 @@ class Window:
 class WindowBatch(Batch):
     """B windows to be ranked together; N is the size of the largest.
 
-    `vectors_BNE` are the passages' embeddings in prompt order; `candidates_BN` is False where a window has fewer than
-    N. `query_BE` are the queries' embeddings, for models that read them.
+    `vectors_BNE` are the passages' embeddings in prompt order; `candidates_BN` is False at padding. `query_BE` are the
+    queries' embeddings, for models that use them.
     """
 
     prompts: PromptBatch
@@ -53,7 +53,7 @@ class WindowBatch(Batch):
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> WindowBatch:
-        """Stack windows of any sizes. All of them have a query's embedding, or none has."""
+        """Stack windows of any sizes; either all or none have a query embedding."""
         sizes = torch.tensor([len(window.vectors_NE) for window in windows])
         queries = [window.query_E for window in windows if window.query_E is not None]
         return cls(
@@ -66,13 +66,13 @@ class WindowBatch(Batch):
 
     @cached_property
     def counts(self) -> list[int]:
-        """Passages in each window."""
+        """Passages per window."""
         counts: list[int] = self.candidates_BN.sum(1).tolist()
         return counts
 
     @cached_property
     def depths(self) -> list[int]:
-        """Ranks asked for in each window, at most its size. Raises `BadInput` for a negative depth."""
+        """Ranks to decode per window, at most its size. Raises `BadInput` for a negative depth."""
         counts, depth = self.counts, self.depth
         wanted = counts if depth is None else [depth] * len(counts) if isinstance(depth, int) else list(depth)
         if len(wanted) != len(counts) or min(wanted, default=0) < 0:
@@ -82,17 +82,17 @@ class WindowBatch(Batch):
 
     @property
     def steps(self) -> list[int]:
-        """Ranks that scores decide: those asked for, but for the last passage, which is forced."""
+        """Ranks decided by scores per window: its depth, without the last passage, which is forced."""
         return [min(k, max(n - 1, 0)) for k, n in zip(self.depths, self.counts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """B rankings and what each cost, as if it had been decoded alone. Seconds are the whole batch's.
+    """B rankings and the cost of each, as if decoded alone. Seconds are the whole batch's.
 
-    `orders[b]` is a permutation of row b's candidates: prompt positions, best first; its first `depth` ranks are
-    greedy decoding's, the rest follows the last step's scores. `margins[b][i]` is by how much rank i beat the next
-    best candidate: another arithmetic may only choose differently where it is small.
+    `orders[b]` is a permutation of row b's candidates: prompt positions, best first; the first `depth` ranks are those
+    of greedy decoding, the rest follows the last step's scores. `margins[b][i]` is the score difference of rank i to
+    the next best candidate; rounding can change the choice only if it is small.
     """
 
     orders: list[tuple[int, ...]]
@@ -105,7 +105,7 @@ class Decoded:
 
     @property
     def bills(self) -> list[Bill]:
-        """What each window cost; of the seconds its share by tokens processed."""
+        """The cost of each window, with its share of the seconds in proportion to tokens processed."""
         processed = sum(self.tokens_processed) or 1
         return [
             Bill(
@@ -120,17 +120,17 @@ class Decoded:
 
 
 class Decoder(Protocol):
-    """Turns B windows into rankings."""
+    """Decodes B windows into rankings."""
 
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
-        """Rank each window on its own. Exact ties go to the lower prompt position."""
+        """Rank each window independently. Exact ties go to the lower prompt position."""
         ...
 
 
 def best_first(scores_BN: Tensor, open_BN: Tensor) -> tuple[Tensor, Tensor]:
-    """(order_BN, margin_B): open candidates by score, ties by position, all others behind; first minus second score.
+    """Return order_BN, open candidates by score (ties by position) before all others, and margin_B, first minus second.
 
-    The margin is infinite where there is no second.
+    The margin is infinite if there is no second.
     """
     sorted_BN, order_BN = scores_BN.masked_fill(~open_BN, -torch.inf).sort(dim=1, descending=True, stable=True)
     if scores_BN.shape[1] < 2:
@@ -139,7 +139,7 @@ def best_first(scores_BN: Tensor, open_BN: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Clock:
-    """Wall seconds between laps, with the accelerator's work finished."""
+    """Wall seconds between laps, after synchronising the accelerator."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -1,10 +1,10 @@
-"""A draft of the rest of a ranking as a tree: several continuations share the ranks they have in common. No torch.
+"""A draft of the rest of a ranking as a tree: continuations share their common prefix. No torch.
 
-What greedy decoding takes next is nearly what the last scores say; how nearly, the changes of the scores from rank to
-rank tell, and it falls with every rank. Read as a Plackett-Luce model, scores / temperature give every continuation a
-probability, and the tree holds the most probable ones: for a number of tokens no other tree is expected to agree
-further. Measured on a trained model, a tree of 16 tokens needs fewer forwards than one sorted draft of all 18 ranks
-left.
+Greedy decoding nearly follows the order of the last scores; the changes of the scores between ranks measure the
+uncertainty, which grows with every rank. As a Plackett-Luce model, scores / temperature give each continuation a
+probability, and the tree contains the most probable ones, which maximises the expected number of accepted ranks for a
+number of tokens. On a trained model, a tree of 16 tokens needs fewer forwards than one sorted draft of all 18 remaining
+ranks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TEMPERATURE_GROWTH = 0.1  # relative growth of the temperature per rank
 
 @dataclass(slots=True)
 class Tree:
-    """Node k ranks candidate `items[k]` behind node `parents[k]`, at depth `depths[k]`. Node 0 is the root."""
+    """Node k ranks candidate `items[k]` after node `parents[k]`, at depth `depths[k]`. Node 0 is the root."""
 
     items: list[int]
     parents: list[int] = field(default_factory=lambda: [-1])
@@ -31,21 +31,21 @@ class Tree:
         return len(self.items)
 
     def add(self, parent: int, item: int) -> int:
-        """The new node."""
+        """Add a node and return its index."""
         self.items.append(item)
         self.parents.append(parent)
         self.depths.append(self.depths[parent] + 1)
         return len(self.items) - 1
 
     def ancestry(self) -> np.ndarray:
-        """[K, K] bool: row k holds node k and what leads to it."""
+        """[K, K] bool: row k marks node k and its ancestors."""
         seen_KK = np.eye(len(self), dtype=bool)
         for node, parent in enumerate(self.parents[1:], start=1):
             seen_KK[node] |= seen_KK[parent]
         return seen_KK
 
     def child(self, node: int, item: int) -> int | None:
-        """The node that ranks `item` behind `node`, if the draft holds it."""
+        """The node that ranks `item` after `node`, or None."""
         for k in range(node + 1, len(self)):
             if self.parents[k] == node and self.items[k] == item:
                 return k
@@ -55,19 +55,18 @@ class Tree:
 def draft_tree(
     scores: Sequence[float], candidates: Sequence[int], *, nodes: int, depth: int, temperature: float
 ) -> Tree:
-    """At most `nodes` nodes, at most `depth` ranks deep; `scores` are the candidates', best first.
+    """Build a tree of at most `nodes` nodes and `depth` ranks from the candidates' `scores`, best first.
 
-    The root is the best candidate: it is certain. Children are added in the order of their probability (best first
-    search; of a node's children only the next best waits in the queue). `temperature` is the next rank's; 0 drafts the
-    sorted scores alone.
+    The root is the best candidate, which is certain. Nodes are added by probability (best-first search with only the
+    next best child of each node in the queue). `temperature` is that of the next rank; 0 drafts only the sorted scores.
     """
-    scores = scores[: nodes + 1]  # a tree reaches no further: a candidate comes in behind all that are better
+    scores = scores[: nodes + 1]  # a tree can't contain more: a candidate enters after all better ones
     tree, used, costs = Tree([candidates[0]]), [1], [0.0]
     weights = [_weights(scores, temperature)]
     waiting: list[tuple[float, int, int]] = []
 
     def offer(parent: int, place: int) -> None:
-        """Queue the best child of `parent` from `place` on."""
+        """Add the best child of `parent` from `place` on to the queue."""
         taken, level = used[parent], tree.depths[parent]
         while taken >> place & 1:
             place += 1
@@ -90,6 +89,6 @@ def draft_tree(
 
 
 def _weights(scores: Sequence[float], temperature: float) -> list[float]:
-    """exp(score / temperature), relative to the best; none so small that it vanishes."""
+    """exp(score / temperature), relative to the best, bounded to avoid underflow."""
     temperature = max(temperature, (scores[0] - scores[-1]) / 600, 1e-9)
     return [math.exp((s - scores[0]) / temperature) for s in scores]

@@ -1,4 +1,4 @@
-"""Using a model between two training steps: in eval mode, in the LLM's own number type, and afterwards as it was."""
+"""Inference between training steps: in eval mode and the LLM's dtype, with the model's state restored afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perank.model.precision import autocast_for
 
 @contextmanager
 def inference(model: nn.Module, llm: nn.Module) -> Iterator[None]:
-    """Eval mode inside, afterwards every module's own mode again. `llm` is the part of `model` whose type counts."""
+    """Switch to eval mode and restore every module's mode at exit. `llm` is the part of `model` that sets the dtype."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -1,9 +1,8 @@
-"""The keys and values of a batch of sequences that grow by different amounts and may take tokens back.
+"""A KV cache for a batch of sequences that grow by different amounts and may remove tokens.
 
-Entry m of a row is its m-th token, whatever the other rows hold: a row's padding and its rejected drafts are
-overwritten by the next tokens that belong there. So there are no holes, and the tensors keep their shape. Drafts
-are stored behind the last accepted token until they are moved to their own entries. The last entry is never read; it
-takes the padding of uneven appends.
+Entry m of a row is its m-th token, independently of other rows: padding and rejected drafts are overwritten by the
+row's next tokens, so there are no gaps and the tensors keep their shape. Drafts are stored after the last accepted
+token until they are moved to their final entries. The last entry is never read; padding of uneven appends goes there.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from perank.errors import BadInput
 
 
 class Transformer(Protocol):
-    """A causal LM, and the part of it below the vocabulary head: what `PERank` is, too."""
+    """A causal LM and its part below the vocabulary head; `PERank` has this interface."""
 
     @property
     def llm(self) -> Any:
-        """The whole Hugging Face model."""
+        """The Hugging Face model."""
         ...
 
     @property
     def decoder(self) -> Any:
-        """The transformer whose last hidden states come after the final norm."""
+        """The transformer whose last hidden states are after the final norm."""
         ...
 
 
 class KVCache:
     """`read` the prompts once, then `append` vectors; both return hidden states.
 
-    A row's sequence has at most `tokens` tokens; `drafts` more entries take what may be rejected. Raises `BadInput`
-    for an LLM whose layers see less than `tokens`, carry a recurrent state, or run an attention that takes no mask.
+    A row has at most `tokens` tokens; `drafts` more entries store tokens that may be rejected. Raises `BadInput` for an
+    LLM whose layers see fewer than `tokens`, have a recurrent state, or use an attention that takes no mask.
     """
 
     def __init__(self, model: Transformer, tokens: int, drafts: int = 0) -> None:
@@ -45,9 +44,9 @@ class KVCache:
         self.cache = _RowCache(model.decoder.config.num_hidden_layers, tokens + drafts + 1)
 
     def read(self, embedded_BLD: Tensor, lengths: Sequence[int]) -> Tensor:
-        """hidden_BD of the last token of right-padded sequences; with causal attention their padding needs no mask.
+        """hidden_BD of the last token of right-padded sequences; with causal attention padding needs no mask.
 
-        On a CPU a few rows at a time, whose activations then stay in its cache.
+        On a CPU a few rows are read at a time, so that activations stay in its cache.
         """
         self.cache.entry_BK, self.cache.batch = None, len(lengths)
         tokens = 512 if embedded_BLD.device.type == "cpu" else embedded_BLD.shape[:2].numel()
@@ -64,7 +63,7 @@ class KVCache:
     def append(self, fed_BKD: Tensor, entry_BK: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
         """hidden_BKD of vectors written to `entry_BK` (-1: padding), at `position_BK` of their sequence.
 
-        seen_BKM says which of the first M entries each of them sees.
+        `seen_BKM` marks which of the first M entries each of them sees.
         """
         self.cache.entry_BK, self.cache.reach = entry_BK, seen_BKM.shape[2]
         return self.model.decoder(
@@ -76,7 +75,7 @@ class KVCache:
         ).last_hidden_state
 
     def move(self, from_BK: Tensor, to_BK: Tensor) -> None:
-        """Copy entries from their old places to new ones; -1 on both sides is padding."""
+        """Copy entries `from_BK` to `to_BK`; -1 in both is padding."""
         rows_B1 = torch.arange(len(from_BK), device=from_BK.device)[:, None]
         for layer in self.cache.written:
             for states in (layer.keys, layer.values):
@@ -89,7 +88,7 @@ class KVCache:
 
 
 class _RowCache(Cache):
-    """A Hugging Face cache whose layers write where `entry_BK` says (None: some `rows` from their beginning)."""
+    """A Hugging Face cache whose layers write to `entry_BK` (None: to some `rows` from the first entry)."""
 
     def __init__(self, layers: int, entries: int) -> None:
         self.written = [_RowLayer(self) for _ in range(layers)]
@@ -109,7 +108,7 @@ class _RowLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         batch, heads = self.cache.batch, key_states.shape[1]
-        # Zeros: entries never written are masked, but a weight of 0 times a NaN would still be NaN.
+        # Zeros, because unwritten entries are masked, but a weight of 0 times NaN is NaN.
         self.keys = key_states.new_zeros(batch, heads, self.cache.entries, key_states.shape[-1])
         self.values = value_states.new_zeros(batch, heads, self.cache.entries, value_states.shape[-1])
         self.is_initialized = True
@@ -131,17 +130,17 @@ class _RowLayer(CacheLayerMixin):
         return query_length, 0
 
     def get_seq_length(self) -> int:
-        return 0  # asked before the prompts are read; later calls bring their own positions
+        return 0  # only called before the prompts are read; later calls pass explicit positions
 
     def get_max_length(self) -> int:
         return self.cache.entries
 
-    def get_max_cache_shape(self) -> int:  # the same under its name in earlier releases of transformers 5
+    def get_max_cache_shape(self) -> int:  # its name in earlier releases of transformers 5
         return self.cache.entries
 
 
 def _chunks(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
-    """Neighbouring rows of at most `tokens` tokens with their padding, or single rows."""
+    """Slices of adjacent rows with at most `tokens` tokens including padding, or single rows."""
     start, longest = 0, 0
     for row, length in enumerate(lengths):
         longest = max(longest, length)
@@ -152,7 +151,7 @@ def _chunks(lengths: Sequence[int], tokens: int) -> Iterator[slice]:
 
 
 def as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:
-    """Boolean for sdpa; eager attention adds its mask."""
+    """Return a boolean mask for sdpa, an additive one for eager attention."""
     if config._attn_implementation == "sdpa":
         return seen_B1KM
     return torch.zeros_like(seen_B1KM, dtype=dtype).masked_fill(~seen_B1KM, torch.finfo(dtype).min)

@@ -1,4 +1,4 @@
-"""B windows in front of the LLM: candidates are fed by their positions, scores over all N candidates come back."""
+"""Run B windows through the LLM: feed candidates by position, get scores over all N candidates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from perank.ranking.kv_cache import KVCache
 
 
 class Reader:
-    """Projects the vectors once, reads the prompts once, then takes ranks one by one, or as trees of drafts.
+    """Projects the vectors and reads the prompts once, then takes ranks one by one or as draft trees.
 
-    `ranks` is the most that will be fed and kept a row, `nodes` the size of the largest tree. `lengths` are the
-    tokens each row holds. Scores are those of `PERank.score`, fp32 or wider. Raises what `KVCache` raises.
+    `ranks` is the maximum number of ranks kept per row, `nodes` the size of the largest tree. `lengths` are the tokens
+    of each row. Scores are those of `PERank.score`, fp32 or wider. Raises what `KVCache` raises.
     """
 
     def __init__(self, model: PERank, windows: WindowBatch, *, ranks: int, nodes: int = 0) -> None:
@@ -32,20 +32,20 @@ class Reader:
         self._finite = torch.ones((), dtype=torch.bool, device=self.vectors_BNE.device)
 
     def read(self) -> Tensor:
-        """scores_BN behind the prompts."""
+        """scores_BN after the prompts."""
         query_BD = None if self.query_BE is None else self.model.project(self.query_BE)
         embedded_BLD = self.model.embed(self.prompts, self.projected_BND, query_BD)
         return self._scores(self.memory.read(embedded_BLD, self.lengths)[:, None])[:, 0]
 
     def feed(self, chosen_B: Tensor) -> Tensor:
-        """scores_BN behind one more rank a row; it stays. Nothing here waits for the device."""
+        """Append one rank per row and return scores_BN after it, without synchronising the device."""
         entry_B1 = self._on_device(self.lengths)[:, None]
         self.lengths = [length + 1 for length in self.lengths]
         seen_B1M = torch.arange(max(self.lengths), device=entry_B1.device) <= entry_B1[..., None]
         return self._scores(self.memory.append(self._vectors(chosen_B[:, None]), entry_B1, entry_B1, seen_B1M))[:, 0]
 
     def feed_trees(self, trees: Sequence[Tree]) -> Tensor:
-        """scores_BKN behind every node of a tree a row, padded to the largest. `settle` says which nodes stay."""
+        """scores_BKN after every node of one tree per row, padded to the largest. `settle` then selects nodes."""
         size = max(map(len, trees))
         packed_B3K, seen_BKK = np.zeros((len(trees), 3, size), int), np.zeros((len(trees), size, size), bool)
         packed_B3K[:, 2] = -1
@@ -65,7 +65,7 @@ class Reader:
         return self._scores(self.memory.append(self._vectors(items_BK), entry_BK, base_B1 + depths_BK, seen_BKM))
 
     def settle(self, paths: Sequence[Sequence[int]]) -> None:
-        """Keep these nodes of each row's last tree, in this order, as its next ranks; forget the others."""
+        """Keep these nodes of each row's last tree, in this order, as its next ranks; discard the others."""
         moves = [
             [(length + node, length + k) for k, node in enumerate(path) if node != k]
             for length, path in zip(self.lengths, paths, strict=True)
@@ -86,7 +86,7 @@ class Reader:
             self.lengths = [self.lengths[row] for row in rows]
 
     def check(self) -> None:
-        """Raises `BadInput` where a score overflowed."""
+        """Raise `BadInput` if a score overflowed."""
         if not bool(self._finite):
             remedy = "run it in float32 or bfloat16, or check its weights"
             raise BadInput("the model's scores are not finite", remedy=remedy)

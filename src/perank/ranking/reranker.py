@@ -1,7 +1,7 @@
-"""`Reranker`: a query and its candidates in, a ranking out. What users import.
+"""`Reranker`, the public API: rank the candidates of a query.
 
-Windows of one query follow each other, those of different queries run together; one bound on tokens decides how many.
-A ranking depends on its own query and candidates only, to the rounding that other batch shapes bring.
+Windows of one query run in sequence, those of different queries are batched up to a bound on tokens. A ranking depends
+only on its own query and candidates, up to rounding from batch shapes.
 """
 
 from __future__ import annotations
@@ -31,25 +31,24 @@ from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
 
 
 class _EmbeddedQuery(SlidingQuery):
-    """With the embeddings it is ranked by, [N, E] and [E]."""
+    """A `SlidingQuery` with its passages' and query's embeddings, [N, E] and [E]."""
 
     vectors_NE: Tensor
     query_E: Tensor | None
 
 
 class Reranker:
-    """PE-Rank over any number of candidates; keeps the `Ranker` protocol.
+    """PE-Rank over any number of candidates; implements the `Ranker` protocol.
 
-    Without a `model` it is the one that ships inside the package, as `Reranker.from_pretrained()` loads it.
-    `decoder` is `speculative` (Algorithm 1's ranking in fewer forwards), `static` (the same on fixed buffers, for
-    GPUs), `auto` (whichever of the two is faster), `constrained` (Algorithm 1 itself), `single_pass` (an
-    approximation) or any `Decoder`. A `store` replaces encoding: passages are looked up by id. `batch_tokens` bounds
-    what runs together, padding included (None: 4,096 on a CPU, else 16,384); a single window beyond it runs alone.
-    Raises `BadInput` for a store that another encoder filled.
+    The default `model` is the packaged one that `Reranker.from_pretrained()` loads. `decoder` is `speculative`
+    (Algorithm 1's ranking in fewer forwards), `static` (the same on fixed buffers, for GPUs), `auto` (the faster of the
+    two), `constrained` (Algorithm 1), `single_pass` (an approximation) or any `Decoder`. With a `store`, passage
+    vectors are looked up by id instead of encoded. `batch_tokens` limits the tokens of a batch, padding included (None:
+    4,096 on a CPU, else 16,384); a larger window runs alone. Raises `BadInput` for a store that another encoder filled.
 
-    Bills: forwards and tokens are counted for every window as if it ran alone, without padding; only how many tokens
-    speculation drafts per forward depends on the rest of the batch. Seconds of encoding are the query's own; those of
-    prefill and decoding are its share of the batch's, by tokens processed.
+    Bills count the forwards and tokens of each window as if it ran alone, without padding; only the number of tokens
+    drafted per forward depends on the rest of the batch. Encoding seconds are the query's own; prefill and decoding
+    seconds are its share of the batch's, in proportion to tokens processed.
     """
 
     def __init__(
@@ -84,9 +83,9 @@ class Reranker:
         revision: str | None = None,
         **options: Any,
     ) -> Self:
-        """A saved PE-Rank model: a folder, a Hub id, or None for the one that ships inside the package.
+        """Load a saved PE-Rank model from a folder or Hub id; None loads the packaged model.
 
-        `options` go to the constructor. Raises `BadInput` where there is no such model or it isn't whole.
+        `options` are passed to the constructor. Raises `BadInput` if the model is missing or incomplete.
         """
         from perank.saving.hub import from_pretrained
 
@@ -96,7 +95,7 @@ class Reranker:
 
     @property
     def device(self) -> torch.device:
-        """Where the LLM is."""
+        """The LLM's device."""
         return next(self.model.parameters()).device
 
     def rank(
@@ -108,13 +107,12 @@ class Reranker:
         query_embedding: Any = None,
         top_k: int | None = None,
     ) -> Ranking:
-        """Rank passages (texts or `Passage`s) for a query, or their unit vectors [N, E] alone, straight from an index.
+        """Rank passages (texts or `Passage`s) for a query, or only their unit vectors [N, E], e.g. from an index.
 
-        With `top_k` only the first k ranks are decoded; `order` still holds all candidates. Texts get their position
-        as id.
-        `query_embedding` [E] is needed only by models that use it, and only where there is no encoder.
-        Raises `BadInput` for an empty query, for vectors that aren't finite, of unit length, of the model's width or
-        as many as the passages, and where there is neither text nor vector.
+        With `top_k` only the first k ranks are decoded; `order` still contains all candidates. The id of a text is its
+        position. `query_embedding` [E] is needed only by models that use it, if there is no encoder. Raises `BadInput`
+        for an empty query, if neither texts nor vectors are given, and for vectors that aren't finite, of unit length
+        and of the model's width, or whose number differs from that of the passages.
         """
         width = self.model.projector.width_in
         if passages is None and passage_embeddings is None:
@@ -130,7 +128,7 @@ class Reranker:
         return self._run([self._embedded(Candidates(Query("", query), found), windows, vectors_NE, query_E)])[0]
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
-        """One ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
+        """Return one ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
         return self._run([self._embedded(candidates, self.windows) for candidates in batch])
 
     def _embedded(
@@ -140,7 +138,7 @@ class Reranker:
         vectors_NE: Tensor | None = None,
         query_E: Tensor | None = None,
     ) -> _EmbeddedQuery:
-        """A query at its first window; embeddings that weren't given are looked up or made."""
+        """Create a query at its first window; missing embeddings are looked up or encoded."""
         query, clock, width = _EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
         if vectors_NE is None:
             none = torch.empty(0, width)
@@ -156,7 +154,7 @@ class Reranker:
         return query
 
     def _run(self, queries: list[_EmbeddedQuery]) -> list[Ranking]:
-        prompt_of = cache(self.prompts.rank)  # most windows of a query are of one size
+        prompt_of = cache(self.prompts.rank)  # most windows of a query have the same size
 
         def prepare(query: _EmbeddedQuery) -> Window:
             span = query.spans[0]

@@ -1,6 +1,6 @@
-"""The cheap approximation: one forward, the first step's scores sorted. Not Algorithm 1's ranking.
+"""A cheap approximation of Algorithm 1: one forward, sorting by the first step's scores.
 
-It leaves out what listwise decoding is for: ranks 2 to n don't see what was ranked above them.
+Ranks 2 to n don't depend on what was ranked above them, so the benefit of listwise decoding is lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from perank.ranking.decoder import Decoded, WindowBatch
 
 
 class SinglePass:
-    """An approximation of `Constrained` whose first rank alone is exact, whatever depth is asked for."""
+    """An approximation of `Constrained` in which only the first rank is exact, for any depth."""
 
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises what `Constrained.decode` raises."""

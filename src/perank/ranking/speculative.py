@@ -1,8 +1,8 @@
-"""Algorithm 1's ranking in fewer forwards: draft the rest of the ranking as a tree, check it in one forward.
+"""Algorithm 1's ranking in fewer forwards: draft the rest of the ranking as a tree, verify it in one forward.
 
-A draft costs tokens, not forwards. Behind each drafted rank the LLM's scores say which candidate greedy decoding
-takes next; the longest path that agrees is kept, the first disagreement is corrected by the same scores, and the rest
-is drafted again. Rows of a batch advance by different amounts, and leave when they are done.
+A draft costs tokens, not forwards. The LLM's scores after each drafted rank give greedy decoding's next candidate; the
+longest matching path is accepted, the first mismatch is corrected by the same scores, and the rest is drafted again.
+Rows of a batch advance by different amounts and leave the batch when they are finished.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from perank.ranking.decoder import Clock, Decoded, WindowBatch
 from perank.ranking.draft_tree import Tree, draft_tree
 from perank.ranking.reader import Reader
 
-# The temperature of a draft, relative to the deviation of how much the scores change from one rank to the next ...
+# The temperature of a draft is relative to the standard deviation of the scores' changes between ranks ...
 _TEMPERATURE = 0.5
-_FIRST_TEMPERATURE = 0.2  # ... or to the scores' own, as long as no change has been seen
+_FIRST_TEMPERATURE = 0.2  # ... or of the scores themselves, before any change has been observed
 _LATEST_CHANGE = 0.5  # weight of the latest change in the moving average of the changes
 
 
 class Speculative:
-    """Greedy decoding by draft and check; the orders of `Constrained`, but for rounding where margins are small.
+    """Greedy decoding by draft and verification; orders equal `Constrained`'s up to rounding at small margins.
 
-    `nodes` is how many tokens a row drafts for one forward: more mean fewer forwards and more tokens. None: what is
-    fastest for the number of rows still running; then a row's forwards depend on the rest of the batch.
+    `nodes` is the number of tokens drafted per row and forward: more tokens, fewer forwards. None chooses the fastest
+    for the number of rows still running; then a row's forwards depend on the rest of the batch.
     """
 
     def __init__(self, nodes: int | None = None) -> None:
@@ -71,7 +71,7 @@ class Speculative:
 
 
 def _most_nodes(device: torch.device, rows: int = 1) -> int:
-    """Tokens that cost next to nothing compared to reading the weights once, shared by the rows.
+    """Draft tokens per row whose cost is negligible compared to reading the weights once.
 
     On a CPU: measured with 6 layers of SmolLM2-135M in batches of 1, 4, 16 and 64.
     """
@@ -80,7 +80,7 @@ def _most_nodes(device: torch.device, rows: int = 1) -> int:
 
 
 class _Row:
-    """One window: `ranked` is decided, the open candidates follow the scores behind it, ties by position."""
+    """One window: `ranked` is decided, open candidates are sorted by the scores after it, ties by position."""
 
     def __init__(self, there_N: Sequence[bool], steps: int) -> None:
         self.steps, self.open_N = steps, np.array(there_N)
@@ -93,22 +93,22 @@ class _Row:
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The ranking as far as it is known."""
+        """The current ranking."""
         return (*self.ranked, *self.left.tolist())
 
     @property
     def unfinished(self) -> bool:
-        """Whether ranks that were asked for are still undecided."""
+        """Whether requested ranks are still undecided."""
         return len(self.margins) < self.steps
 
     def start(self, scores_N: np.ndarray, tokens: int) -> None:
-        """The prompt's scores decide the first rank."""
+        """Decide the first rank by the scores after the prompt."""
         if self.steps:
             self._count(tokens)
             self._see(scores_N)
 
     def draft(self, nodes: int) -> Tree:
-        """The most probable continuations, as deep as ranks are asked for."""
+        """Draft the most probable continuations, up to the requested ranks."""
         best = self.left[: nodes + 1]
         depth = self.steps - len(self.margins)
         if self.change is None:
@@ -119,7 +119,7 @@ class _Row:
         return draft_tree(scores, best.tolist(), nodes=nodes, depth=depth, temperature=temperature)
 
     def take(self, tree: Tree, scores_KN: np.ndarray) -> list[int]:
-        """The tree's nodes that greedy decoding takes, from the root on; the ranks they decide are decided."""
+        """Return the tree's nodes that greedy decoding accepts, from the root on, and record the ranks they decide."""
         self._count(len(tree))
         path: list[int] = []
         node: int | None = 0
@@ -132,7 +132,7 @@ class _Row:
         return path
 
     def _see(self, scores_N: np.ndarray) -> None:
-        """These scores decide the next rank; they order the rest."""
+        """Decide the next rank and order the rest by these scores."""
         positions = np.flatnonzero(self.open_N)
         if self.ranked:
             change = float((scores_N - self.scores_N)[positions].std())

@@ -1,6 +1,6 @@
 """Greedy decoding of texts by a local causal LM, with a KV cache, for many prompts at once.
 
-The cache is that of PE-Rank's decoders: prompts are read without padding in between, rows that are done leave the
+The KV cache is that of PE-Rank's decoders: prompts have no padding before generated tokens, finished rows leave the
 batch, and only a prompt's last position is projected onto the vocabulary. A text doesn't depend on the rest of the
 batch.
 """
@@ -23,10 +23,7 @@ from perank.ranking.kv_cache import KVCache
 
 @dataclass(frozen=True, slots=True)
 class DecodedTexts:
-    """B texts, how many tokens each took, the end of the sequence included, and whether it came to that end.
-
-    Seconds are the whole batch's.
-    """
+    """B texts, their numbers of tokens including end of sequence, and whether each reached it; the batch's seconds."""
 
     texts: list[str]
     tokens: list[int]
@@ -45,26 +42,26 @@ class TextDecoder:
 
     @property
     def decoder(self) -> Any:
-        """The transformer below the vocabulary head."""
+        """The transformer without its vocabulary head."""
         return self.llm.get_decoder()
 
     @property
     def device(self) -> torch.device:
-        """Where the LLM is."""
+        """The LLM's device."""
         return self.llm.get_input_embeddings().weight.device
 
     @property
     def positions(self) -> int:
-        """The longest sequence that the LLM takes."""
+        """The maximum sequence length of the LLM."""
         return getattr(self.decoder.config, "max_position_embeddings", None) or sys.maxsize
 
     @torch.no_grad()
     def write(
         self, prompts: Sequence[Sequence[int]], budgets: Sequence[int], enough: Callable[[int, str], bool]
     ) -> DecodedTexts:
-        """Continue every prompt until its end of sequence, `budgets[b]` tokens, or `enough(b, text so far)`.
+        """Continue each prompt until end of sequence, `budgets[b]` tokens, or `enough(b, text so far)`.
 
-        Raises `BadInput` for logits that aren't finite and for an LLM that `KVCache` refuses.
+        Raises `BadInput` for non-finite logits and for an LLM that `KVCache` doesn't support.
         """
         clock = Clock(self.device)
         lengths = [len(ids) for ids in prompts]
@@ -93,11 +90,11 @@ class TextDecoder:
 
     @torch.no_grad()
     def next_logits(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """logits_BV of the first token behind each prompt, in fp32 or wider. Raises what `write` raises."""
+        """logits_BV of the first token after each prompt, in fp32 or wider. Raises what `write` raises."""
         return self._logits(self._read(KVCache(self, max(map(len, prompts))), prompts))
 
     def _read(self, cache: KVCache, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """hidden_BD behind each prompt; the cache then holds the prompts."""
+        """Read the prompts into the cache and return hidden_BD of their last tokens."""
         ids_BL = padded(prompts, 0).to(self.device)
         return cache.read(self.llm.get_input_embeddings()(ids_BL), [len(ids) for ids in prompts])
 
@@ -114,7 +111,7 @@ class TextDecoder:
         return chosen
 
     def _feed(self, cache: KVCache, written: list[list[int]], lengths: list[int], rows: list[int]) -> Tensor:
-        """hidden_BD behind the last written token of each of `rows`."""
+        """hidden_BD after the last generated token of each of `rows`."""
         entries = [lengths[b] + len(written[b]) - 1 for b in rows]
         ids_B1 = torch.tensor([[written[b][-1]] for b in rows], device=self.device)
         entry_B1 = torch.tensor(entries, device=self.device)[:, None]

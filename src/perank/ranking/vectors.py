@@ -1,4 +1,4 @@
-"""The vectors a ranking starts from: a store's, the user's own, or the encoder's; checked before a model sees them."""
+"""Get and validate the input vectors of a ranking: from a store, the user, or the encoder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from perank.records import Candidates, Vectors
 
 
 def given_vectors(values: Any, width: int, *, count: int | None = None, of: str = "passage") -> Tensor:
-    """The user's own vectors as fp32 [N, E] on the CPU; arrays, tensors and nested lists are taken.
+    """Convert the user's vectors (arrays, tensors or nested lists) to fp32 [N, E] on the CPU.
 
-    Raises `BadInput` naming the position of a vector that is not finite or not of unit length (the encoder's are),
-    and for another width or number than expected.
+    Raises `BadInput` for a vector that is not finite or not of unit length (as the encoder's are), with its position,
+    and for an unexpected width or number of vectors.
     """
     try:
         vectors_NE = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values, dtype=np.float32))
@@ -43,9 +43,9 @@ def given_vectors(values: Any, width: int, *, count: int | None = None, of: str 
 
 
 def candidate_vectors(candidates: Candidates, encoder: Any, store: Vectors | None) -> Tensor:
-    """fp32 [N, E] on the CPU: from the store by passage id if there is one, else each passage encoded once.
+    """Return fp32 [N, E] on the CPU: from the store by passage id if given, else encode each passage once.
 
-    Raises `BadInput` where there is neither store nor encoder, and for a vector that is not finite.
+    Raises `BadInput` without store and encoder, and for a vector that is not finite.
     """
     if store is not None:
         found = store.get([passage.id for passage in candidates.passages])
@@ -61,7 +61,7 @@ def candidate_vectors(candidates: Candidates, encoder: Any, store: Vectors | Non
 
 
 def check_store(store: object, encoder: object) -> None:
-    """Raises `BadInput` where both say what their vectors depend on, and it isn't the same."""
+    """Raise `BadInput` if store and encoder both declare the identity of their vectors and these differ."""
     there, here = getattr(store, "identity", None), getattr(encoder, "identity", None)
     if there is not None and here is not None and there != here:
         parts = [key for key in {**there, **here} if there.get(key) != here.get(key)]

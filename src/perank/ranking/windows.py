@@ -1,10 +1,10 @@
-"""Sliding windows over more candidates than one prompt takes: from the last to the first, each carrying its best on.
+"""Sliding windows over more candidates than fit in one prompt, from the last to the first, each passing its best on.
 
 Pure: no model, no torch. A window [a, b) needs only the ranks that are used later: the next window
 [.., b_next) reads the first b_next - a of them, in their order, and a cutoff k the first min(k, b) - a. The rest of
-its order is never used. (The simpler `w - s` is wrong for cutoffs and where the top window is short.)
+its order is never used. (The simpler `w - s` is wrong for cutoffs and if the top window is short.)
 
-Windows of one query follow each other; those of different queries run together, and none depends on the others.
+Windows of one query run in sequence; those of different queries are independent and run together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perank.records import Bill, Candidates, Passage, Ranking
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One window: positions [start, stop) of the current order, of whose ranking the first `depth` ranks matter."""
+    """One window: positions [start, stop) of the current order; only its first `depth` ranks are used."""
 
     start: int
     stop: int
@@ -28,16 +28,16 @@ class Span:
 
     @property
     def size(self) -> int:
-        """How many passages it holds."""
+        """The number of passages."""
         return self.stop - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """`window` passages at a time, moving up by `step`.
+    """Windows of `window` passages that move up by `step`.
 
-    With a `cutoff` the first `cutoff` ranks are those of full rankings, the others are not. Raises `BadInput` for a
-    step beyond the window or below 1, and for a cutoff below 1.
+    With a `cutoff` only the first `cutoff` ranks equal those of full rankings. Raises `BadInput` for a step above the
+    window or below 1, and for a cutoff below 1.
     """
 
     window: int = 20
@@ -54,10 +54,7 @@ class Windows:
             raise BadInput(f"a cutoff of {self.cutoff}", remedy="give the number of ranks wanted, or none for all")
 
     def plan(self, n: int) -> list[Span]:
-        """The windows for n candidates in the order they run; the last begins at 0.
-
-        Windows whose outcome can't reach the cutoff are left out.
-        """
+        """The windows for n candidates in running order, except those that can't affect the cutoff."""
         k, stop, spans = n if self.cutoff is None else self.cutoff, n, list[Span]()
         while stop > 0:
             start = max(0, stop - self.window)
@@ -70,10 +67,7 @@ class Windows:
 
 
 def apply(order: Sequence[int], span: Span, ranking: Sequence[int]) -> list[int]:
-    """`order` with [start, stop) rearranged: `ranking` is a permutation of the span's own positions.
-
-    Raises `ValueError` for anything else.
-    """
+    """Return `order` with [start, stop) reordered by `ranking`. Raises `ValueError` unless that is a permutation."""
     part = order[span.start : span.stop]
     if sorted(ranking) != list(range(len(part))):
         raise ValueError(f"not a permutation of {len(part)} positions: {ranking}")
@@ -81,10 +75,7 @@ def apply(order: Sequence[int], span: Span, ranking: Sequence[int]) -> list[int]
 
 
 class SlidingQuery:
-    """A query and the order of its candidates so far; `spans` are the windows that are still to be ranked.
-
-    Raises `BadInput` for an empty query.
-    """
+    """A query, the order of its candidates, and the remaining windows `spans`. Raises `BadInput` for an empty query."""
 
     def __init__(self, candidates: Candidates, windows: Windows) -> None:
         if not candidates.query.text.strip():
@@ -95,20 +86,20 @@ class SlidingQuery:
 
     @property
     def positions(self) -> list[int]:
-        """The candidates in the present window, in their current order."""
+        """The candidates in the current window, in their current order."""
         return self.order[self.spans[0].start : self.spans[0].stop]
 
     @property
     def passages(self) -> list[Passage]:
-        """Their passages."""
+        """The passages in the current window."""
         return [self.candidates.passages[position] for position in self.positions]
 
     def settle(self, ranking: Sequence[int], cost: Bill) -> None:
-        """Apply the present window's ranking, a permutation of its positions, and move on to the next window."""
+        """Apply the current window's ranking, a permutation of its positions, and advance to the next window."""
         self.order, self.bill = apply(self.order, self.spans.pop(0), ranking), self.bill + cost
 
     def ranking(self) -> Ranking:
-        """The outcome."""
+        """The final ranking and its cost."""
         return Ranking(self.candidates, tuple(self.order), self.bill)
 
 
@@ -117,7 +108,7 @@ class HasCost(Protocol):
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Tokens of its prompt, and tokens that follow it."""
+        """Tokens of its prompt, and tokens after it."""
         ...
 
 
@@ -131,9 +122,9 @@ def run_windows(
     rank: Callable[[list[W]], Iterable[tuple[Sequence[int], Bill]]],
     budget: int,
 ) -> list[Ranking]:
-    """Rank every window of every query; `prepare` makes a query's present window, `rank` ranks some of them together.
+    """Rank every window of every query; `prepare` builds a query's current window, `rank` ranks a batch of them.
 
-    At most `budget` tokens run together, padding included; a single window beyond it runs alone.
+    A batch has at most `budget` tokens, padding included; a larger window runs alone.
     """
     while waiting := [query for query in queries if query.spans]:
         ready = [prepare(query) for query in waiting]

@@ -1,1 +1,1 @@
-"""Test collections and where they come from: one source a file, all keeping `perank.records.Collection`."""
+"""Test collections: one source per file, all implementing `perank.records.Collection`."""

@@ -1,8 +1,8 @@
 """BEIR folders: corpus.jsonl, queries.jsonl and qrels/<split>.tsv with a header line, as the BEIR benchmark ships them.
 
-A BEIR queries file holds all splits; the collection shows the queries that its own split judges. Runs stored
-next to the corpus (`run.<name>.trec`) come along. `TextFolder` is such a folder without judgements: what
-`perank.prepare` leaves for alignment, or of the authors' rows.
+A BEIR queries file holds all splits; the collection contains the queries that its split judges, and the runs stored
+next to the corpus (`run.<name>.trec`). `TextFolder` is such a folder without judgements, written by `perank.prepare`
+for alignment or from the authors' rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perank.sources.trec import runs_in
 
 
 class BeirCollection:
-    """One split of a BEIR folder; files are read when first asked for. Raises `BadInput` for an unknown split."""
+    """One split of a BEIR folder; files are read on first use. Raises `BadInput` for an unknown split."""
 
     def __init__(self, folder: str | Path, split: str = "test", name: str | None = None) -> None:
         self.folder = Path(folder)
@@ -36,7 +36,7 @@ class BeirCollection:
 
     @cached_property
     def queries(self) -> Mapping[str, Query]:
-        """The queries that the split judges, in the file's order. Raises `BadInput` if one has no text."""
+        """The split's judged queries, in the file's order. Raises `BadInput` if one has no text."""
         path = self.folder / "queries.jsonl"
         texts = read_queries(path)
         if missing := next((id for id in self.qrels if id not in texts), None):
@@ -58,13 +58,13 @@ class BeirCollection:
 
 
 class TextFolder:
-    """Texts, and questions where there is a queries.jsonl. Raises `BadInput` for a folder without a corpus.jsonl."""
+    """Texts, and queries if queries.jsonl exists. Raises `BadInput` for a folder without corpus.jsonl."""
 
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         self.folder = Path(folder)
         self.name = name or self.folder.name
         if not (self.folder / "corpus.jsonl").is_file():
-            raise BadInput("there is no corpus.jsonl", remedy="make it with perank.prepare", path=self.folder)
+            raise BadInput("corpus.jsonl is missing", remedy="create it with perank.prepare", path=self.folder)
 
     @cached_property
     def passages(self) -> Mapping[str, Passage]:
@@ -85,7 +85,7 @@ class TextFolder:
 
 
 def read_beir_qrels(path: str | Path) -> Qrels:
-    """Query id -> passage id -> grade, from a header line and `query<TAB>passage<TAB>grade` lines.
+    """Read query id -> passage id -> grade from a header line and `query<TAB>passage<TAB>grade` lines.
 
     Raises `BadInput` for a missing header, a wrong number of fields, a grade that isn't an integer, or a pair
     judged twice.
@@ -95,7 +95,7 @@ def read_beir_qrels(path: str | Path) -> Qrels:
         columns = text.split("\t")
         if len(columns) != 3:
             problem = f"expected 3 fields between tabs, found {len(columns)}"
-            raise BadInput(problem, remedy="mend the line", path=path, line=line)
+            raise BadInput(problem, remedy="fix the line", path=path, line=line)
         query_id, passage_id, grade = columns
         if number == 0:
             _check_header(grade, path, line)

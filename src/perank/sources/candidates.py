@@ -1,4 +1,4 @@
-"""From a first-stage run to candidates, and from rankings back to a run."""
+"""Convert a first-stage run to candidates, and rankings to a run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from perank.records import Candidates, Collection, Passage, Query, Ranking, Run,
 def make_candidates(
     collection: Collection, run: Run, depth: int, query_ids: Sequence[str] | None = None
 ) -> list[Candidates]:
-    """The first `depth` passages of each query, by score: one element per query of the collection, in its order.
+    """Return the top `depth` passages by score for each query of the collection, in its order.
 
-    A query that the run doesn't know gets no passages, so that none is lost; the run's other queries don't count.
-    `query_ids` chooses queries, and then gives the order.
-
-    Raises `BadInput` for an unknown query or passage id, and for a run that knows none of the collection's queries.
+    A query missing from the run gets no passages; other queries of the run are ignored. `query_ids` selects and orders
+    queries. Raises `BadInput` for an unknown query or passage id, and for a run with none of the collection's queries.
     """
     if depth < 1:
-        raise BadInput(f"the depth must be at least 1, found {depth}", remedy="ask for some passages")
+        raise BadInput(f"the depth must be at least 1, found {depth}", remedy="use a depth of 1 or more")
     queries = collection.queries
     if run and not any(id in queries for id in run):
-        problem = f"the run has no query of {collection.name}, only others"
+        problem = f"the run has no query of {collection.name}"
         raise BadInput(problem, remedy="check that run and collection belong together", id=next(iter(run)))
     chosen = list(queries) if query_ids is None else query_ids
     if unknown := next((id for id in chosen if id not in queries), None):

@@ -1,8 +1,8 @@
-"""Pairs of query and passage from Python packages: a docstring's first sentence asks for the rest of it.
+"""Extract (query, passage) pairs from Python packages: a docstring's first sentence is the query, the rest the passage.
 
-Files are parsed with `ast`, never imported. Only what a user of the package can reach counts: no functions or classes
-whose names start with an underscore, nothing inside functions. Modules count whatever their names, as NumPy and SciPy
-keep their public functions in private modules.
+Files are parsed with `ast`, never imported. Only public definitions are used: no functions or classes whose names start
+with an underscore, nothing inside functions. Private modules are included, because NumPy and SciPy define public
+functions there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PASSAGE_WORDS = 25
 _Definition = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _Branch = (ast.If, ast.Try, ast.With, ast.ExceptHandler)
 
-# Sentences don't end in these, although a dot and a blank follow.
+# Abbreviations that don't end a sentence.
 _SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\bcf)[.!?](?=\s)")
 _ROLE = re.compile(r":[a-z]+(?::[a-z]+)*:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
 _UNDERLINE = re.compile(r"^[ \t]*([-=~^*#+_\"'`.:])\1{2,}[ \t]*$", re.MULTILINE)
@@ -30,7 +30,7 @@ _UNDERLINE = re.compile(r"^[ \t]*([-=~^*#+_\"'`.:])\1{2,}[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What the docstring of `name` (its qualified name) gives: a question and the text that answers it."""
+    """The query and the passage from the docstring of `name` (a qualified name)."""
 
     name: str
     query: str
@@ -38,7 +38,7 @@ class Pair:
 
 
 def source_folder(package: str) -> Path | None:
-    """The folder of `package`, without importing it; `stdlib` is the standard library. None if it isn't installed."""
+    """Find the folder of `package` without importing it; `stdlib` is the standard library. None if not installed."""
     if package == "stdlib":
         return Path(sysconfig.get_path("stdlib"))
     try:
@@ -49,9 +49,9 @@ def source_folder(package: str) -> Path | None:
 
 
 def source_files(package: str, skipped_folders: frozenset[str]) -> list[tuple[str, Path]]:
-    """(module name, path) of a package's .py files, by name.
+    """List (module name, path) of a package's .py files, by name.
 
-    `skipped_folders` holds names of folders to leave out wherever they are, or `package/name` for one at the top.
+    `skipped_folders` are folder names to skip at any level, or `package/name` for a top-level one.
     """
     root = source_folder(package)
     if root is None:
@@ -68,19 +68,19 @@ def source_files(package: str, skipped_folders: frozenset[str]) -> list[tuple[st
 
 
 def pairs_in(module: str, path: Path) -> list[Pair]:
-    """The pairs of one file, in its order; a name that is defined twice may occur twice.
+    """Extract the pairs of one file, in its order; a name that is defined twice may occur twice.
 
     Raises SyntaxError, ValueError, RecursionError or OSError for files that can't be parsed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+        warnings.simplefilter("ignore")  # invalid escapes in third-party strings
         tree = ast.parse(path.read_bytes())
     found = ((name, split_docstring(docstring)) for name, docstring in _docstrings(tree, module))
     return [Pair(name, *parts) for name, parts in found if parts]
 
 
 def split_docstring(docstring: str) -> tuple[str, str] | None:
-    """(first sentence, rest), blanks collapsed and markup lightened; None if either has the wrong length."""
+    """Split into (first sentence, rest), without extra white space and markup; None if either has the wrong length."""
     first_paragraph, _, others = readable(docstring).partition("\n\n")
     first_paragraph = " ".join(first_paragraph.split())
     end = match.end() if (match := _SENTENCE_END.search(first_paragraph)) else len(first_paragraph)
@@ -92,7 +92,7 @@ def split_docstring(docstring: str) -> tuple[str, str] | None:
 
 
 def readable(text: str) -> str:
-    """Without reStructuredText's underlines, roles and double backticks, and without halves of surrogate pairs."""
+    """Remove reStructuredText underlines, roles and double backticks, and lone surrogates."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return _ROLE.sub(r"\1", _UNDERLINE.sub("", text)).replace("``", "`")
 

@@ -1,4 +1,4 @@
-"""The checks that all readers of `perank.sources` share, each answering with the place and the remedy."""
+"""Validation shared by the readers of `perank.sources`; errors name the place and the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLOAT32_MAX = 3.4028234663852886e38
 
 
 def check_new(id: str, known: Container[str], path: str | Path, line: int) -> None:
-    """Raise `BadInput` unless `id` has characters and isn't among `known`."""
+    """Raise `BadInput` if `id` is empty or among `known`."""
     if not id.strip():
         raise BadInput("the id is empty", remedy="give every line an id", path=path, line=line)
     if id in known:
@@ -23,34 +23,34 @@ def check_new(id: str, known: Container[str], path: str | Path, line: int) -> No
 
 
 def check_new_pair(query_id: str, passage_id: str, known: Container[str], path: str | Path, line: int) -> None:
-    """Raise `BadInput` unless both ids have characters and the query's passage isn't among `known`."""
+    """Raise `BadInput` if an id is empty or the query's passage is among `known`."""
     if not query_id.strip() or not passage_id.strip():
-        raise BadInput("an id is empty", remedy="mend the line", path=path, line=line)
+        raise BadInput("an id is empty", remedy="fix the line", path=path, line=line)
     if passage_id in known:
         problem = f"the passage occurs twice for query {query_id!r}"
         raise BadInput(problem, remedy="keep one of the lines", path=path, line=line, id=passage_id)
 
 
 def integer(text: str, what: str, path: str | Path, line: int, id: str) -> int:
-    """`text` as an integer in ASCII digits, else `BadInput` saying that it should be `what`."""
+    """Parse an integer in ASCII digits; `what` describes it in the `BadInput` raised otherwise."""
     if not _INTEGER.fullmatch(text):
         problem = f"expected an integer {what}, found {text!r}"
-        raise BadInput(problem, remedy="mend the line", path=path, line=line, id=id)
+        raise BadInput(problem, remedy="fix the line", path=path, line=line, id=id)
     return int(text)
 
 
 def score(text: str, path: str | Path, line: int, id: str) -> float:
-    """`text` as a score, else `BadInput`."""
+    """Parse a score. Raises `BadInput` if it isn't a finite fp32 number."""
     try:
         value = float(text) if "_" not in text else math.nan
     except ValueError as error:
         problem = f"expected a number as score, found {text!r}"
-        raise BadInput(problem, remedy="mend the line", path=path, line=line, id=id) from error
+        raise BadInput(problem, remedy="fix the line", path=path, line=line, id=id) from error
     return finite(value, path, line, id)
 
 
 def finite(value: float, path: str | Path | None, line: int | None, id: str) -> float:
-    """`value` if fp32 holds it as a finite number, else `BadInput`."""
+    """Return `value`. Raises `BadInput` if it isn't a finite fp32 number."""
     if not abs(value) <= _FLOAT32_MAX:
         remedy = "give it a finite score, or leave the passage out"
         raise BadInput(f"the score {value} isn't a finite fp32 number", remedy=remedy, path=path, line=line, id=id)
@@ -58,14 +58,14 @@ def finite(value: float, path: str | Path | None, line: int | None, id: str) -> 
 
 
 def text_in(row: dict[str, Any], key: str, path: str | Path, line: int, id: str | None = None) -> str:
-    """The text under `key` of a JSON object, else `BadInput`."""
+    """Return the text under `key` of a JSON object. Raises `BadInput` if it is missing or not valid text."""
     value = row.get(key)
     if not isinstance(value, str):
         found = f"found {type(value).__name__}" if key in row else "found none"
-        raise BadInput(f"expected text in {key!r}, {found}", remedy="mend the line", path=path, line=line, id=id)
+        raise BadInput(f"expected text in {key!r}, {found}", remedy="fix the line", path=path, line=line, id=id)
     try:
-        value.encode("utf-8")  # JSON can spell half a surrogate pair, which no tokenizer takes
+        value.encode("utf-8")  # JSON can encode a lone surrogate, which no tokenizer accepts
     except UnicodeEncodeError as error:
-        problem = f"{key!r} holds half a surrogate pair"
+        problem = f"{key!r} contains a lone surrogate"
         raise BadInput(problem, remedy="write the text as UTF-8", path=path, line=line, id=id) from error
     return value

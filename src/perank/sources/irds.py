@@ -1,8 +1,8 @@
-"""Any dataset of ir_datasets by its id, as a collection: `msmarco-passage/trec-dl-2019/judged`, `beir/nfcorpus/test`.
+"""Any dataset of ir_datasets by id, as a collection: `msmarco-passage/trec-dl-2019/judged`, `beir/nfcorpus/test`.
 
-ir_datasets fetches what is asked for and keeps it under its own folder (`IR_DATASETS_HOME`). Passages stay on disk:
-looking one up reads its document store, going through all of them streams. Its BEIR lacks Signal, News and Robust04
-(licences); those load from a folder (`perank.sources.beir`).
+ir_datasets downloads on demand to its own folder (`IR_DATASETS_HOME`). Passages stay on disk: lookups read its document
+store, iteration streams. Its BEIR lacks Signal, News and Robust04 (licences); load those from a folder
+(`perank.sources.beir`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ _TEXT_FIELDS = ("text", "abstract", "body")
 
 
 class IrdsCollection:
-    """A dataset of ir_datasets; nothing is fetched before it is asked for.
+    """A dataset of ir_datasets, fetched on first use.
 
-    A dataset without judgements has empty `qrels`; its scored documents, if any, are the run `scoreddocs`.
-    Raises `BadInput` for an unknown id, for queries or passages that the dataset doesn't have, and where
-    ir_datasets can't get them.
+    A dataset without judgements has empty `qrels`; its scored documents, if any, are the run `scoreddocs`. Raises
+    `BadInput` for an unknown id, for a dataset without queries or passages, and if ir_datasets can't get them.
     """
 
     def __init__(self, dataset_id: str, name: str | None = None) -> None:
@@ -55,7 +54,7 @@ class IrdsCollection:
 
     @cached_property
     def qrels(self) -> Qrels:
-        """Grades; a passage that was judged several times, say by its spans, counts with the highest."""
+        """Grades; if a passage was judged several times, e.g. by spans, the highest one."""
         qrels: Qrels = {}
         if self._dataset.has_qrels():
             with _supplying(self._id, "qrels"):
@@ -84,7 +83,7 @@ class IrdsCollection:
 
 
 class _Passages(Mapping[str, Passage]):
-    """Looks passages up in the document store; `items` and `values` stream instead, in the dataset's order."""
+    """Passages looked up in the document store; `items` and `values` stream them in the dataset's order."""
 
     def __init__(self, id: str, dataset: Any) -> None:
         self._id, self._dataset = id, dataset
@@ -144,7 +143,7 @@ def _load(dataset_id: str) -> Any:
 
 @contextmanager
 def _supplying(dataset_id: str, what: str) -> Iterator[None]:
-    """What ir_datasets raises when it can't fetch, unpack or parse a file becomes `BadInput`."""
+    """Convert ir_datasets' errors in fetching, unpacking or parsing a file to `BadInput`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -154,7 +153,7 @@ def _supplying(dataset_id: str, what: str) -> Iterator[None]:
 
 
 def _to_passage(row: Any) -> Passage:
-    """Title apart where there is one; the text is what of text, abstract and body there is, else the default text."""
+    """Convert a row: its title, if any, and its text, abstract and body, or else its default text."""
     title = getattr(row, "title", "")
     title = title if isinstance(title, str) else ""
     found = [value for name in _TEXT_FIELDS if isinstance(value := getattr(row, name, None), str) and value.strip()]
@@ -164,6 +163,6 @@ def _to_passage(row: Any) -> Passage:
 
 
 def _default_text(row: Any) -> str:
-    """What ir_datasets itself takes for the row's text: a topic's title, a query's words."""
+    """The row's text according to ir_datasets, e.g. a topic's title or a query's text."""
     text: str = row.default_text() if hasattr(row, "default_text") else row.text
     return text

@@ -1,8 +1,8 @@
-"""The built-in collection: documentation search over the Python packages that are installed here.
+"""The built-in collection: documentation search over the installed Python packages.
 
-A docstring's first sentence is a query, the rest of it the one relevant passage (`perank.sources.docstrings`).
-Nothing is downloaded, and about 10,000 pairs come of it. The texts depend on the installed versions, so the
-collection is kept in the cache under a fingerprint of those, as a BEIR folder with a manifest.
+A docstring's first sentence is a query, the rest its only relevant passage (`perank.sources.docstrings`). This gives
+about 10,000 pairs without downloads. The texts depend on the installed versions, so the collection is cached under a
+fingerprint of these, as a BEIR folder with a manifest.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from perank.sources.pydocs_build import FILES, SPLITS, build, fingerprint, packa
 class PyDocs:
     """Documentation search. `split` is train, dev or test (about 80, 10 and 10 % of the queries), over one corpus.
 
-    `limit` keeps that many passages, chosen by a hash of their ids, and the queries that they answer.
-    `folder` is where the collection is kept, by default the cache; a whole copy there is used as it is, also if other
-    versions are installed by now, so a copied folder gives the same collection elsewhere.
-
-    Raises `BadInput` for an unknown split, or a damaged `folder` that the installed packages can't restore.
+    `limit` keeps that many passages, chosen by a hash of their ids, and the queries that they answer. `folder` stores
+    the collection, by default in the cache; a complete copy there is used even if other versions are installed, so a
+    copied folder gives the same collection elsewhere. Raises `BadInput` for an unknown split, or a damaged `folder`
+    that the installed packages can't restore.
     """
 
     def __init__(self, split: str = "test", limit: int | None = None, folder: str | Path | None = None) -> None:
@@ -82,7 +81,7 @@ class PyDocs:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `folder` has a finished manifest and the files that it names, with their checksums."""
+    """Whether `folder` has a finished manifest and all its files with matching checksums."""
     try:
         files = read_json(folder / "manifest.json")["sha256"]
         return set(files) == set(FILES) and all(sha256(folder / name) == files[name] for name in FILES)
@@ -91,13 +90,13 @@ def is_whole(folder: Path) -> bool:
 
 
 def _check_ours(folder: Path, versions: Mapping[str, str]) -> None:
-    """Before writing to a folder that the user named: it is new, or an unfinished build of the same packages."""
+    """Raise `BadInput` unless the user's folder is new or an unfinished build of the same packages."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     remedy = "name another folder, or remove it to have one built from the installed packages"
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        raise BadInput("the folder holds something, but no pydocs collection", remedy=remedy, path=folder)
+        raise BadInput("the folder isn't empty and contains no pydocs collection", remedy=remedy, path=folder)
     found = read_json(manifest)
     if not isinstance(found, dict) or found.get("fingerprint") != fingerprint(versions):
-        raise BadInput("the collection is damaged, and other packages made it", remedy=remedy, path=manifest)
+        raise BadInput("the collection is damaged and was built from other packages", remedy=remedy, path=manifest)

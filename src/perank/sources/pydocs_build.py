@@ -1,7 +1,8 @@
-"""How the built-in collection is made: docstrings read, equal texts merged, splits drawn, files written.
+"""Build the built-in collection: read docstrings, merge equal texts, assign splits, write files.
 
-Equal passages (up to case, blanks and punctuation) are one passage with several queries; equal queries are one query
-with several relevant passages. Whatever hangs together this way falls into one split, by a hash of its first name.
+Equal passages (up to case, white space and punctuation) become one passage with several queries; equal queries become
+one query with several relevant passages. Each connected component is assigned to one split, by a hash of its first
+name.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ FORMAT = 1
 SPLITS = ("train", "dev", "test")
 FILES = ("corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in SPLITS))
 PACKAGES = ("stdlib", "numpy", "scipy", "torch", "pandas", "transformers", "lightning", "networkx")
-# Tests; code of other packages carried along; torch's innards, which few search; and transformers' models, whose
-# documentation is one text many times over.
+# Tests, vendored packages, torch's internals, and transformers' models, whose documentation is highly repetitive.
 SKIPPED_FOLDERS = frozenset(
     """
     test tests testing _testing idle_test idlelib lib2to3 distutils turtledemo site-packages dist-packages
@@ -34,7 +34,7 @@ SKIPPED_FOLDERS = frozenset(
 
 
 def package_versions() -> dict[str, str]:
-    """The installed packages of `PACKAGES` with their versions."""
+    """Versions of the installed packages among `PACKAGES`."""
     versions = {}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -45,7 +45,7 @@ def package_versions() -> dict[str, str]:
 
 
 def fingerprint(versions: Mapping[str, str]) -> str:
-    """A name for what `build` makes of these versions."""
+    """The name of the collection that `build` creates from these versions."""
     return sha256_of_text(json.dumps([FORMAT, sorted(SKIPPED_FOLDERS), sorted(versions.items())]))[:16]
 
 
@@ -79,10 +79,10 @@ def build(folder: Path, versions: Mapping[str, str]) -> None:
 
 
 def merge(pairs: list[tuple[str, Pair]]) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
-    """(passage id -> text, query id -> text, query id -> relevant passage ids) of (package, pair) tuples.
+    """Merge (package, pair) tuples into passage id -> text, query id -> text, query id -> relevant passage ids.
 
-    The first pair with a text names it: the passage by its qualified name, the query by `q:` and that name. A name
-    that occurs again, as properties' setters and overloads do, becomes name#2.
+    The first pair with a text gives its id: the qualified name for a passage, `q:` and that name for a query. Repeated
+    names, such as property setters and overloads, become name#2.
     """
     seen: Counter[str] = Counter()
     passage_ids: dict[str, str] = {}
@@ -103,7 +103,7 @@ def merge(pairs: list[tuple[str, Pair]]) -> tuple[dict[str, str], dict[str, str]
 
 
 def assign_splits(relevant: Mapping[str, list[str]]) -> dict[str, str]:
-    """Query id -> split. Queries that share passages, also by way of others, share the split."""
+    """Return query id -> split. Queries that share passages, directly or transitively, share the split."""
     askers: dict[str, list[str]] = {}
     for query_id, found in relevant.items():
         for passage_id in found:

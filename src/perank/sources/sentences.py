@@ -1,8 +1,7 @@
-"""More queries than anyone asked: sentences and runs of words of a collection's own passages, each its passage's.
+"""Synthetic queries: sentences and word spans of a collection's passages, each relevant to its own passage.
 
-A few thousand judged queries are soon known by heart; what an encoder thinks of any sentence is known too, so a
-sentence makes as good a lesson in reading queries, and a run of words from anywhere nearly so. Only passages judged
-relevant for the split's own queries are cut up: what belongs to dev and test queries stays unread.
+A model soon overfits to a few thousand judged queries; the encoder gives a teacher signal for any sentence or span.
+Only passages judged relevant for the split's own queries are used, so those of dev and test queries stay unseen.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(])")
 
 
 class WithSentences:
-    """A collection whose queries are its own and, behind them, what every judged passage gives.
-
-    That is at most `each` of its sentences, and then at most `spans` runs of its words.
-    """
+    """A collection with additional queries: at most `each` sentences, then `spans` word spans, per judged passage."""
 
     def __init__(self, collection: Collection, *, each: int = 2, spans: int = 0, seed: int = 0) -> None:
         if each < 1:
@@ -31,7 +27,7 @@ class WithSentences:
         if spans < 0:
             raise BadInput(f"{spans} runs of words a passage", remedy="use 0 or more", id="collection.spans")
         self.collection, self.each, self.spans, self.seed = collection, each, spans, seed
-        self.name = collection.name  # the same passages: their vectors are the same
+        self.name = collection.name  # the same passages, so their vectors can be shared
 
     @cached_property
     def queries(self) -> Mapping[str, Query]:
@@ -61,7 +57,7 @@ class WithSentences:
 def sentence_queries(
     passages: Mapping[str, Passage], qrels: Qrels, *, each: int, seed: int = 0
 ) -> tuple[dict[str, Query], Qrels]:
-    """At most `each` sentences of every judged passage as queries, and the judgements that go with them (grade 1).
+    """Return at most `each` sentences per judged passage as queries, and their judgements (grade 1).
 
     Ids are `s:<passage id>#<number of the sentence>`. Deterministic.
     """
@@ -80,9 +76,9 @@ def sentence_queries(
 def span_queries(
     passages: Mapping[str, Passage], qrels: Qrels, *, each: int, seed: int = 0
 ) -> tuple[dict[str, Query], Qrels]:
-    """At most `each` runs of words from every judged passage as queries, and the judgements that go with them.
+    """Return at most `each` word spans per judged passage as queries, and their judgements.
 
-    A run begins anywhere; its length is drawn evenly. Ids are `w:<passage id>#<first word>+<words>`. Deterministic.
+    Position and length are drawn uniformly. Ids are `w:<passage id>#<first word>+<words>`. Deterministic.
     """
     queries: dict[str, Query] = {}
     found: Qrels = {}
@@ -98,12 +94,12 @@ def span_queries(
 
 
 def _judged(qrels: Qrels) -> dict[str, None]:
-    """Passages that are relevant for some query, in the judgements' order."""
+    """Passages that are relevant for any query, in the judgements' order."""
     return dict.fromkeys(id for grades in qrels.values() for id, grade in grades.items() if grade > 0)
 
 
 def _reads_well(text: str) -> bool:
-    """Whether it has a query's number of words, and most of its characters are letters."""
+    """Whether the text has a query's number of words and consists mostly of letters."""
     words = text.split()
     letters = sum(character.isalpha() for character in text)
     return SHORTEST <= len(words) <= LONGEST and letters > 0.7 * sum(map(len, words))

@@ -1,6 +1,6 @@
-"""Queries and passages as files hold them: JSON lines with `_id` and `text` (BEIR's form), or `id<TAB>text` lines.
+"""Read queries and passages: JSON lines with `_id` and `text` (BEIR's format), or `id<TAB>text` lines.
 
-A passage's text may be the empty string where the file says so (Cranfield has two such documents); a query's may not.
+A passage's text may be the empty string (Cranfield has two such documents); a query's may not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from perank.sources.fields import check_new, text_in
 
 
 def read_passages(path: str | Path) -> dict[str, Passage]:
-    """Passages of a JSONL file (`_id`, `text`, optionally `title`), in its order.
+    """Read the passages of a JSONL file (`_id`, `text`, optionally `title`), in its order.
 
     Raises `BadInput` for a broken line, a missing or duplicate id, or a missing text.
     """
@@ -29,7 +29,7 @@ def read_passages(path: str | Path) -> dict[str, Passage]:
 
 
 def read_queries(path: str | Path) -> dict[str, Query]:
-    """Queries of a JSONL file (`_id`, `text`) or else of `id<TAB>text` lines, in the file's order.
+    """Read the queries of a JSONL file (`_id`, `text`) or of `id<TAB>text` lines, in the file's order.
 
     Raises `BadInput` for a broken line, a missing or duplicate id, or an empty text.
     """
@@ -54,5 +54,5 @@ def _tabbed_texts(path: Path) -> Iterator[tuple[int, str, str]]:
     for line, row in lines(path):
         id, tab, text = row.partition("\t")
         if not tab:
-            raise BadInput("expected id<TAB>text, found no tab", remedy="mend the line", path=path, line=line)
+            raise BadInput("expected id<TAB>text, found no tab", remedy="fix the line", path=path, line=line)
         yield line, id, text

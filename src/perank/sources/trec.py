@@ -1,8 +1,8 @@
-"""TREC's formats: runs (six columns), qrels (four columns), and folders that hold both next to the texts.
+"""TREC's formats: runs (six columns), qrels (four columns), and folders with both and the texts.
 
 A run's order comes from its scores (`perank.records.rank_order`). Its rank column is checked and otherwise unused:
-a passage ranked behind one that it outscores means that one of the two columns is wrong. Scores are compared in
-fp32 there, as trec_eval reads them, so ranks may put near-ties in any order.
+a passage ranked below one that it outscores means that one of the columns is wrong. This check compares scores in
+fp32, as trec_eval reads them, so near-ties may have any order.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
 
 
 def read_run(path: str | Path) -> Run:
-    """Query id -> passage id -> score, from `query Q0 passage rank score tag` lines.
+    """Read query id -> passage id -> score from `query Q0 passage rank score tag` lines.
 
-    Raises `BadInput` for a wrong number of columns, a passage twice for a query, a score that isn't a finite fp32
-    number, a rank that isn't an integer or that contradicts the scores.
+    Raises `BadInput` for a wrong number of columns, a duplicate passage of a query, a score that isn't a finite fp32
+    number, and a rank that isn't an integer or contradicts the scores.
     """
     run: Run = {}
     places: dict[str, list[tuple[int, float, int, str]]] = {}
@@ -43,10 +43,10 @@ def read_run(path: str | Path) -> Run:
 
 
 def write_run(path: str | Path, run: Run, tag: str) -> None:
-    """Write `run` atomically, each query's passages by `rank_order`, scores so that `read_run` gives the same floats.
+    """Write `run` atomically, each query's passages by `rank_order`; `read_run` restores the same floats.
 
-    Queries without passages leave no line, as the format has none for them.
-    Raises `BadInput` for ids or a tag that six columns can't hold, or scores `read_run` would refuse.
+    Queries without passages are omitted, because the format can't represent them. Raises `BadInput` for ids or a tag
+    that are empty or contain blanks, and for scores that `read_run` would refuse.
     """
     with atomic_write(path) as file:
         for query_id, scores in run.items():
@@ -57,7 +57,7 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
 
 
 def read_qrels(path: str | Path) -> Qrels:
-    """Query id -> passage id -> grade, from `query iteration passage grade` lines; grades may be negative.
+    """Read query id -> passage id -> grade from `query iteration passage grade` lines; grades may be negative.
 
     Raises `BadInput` for a wrong number of columns, a grade that isn't an integer, or a pair judged twice.
     """
@@ -70,7 +70,7 @@ def read_qrels(path: str | Path) -> Qrels:
 
 
 class LazyRuns(Mapping[str, Run]):
-    """Runs by name, each read when first asked for."""
+    """Runs by name, each read on first use."""
 
     def __init__(self, readers: Mapping[str, Callable[[], Run]]) -> None:
         self._readers = readers
@@ -82,7 +82,7 @@ class LazyRuns(Mapping[str, Run]):
         return self._read[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._readers  # the inherited one would read the run
+        return name in self._readers  # the inherited method would read the run
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers)
@@ -92,7 +92,7 @@ class LazyRuns(Mapping[str, Run]):
 
 
 def runs_in(folder: str | Path) -> LazyRuns:
-    """The runs of a folder (`run.<name>[.top100].trec[.gz]`) by name. Raises `BadInput` if two have the same name."""
+    """Find a folder's runs (`run.<name>[.top100].trec[.gz]`) by name. Raises `BadInput` if two have the same name."""
     paths: dict[str, Path] = {}
     for path in sorted(Path(folder).glob("run.*.trec*")):
         if match := _RUN_NAME.fullmatch(path.name):
@@ -106,13 +106,13 @@ def runs_in(folder: str | Path) -> LazyRuns:
 class TrecCollection:
     """A folder with passages.jsonl, queries.tsv, qrels.txt and run.*.trec files.
 
-    `queries` holds every query of the file, judged or not; files are read when first asked for.
+    `queries` contains all queries of the file, judged or not; files are read on first use.
     """
 
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise BadInput("there is no such folder", remedy="check the path", path=folder)
+            raise BadInput("no such folder", remedy="check the path", path=folder)
         self.name = name or self.folder.name
 
     @cached_property
@@ -137,7 +137,7 @@ def _columns(path: str | Path, count: int, form: str) -> Iterator[tuple[int, lis
         columns = _BLANKS.split(text.strip(" \t\v\f"))
         if len(columns) != count:
             problem = f"expected {count} columns ({form}), found {len(columns)}"
-            raise BadInput(problem, remedy="mend the line", path=path, line=line)
+            raise BadInput(problem, remedy="fix the line", path=path, line=line)
         yield line, columns
 
 

@@ -1,6 +1,6 @@
-"""What a text ranker reads of a passage: title and text together, either alone, or a summary from a file.
+"""The text of a passage for text rankers: title and text, either of them, or a summary from a file.
 
-These are the `p`, `s` and `t` of RankMistral in the paper's Table 3.
+These correspond to `p`, `s` and `t` of RankMistral in the paper's Table 3.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ FIELDS = ("contents", "text", "title")
 
 
 class TextView(Protocol):
-    """Passage -> the text that stands for it; may be empty."""
+    """Maps a passage to its text for the ranker, which may be empty."""
 
     def __call__(self, passage: Passage) -> str:
-        """The text."""
+        """Return the text."""
         ...
 
 
 class Field:
-    """A field of the corpus: `contents` (title and text), `text` or `title`. Raises `BadInput` for another."""
+    """A field of the corpus: `contents` (title and text), `text` or `title`. Raises `BadInput` for other names."""
 
     def __init__(self, name: str = "contents") -> None:
         if name not in FIELDS:
@@ -37,21 +37,18 @@ class Field:
 
 
 class Summaries:
-    """Texts by passage id from a JSONL file (`_id`, `text`), read at once.
-
-    Raises `BadInput` for a broken file, and when asked for a passage that it doesn't hold.
-    """
+    """Texts by passage id from a JSONL file (`_id`, `text`). Raises `BadInput` for a broken file or missing passage."""
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.passages = path, read_passages(path)
 
     def __call__(self, passage: Passage) -> str:
         if passage.id not in self.passages:
-            remedy = "make summaries of the whole collection"
+            remedy = "create summaries of the whole collection"
             raise BadInput("the file holds no text for this passage", remedy=remedy, path=self.path, id=passage.id)
         return self.passages[passage.id].text
 
 
 def text_view(name: str = "contents") -> TextView:
-    """The view of that name: a field of the corpus, or the path of a JSONL file of summaries."""
+    """Return a view by name: a field of the corpus, or the path of a JSONL file of summaries."""
     return Summaries(name) if name.endswith((".jsonl", ".jsonl.gz")) else Field(name)

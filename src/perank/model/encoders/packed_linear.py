@@ -1,7 +1,7 @@
-"""Linear layers of a frozen model whose weights are laid out for the CPU once, not at every product.
+"""Linear layers of a frozen model whose weights are packed for the CPU once instead of at every product.
 
-The two oneDNN operators are the ones torch.compile's frozen graphs call; they have no public name. Where they are
-missing, or off (`torch.backends.mkldnn.enabled = False`), or the machine is no x86, layers stay as they are.
+The two oneDNN operators are those that torch.compile's frozen graphs call; they have no public name. If they are
+missing or disabled (`torch.backends.mkldnn.enabled = False`), or the CPU is not x86, layers stay unchanged.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 
 from perank.model.precision import multiplies_bf16
 
-_FEW_ROWS = 4  # rows below which plain products are faster: they only read the weights, in whatever layout
+_FEW_ROWS = 4  # below this, plain products are faster: they are bound by reading the weights
 
 
 class PackedLinear(nn.Linear):
-    """The same products to rounding; `weight` and the state dict stay, at the price of a second copy in memory.
+    """A Linear with equal products up to rounding; `weight` and the state dict stay, so memory holds a second copy.
 
-    Few rows, and a layer that was moved or converted since, go the plain way.
+    Few rows, and layers moved or converted after packing, use the plain product.
     """
 
     packed: Tensor
 
     def pack(self) -> None:
-        """Lay the weights out again."""
+        """Pack the current weights."""
         self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
 
     def forward(self, input: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class PackedLinear(nn.Linear):
 
 
 def pack_linears(model: Any) -> Any:
-    """Turn every nn.Linear on the CPU into a `PackedLinear`, in place: fp32, and bf16 where the CPU multiplies it.
+    """Turn every nn.Linear on the CPU into a `PackedLinear`, in place: fp32, and bf16 if the CPU supports it.
 
     The weights must not change or move afterwards: products would keep using the old ones.
     """

@@ -1,7 +1,7 @@
 """Static word vectors as an encoder: a text is the mean of its tokens' rows in one table (`pypi:wordllama`).
 
-The PyPI package ships the table (32,000 tokens, 256 numbers each, fp16) and a Hugging Face tokenizer. They are copied
-once into a cache folder in the layout that encoders are read from; the package itself is never imported.
+The PyPI package ships the table (32,000 tokens, 256 numbers each, fp16) and a Hugging Face tokenizer. Both are copied
+once to a cache folder in the layout that encoders are loaded from; the package itself is never imported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONFIG, WEIGHTS, _TABLE = "static.json", "model.safetensors", "embedding.weight"
 
 
 class StaticVectors(nn.Module):
-    """A table [V, E] behind the interface that `Encoder` asks of a model: `last_hidden_state` [B, L, E]."""
+    """A table [V, E] with the interface that `Encoder` expects of a model: `last_hidden_state` [B, L, E]."""
 
     def __init__(self, table_VE: Tensor) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class StaticVectors(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: str | Path, dtype: torch.dtype) -> StaticVectors:
-        """Read a folder that `static_folder` made. Raises `BadInput` for another table than its config names."""
+        """Load a folder written by `static_folder`. Raises `BadInput` if the table doesn't match its config."""
         from safetensors.torch import load_file
 
         state, shape = load_file(Path(folder) / WEIGHTS), read_json(Path(folder) / CONFIG).get("shape")
@@ -47,12 +47,12 @@ class StaticVectors(nn.Module):
 
 
 def is_static(path: str | Path) -> bool:
-    """Whether this is a folder of static vectors."""
+    """Whether `path` is a folder of static vectors."""
     return (Path(path) / CONFIG).is_file()
 
 
 def static_folder(package: Path) -> Path | None:
-    """A package's table and tokenizer as a folder in the cache, made once; None where it ships none."""
+    """Copy a package's table and tokenizer to a cache folder once, and return it; None if it ships none."""
     tables = sorted(package.glob("weights/*.safetensors"))
     tokenizers = sorted(package.glob("tokenizers/*.json"))
     if not tables or not tokenizers:

@@ -1,1 +1,1 @@
-"""Speculation on fixed buffers: everything between two forwards is tensor arithmetic, so that a GPU can replay it."""
+"""Speculative decoding on fixed buffers: all work between forwards is tensor arithmetic, which a GPU can replay."""

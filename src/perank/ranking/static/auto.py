@@ -10,10 +10,10 @@ from perank.ranking.static.lean import can_be_lean
 
 
 class Auto:
-    """`Static` on a GPU, which then launches whole forwards, and where its layers can run fused; else `Speculative`.
+    """`Static` on a GPU (it replays whole forwards) and for layers that can be fused; else `Speculative`.
 
-    On a CPU, with the packaged model, fixed buffers alone took 3 to 4 % longer than speculation, fused layers 5 to
-    11 % less.
+    On a CPU with the packaged model, fixed buffers alone took 3 to 4 % longer than `Speculative`, with fused layers 5
+    to 11 % less.
     """
 
     def __init__(self) -> None:

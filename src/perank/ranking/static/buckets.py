@@ -1,4 +1,4 @@
-"""Which shapes serve which windows: few on a GPU, where each is captured, exact ones on a CPU, where padding costs."""
+"""Choose buffer shapes for windows: few on a GPU, where each is captured, exact ones on a CPU, where padding costs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from perank.ranking.static.drafts import draft_size
 from perank.ranking.static.state import Bucket
 
-ROWS = 32  # windows that one set of buffers takes at most
-_CPU_NODES, _CPU_TOGETHER = 12, 64  # as speculative.py: tokens that are nearly free, a row and all rows together
-_GPU_NODES, _GPU_TOGETHER = 64, 256  # beyond 256 tokens a forward of 7B parameters is bound by products, not bytes
-_LEVELS = 32  # deeper drafts are seldom right, and every level costs a dozen small operations
+ROWS = 32  # maximum windows per set of buffers
+_CPU_NODES, _CPU_TOGETHER = 12, 64  # as in speculative.py: tokens that are nearly free, per row and in total
+_GPU_NODES, _GPU_TOGETHER = 64, 256  # beyond 256 tokens a forward of 7B parameters is compute-bound
+_LEVELS = 32  # deeper drafts are rarely accepted, and every level costs a dozen small operations
 
 
 def bucket_for(
     device: torch.device, rows: int, prompt: int, passages: int, steps: int, *, query: bool, nodes: int | None = None
 ) -> Bucket:
-    """The bucket of `rows` windows of at most `passages`, of whose ranks at most `steps` are decided.
+    """The bucket for `rows` windows of at most `passages` passages and `steps` decided ranks.
 
-    `nodes`: the draft tokens a row; None: what is nearly free beside reading the weights.
+    `nodes`: draft tokens per row; None: as many as are nearly free compared to reading the weights.
     """
     if device.type != "cpu":
         prompt, passages, steps = _up(prompt, 32), _up(passages, 20), _up(steps, 5)
@@ -28,7 +28,7 @@ def bucket_for(
 
 
 def smaller(bucket: Bucket, rows: int, device: torch.device, nodes: int | None = None) -> Bucket:
-    """The bucket for so many rows of that one's windows: fewer rows have longer drafts."""
+    """The bucket for `rows` of that bucket's windows: fewer rows have larger drafts."""
     most, together = (_CPU_NODES, _CPU_TOGETHER) if device.type == "cpu" else (_GPU_NODES, _GPU_TOGETHER)
     rows = rows if device.type == "cpu" else 1 << (rows - 1).bit_length()
     nodes = nodes or max(1, min(most, together // rows))

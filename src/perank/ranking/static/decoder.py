@@ -1,4 +1,4 @@
-"""`Static`: speculation whose forwards, and all that lies between them, run on buffers of a few fixed shapes."""
+"""`Static`: speculative decoding that runs entirely on buffers of a few fixed shapes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from perank.ranking.static.state import Bucket
 
 
 class Static:
-    """The orders of `Constrained`, but for rounding where margins are small, with one number read a forward.
+    """Orders equal `Constrained`'s up to rounding at small margins; one number is read from the device per forward.
 
-    `nodes` as in `Speculative`; `lean`: whether the layers run fused, None where they can (`lean.py`). Buffers stay
-    for later windows of the same model. Raises what `Constrained` raises, and where `lean` layers are impossible.
+    `nodes` as in `Speculative`; `lean`: whether layers run fused, None if possible (`lean.py`). Buffers are reused for
+    later windows of the same model. Raises what `Constrained` raises, and `BadInput` if `lean` layers are impossible.
     """
 
     def __init__(self, nodes: int | None = None, lean: bool | None = None) -> None:
@@ -51,7 +51,7 @@ class Static:
         )
 
     def _group(self, windows: WindowBatch) -> Decoded:
-        """Rankings of at most ROWS windows."""
+        """Rank at most ROWS windows."""
         clock, prefilled, steps = Clock(windows.vectors_BNE.device), 0.0, windows.steps
         if self.engines is None or not any(steps):
             orders = [tuple(row.nonzero()[:, 0].tolist()) for row in windows.candidates_BN]
@@ -76,12 +76,12 @@ class Static:
         )
 
     def _finish(self, engine: Engine, engines: Engines) -> None:
-        """Step until no row has undecided ranks; when half of the rows have left, the others move closer together.
+        """Step until all ranks are decided, moving to a smaller bucket when half of the rows have finished.
 
-        Raises `BadInput` where a score overflowed.
+        Raises `BadInput` if a score overflowed.
         """
         moves: list[tuple[Engine, Tensor, Engine]] = []
-        while left := int(engine.left):  # the one number that is read a forward
+        while left := int(engine.left):  # the one device read per forward
             bucket = smaller(engine.bucket, left, engine.left.device, self.nodes)
             if bucket.rows * 2 <= engine.bucket.rows:
                 rows, larger, engine = engine.state.running.nonzero()[:, 0], engine, engines.of(bucket)
@@ -92,7 +92,7 @@ class Static:
         for larger, rows, moved in reversed(moves):
             larger.state.copy_rows(rows, moved.state, torch.arange(len(rows), device=rows.device))
         if not finite:
-            self.engines = None  # masked entries that aren't finite would spoil later windows
+            self.engines = None  # non-finite masked entries would corrupt later windows
             remedy = "run it in float32 or bfloat16, or check its weights"
             raise BadInput("the model's scores are not finite", remedy=remedy)
 
@@ -104,7 +104,7 @@ class Static:
 
 
 def _rows(windows: WindowBatch, rows: slice) -> WindowBatch:
-    """These windows alone."""
+    """Select these windows."""
     prompts = PromptBatch(*(getattr(windows.prompts, field.name)[rows] for field in fields(windows.prompts)))
     query_BE = None if windows.query_BE is None else windows.query_BE[rows]
     return WindowBatch(prompts, windows.vectors_BNE[rows], windows.candidates_BN[rows], windows.depths[rows], query_BE)

@@ -1,8 +1,8 @@
 """`draft_tree` as tensor arithmetic: the most probable continuations of B rankings at once, in a fixed number of steps.
 
-A continuation is less probable than what it continues, so the most probable nodes of a tree are found level by level:
-whoever is among the best K overall is among the best K of its level, and so are its ancestors. Nothing here depends on
-a tensor's values, so a CUDA graph can hold it.
+A continuation is less probable than its prefix, so the most probable nodes of a tree are found level by level: a node
+among the best K overall is among the best K of its level, and so are its ancestors. No shape or control flow depends on
+tensor values, so the code can be captured in a CUDA graph.
 
 L is the number of levels, P of the best open candidates that a draft considers, K of a draft's nodes.
 """
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 _TEMPERATURE_GROWTH = 0.1  # as in draft_tree: relative growth of the temperature per rank
-_FLATTEST = 600  # as in draft_tree: the best is never more than exp(600) times as probable as the last
-_TAKEN = -1e6  # log-probability of what is no continuation; real ones stay above K * -_FLATTEST
+_FLATTEST = 600  # as in draft_tree: the best is at most exp(600) times as probable as the last
+_TAKEN = -1e6  # log-probability of invalid continuations; valid ones stay above K * -_FLATTEST
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """K nodes a row. Node 0 is the root; rows with fewer continuations than K hold nodes that aren't `real_BK`.
+    """K nodes per row. Node 0 is the root; rows with fewer than K continuations are padded, `real_BK` is False there.
 
-    items_BK: whom a node ranks; depth_BK: behind how many ranks of the draft; ancestry_BKK[b, k, j]: node j is node k
-    or leads to it; parent_BK: the root is its own.
+    items_BK: the candidate of a node; depth_BK: its depth; ancestry_BKK[b, k, j]: whether node j is node k or its
+    ancestor; parent_BK: the root is its own parent.
     """
 
     items_BK: Tensor
@@ -35,19 +35,19 @@ class Draft:
 
 
 def draft_size(nodes: int, levels: int, passages: int) -> int:
-    """How many nodes a draft of at most `nodes` has room for: few passages or levels leave fewer continuations."""
+    """The size of a draft of at most `nodes` nodes: few passages or levels allow fewer continuations."""
     return min(nodes, 1 + sum(_widths(nodes, levels, min(nodes + 1, passages))))
 
 
 def draft(
     scores_BN: Tensor, open_BN: Tensor, temperature_B: Tensor, depth_B: Tensor, *, nodes: int, levels: int
 ) -> Draft:
-    """The trees that `draft_tree` makes of each row's scores over its open candidates, at most `depth_B` ranks deep."""
+    """Build the trees of `draft_tree` from each row's scores over its open candidates, at most `depth_B` ranks deep."""
     places = min(nodes + 1, scores_BN.shape[1])
     sorted_BN, order_BN = scores_BN.masked_fill(~open_BN, -torch.inf).sort(dim=1, descending=True, stable=True)
     logits_BLP = _logits(sorted_BN[:, :places], open_BN.sum(1), temperature_B, levels)
     path_BKL, cost_BK = _most_probable(logits_BLP, depth_B, nodes)
-    # Paths are padded with P, which stands for no place: a prefix agrees with all that continue it.
+    # Paths are padded with P (no place), so that a prefix matches all its continuations.
     same_BKKL = (path_BKL[:, None] == path_BKL[:, :, None]) | (path_BKL[:, None] == places)
     ancestry_BKK = same_BKKL.all(3)
     depth_BK = (path_BKL < places).sum(2) - 1
@@ -63,7 +63,7 @@ def draft(
 
 
 def _logits(best_BP: Tensor, open_B: Tensor, temperature_B: Tensor, levels: int) -> Tensor:
-    """scores / temperature for each level [B, L, P], relative to the best; places beyond the open ones are taken."""
+    """scores / temperature per level [B, L, P], relative to the best; places beyond the open ones are masked."""
     places = best_BP.shape[1]
     worst_B1 = best_BP.gather(1, open_B.clamp(1, places)[:, None] - 1)
     growth_L = 1 + _TEMPERATURE_GROWTH * torch.arange(levels, device=best_BP.device)
@@ -93,15 +93,15 @@ def _most_probable(logits_BLP: Tensor, depth_B: Tensor, nodes: int) -> tuple[Ten
     path_BSL, cost_BS = torch.cat(paths, dim=1), torch.cat(costs, dim=1)
     deep_BS = (path_BSL < places).sum(2) > depth_B[:, None]
     deep_BS[:, 0] = False
-    # Stable: a certain child is as probable as its parent, which stands before it.
+    # Stable, because a certain child is as probable as its parent, which must come first.
     cost_BS, chosen_BS = cost_BS.masked_fill(deep_BS, -torch.inf).sort(dim=1, descending=True, stable=True)
     return path_BSL.gather(1, chosen_BS[:, :nodes, None].expand(-1, -1, levels)), cost_BS[:, :nodes]
 
 
 def _widths(nodes: int, levels: int, places: int) -> list[int]:
-    """How many nodes of each level behind the root may be among the best.
+    """The maximum number of nodes per level below the root that can be among the best.
 
-    Of K nodes at most K - l are at level l: each has its own, and all have l ancestors.
+    Of K nodes at most K - l are at level l, because l nodes are ancestors.
     """
     widths = [1]
     for level in range(1, levels):

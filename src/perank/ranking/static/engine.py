@@ -1,7 +1,7 @@
-"""Reads prompts and takes drafts on fixed buffers: `prefill` once, then `step` until `left` is 0.
+"""Prefill and draft verification on fixed buffers: `prefill` once, then `step` until `left` is 0.
 
-Neither function waits for the device or has a shape that depends on values: on CUDA each can be captured once and
-replayed, on a CPU they run as they are. The decisions are those of `Speculative`: same drafts, same acceptance.
+Neither function synchronises the device or has a shape that depends on values: on CUDA each can be captured once and
+replayed, on a CPU they run eagerly. Drafts and acceptance are those of `Speculative`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from perank.ranking.static.drafts import Draft, draft
 from perank.ranking.static.layers import Layers
 from perank.ranking.static.state import Bucket, State
 
-_UNSEEN, _SEEN, _MEMORY = 0.2, 0.5, 0.5  # as in speculative.py: how unsure a draft is of what it sorts
-_CPU_TOKENS = 512  # prompt tokens that a CPU reads at once: more rows' activations leave its cache
+_UNSEEN, _SEEN, _MEMORY = 0.2, 0.5, 0.5  # as in speculative.py: the uncertainty of a draft
+_CPU_TOKENS = 512  # prompt tokens per CPU read: activations of more would not fit its cache
 
 
 class Engine:
-    """Buffers of one bucket; `left` counts its rows with undecided ranks, `finite` says whether all scores were."""
+    """Buffers of one bucket; `left` is the number of rows with undecided ranks, `finite` whether all scores were."""
 
     def __init__(self, model: PERank, layers: Layers, bucket: Bucket) -> None:
         self.model, self.layers, self.bucket = model, layers, bucket
@@ -29,7 +29,7 @@ class Engine:
         self.finite = torch.ones((), dtype=torch.bool, device=layers.kv.device)
 
     def take(self, other: Engine, rows: Tensor) -> None:
-        """Go on with these rows of another engine, whose prompts and passages have the same shapes."""
+        """Continue with these rows of another engine, whose prompts and passages have the same shapes."""
         first = torch.arange(len(rows), device=rows.device)
         self.state.steps_B.zero_()
         self.state.copy_rows(first, other.state, rows)
@@ -39,7 +39,7 @@ class Engine:
 
     @torch.no_grad()
     def prefill(self) -> None:
-        """Read the prompts; their scores decide the first rank."""
+        """Read the prompts and decide the first rank by their scores."""
         state, model, query = self.state, self.model, self.bucket.query
         state.projected_BND.copy_(model.project(state.vectors_BNE))
         state.tokens_BND.copy_(model.as_tokens(state.projected_BND))
@@ -65,7 +65,7 @@ class Engine:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Draft, read the draft, keep what greedy decoding takes of it."""
+        """Draft, score the draft, and keep the nodes that greedy decoding accepts."""
         state = self.state
         unsure_B = torch.where(
             state.ranked_B > 0, _SEEN * state.change_B, _UNSEEN * _deviation(state.scores_BN, state.open_BN)
@@ -81,12 +81,12 @@ class Engine:
         self._count(self.finite & scores_BKN.isfinite().all())
 
     def _count(self, finite: Tensor) -> None:
-        """Nothing is left to do once a score isn't finite: no draft of such scores need ever end."""
+        """Update `left`, which is 0 after a non-finite score, because such drafts might never end."""
         self.finite.copy_(finite)
         self.left.copy_(self.state.running.sum() * finite)
 
     def _embedded(self) -> Tensor:
-        """Eq. 1: token embeddings with the vectors at their slots, [B, L, D]; a slot of L is one column too far."""
+        """Eq. 1: token embeddings with the vectors at their slots, [B, L, D]; slots of L (none) are dropped."""
         state = self.state
         embedded_BLD = self.model.llm.get_input_embeddings()(state.ids_BL)
         slots_BX, vectors_BXD = state.slots_BN, state.tokens_BND
@@ -99,20 +99,20 @@ class Engine:
         return room_BLD.scatter(1, index_BXD, vectors_BXD)[:, :-1]
 
     def _read(self, tree: Draft, depth_B: Tensor) -> Tensor:
-        """scores_BKN behind every node of a draft."""
+        """scores_BKN after every node of a draft."""
         state = self.state
         base_B1 = (state.length_B + state.ranked_B)[:, None]
         before_BC = torch.arange(self.bucket.entries, device=base_B1.device) < base_B1
         nodes = tree.items_BK.shape[1]
         seen_BKM = torch.cat([before_BC[:, None].expand(-1, nodes, -1), tree.ancestry_BKK], dim=2)
-        # What isn't real may reach deeper than the LLM has positions.
+        # Padding nodes may exceed the LLM's positions.
         position_BK = base_B1 + torch.minimum(tree.depth_BK, depth_B.clamp(min=0)[:, None])
         hidden_BKD = self.layers.append(_at(state.tokens_BND, tree.items_BK), position_BK, seen_BKM)
         query_BE = state.query_BE if self.bucket.query else None
         return self.model.score(hidden_BKD, state.projected_BND, state.vectors_BNE, query_BE)
 
     def _compact(self, tree: Draft, accepted: Accepted) -> None:
-        """Copy kept nodes behind the accepted tokens; what lands behind these is overwritten before it is seen."""
+        """Copy kept nodes after the accepted tokens; entries after these are overwritten before they are read."""
         kv, state, levels = self.layers.kv, self.state, self.bucket.levels
         nodes_K = torch.arange(tree.items_BK.shape[1], device=kv.device)
         level_BK = torch.where(accepted.kept_BK, tree.depth_BK, levels)
@@ -123,7 +123,7 @@ class Engine:
         kv[:, rows_B1, to_BL] = kv[:, rows_B1, self.bucket.entries + node_BL]
 
     def _book(self, tree: Draft, accepted: Accepted, scores_BKN: Tensor) -> None:
-        """Write down who was ranked by which margins, and what the next draft needs."""
+        """Record the new ranks with their margins, and the state that the next draft needs."""
         state, kept_BK, n = self.state, accepted.kept_BK, self.bucket.passages
         running_B1 = state.running[:, None]
         rank_BK = state.ranked_B[:, None] + tree.depth_BK
@@ -152,7 +152,7 @@ def _at(values_BXD: Tensor, index_BK: Tensor) -> Tensor:
 
 
 def _deviation(values_BxN: Tensor, there_BxN: Tensor) -> Tensor:
-    """Standard deviation over the last dimension's values that are there."""
+    """Standard deviation over the last dimension's unmasked values."""
     count_Bx = there_BxN.sum(-1).clamp(min=1)
     mean_Bx = torch.where(there_BxN, values_BxN, 0).sum(-1) / count_Bx
     square_BxN = torch.where(there_BxN, values_BxN - mean_Bx[..., None], 0).square()

@@ -1,4 +1,4 @@
-"""Engines of one model, made when their bucket is first needed, and dropped when the model's weights change."""
+"""Engines of one model, created when their bucket is first needed and dropped when the model's weights change."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from perank.ranking.static.layers import HuggingFaceLayers, Layers
 from perank.ranking.static.lean import LeanLayers, lean_weights
 from perank.ranking.static.state import Bucket
 
-_CPU_BYTES, _GPU_BYTES = 2**28, 2**33  # KV caches that wait for windows to come
+_CPU_BYTES, _GPU_BYTES = 2**28, 2**33  # limit of the KV caches kept for later windows
 
 
 class Engines:
-    """The engines of `model`; those that were used last are kept.
+    """The engines of `model`; the most recently used ones are kept.
 
-    `lean`: whether its layers run fused (None: where they can). Raises `BadInput` where they must and can't.
+    `lean`: whether its layers run fused (None: if possible). Raises `BadInput` if that is required but impossible.
     """
 
     def __init__(self, model: PERank, lean: bool | None = None) -> None:
@@ -32,13 +32,13 @@ class Engines:
         self.weights = _weights(model)
 
     def serve(self, model: PERank) -> bool:
-        """Whether this is the model, with the weights that it had."""
+        """Whether this is the same model with unchanged weights."""
         return model is self.model and _weights(model) == self.weights
 
     def of(self, bucket: Bucket) -> Engine:
-        """The engine of that bucket."""
+        """Return the engine of that bucket."""
         if bucket not in self.made:
-            with torch.inference_mode(False):  # buffers made there couldn't be written to outside
+            with torch.inference_mode(False):  # inference tensors can't be written outside inference mode
                 self.made[bucket] = self._make(bucket)
         self.made.move_to_end(bucket)
         made = self.made[bucket]
@@ -56,5 +56,5 @@ class Engines:
 
 
 def _weights(model: PERank) -> list[tuple[int, int]]:
-    """Where the weights are and how often they changed: fused copies and CUDA graphs hold on to both."""
+    """Address and version of each weight: fused copies and CUDA graphs depend on both."""
     return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in model.parameters()]

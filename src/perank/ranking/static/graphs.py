@@ -1,4 +1,4 @@
-"""CUDA graphs of an engine's two functions: recorded once a bucket, then launched as a whole."""
+"""CUDA graphs of an engine's two functions: captured once per bucket, then replayed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Launch = Callable[[], object]
 
 
 class ReplayedEngine(Engine):
-    """An `Engine` whose third calls are captured and whose later ones are replayed.
+    """An `Engine` whose functions are captured at their third call and replayed afterwards.
 
-    Under autocast, whose cache of cast weights a graph can't hold, and where capturing fails, it goes on eagerly.
+    It runs eagerly under autocast, whose cache of cast weights a graph can't capture, and if capturing fails.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -41,7 +41,7 @@ class ReplayedEngine(Engine):
 
 
 def captured(function: Launch) -> Launch:
-    """What replays `function`, which isn't run here; `function` itself where it can't be captured."""
+    """Capture `function` without running it and return the replay; return `function` if it can't be captured."""
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):

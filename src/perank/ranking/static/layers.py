@@ -1,7 +1,7 @@
-"""The LLM's layers over a KV cache of fixed shape: accepted tokens in front, the draft of this forward at the end.
+"""The LLM's layers over a KV cache of fixed shape: accepted tokens first, the draft of this forward at the end.
 
-A draft is always written to the same entries, whatever a row's length; a mask says what is seen. So writing is a plain
-copy, and keeping what was accepted is one gather and one scatter for all layers.
+A draft is always written to the same entries, whatever a row's length; a mask selects the visible ones. So writing is a
+plain copy, and keeping accepted tokens is one gather and one scatter for all layers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Layers(Protocol):
         ...
 
     def append(self, fed_BKD: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
-        """hidden_BKD of a draft of K nodes, which stand at `position_BK` of their sequence and see `seen_BKM`."""
+        """hidden_BKD of a draft of K nodes at `position_BK` of their sequence, which see the entries `seen_BKM`."""
         ...
 
 
 def empty_kv(model: Transformer, bucket: Bucket) -> Tensor:
-    """Zeros: entries nobody wrote are masked, but a weight of 0 times a NaN would still be NaN."""
+    """Zeros, because unwritten entries are masked, but a weight of 0 times NaN is NaN."""
     config, table = model.decoder.config, model.llm.get_input_embeddings().weight
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -40,7 +40,7 @@ def empty_kv(model: Transformer, bucket: Bucket) -> Tensor:
 
 
 class HuggingFaceLayers:
-    """The model's own decoder, whatever it is; its layers find `kv` behind the interface of a `Cache`."""
+    """The model's own decoder, of any architecture; its layers access `kv` through the `Cache` interface."""
 
     def __init__(self, model: Transformer, bucket: Bucket) -> None:
         self.model, self.kv = model, empty_kv(model, bucket)
@@ -65,7 +65,7 @@ class HuggingFaceLayers:
 
 
 class _Cache(Cache):
-    """`rows`: whose prompts are read now; None: drafts are appended."""
+    """`rows`: the rows whose prompts are read now; None: drafts are appended."""
 
     def __init__(self, kv: Tensor, nodes: int) -> None:
         self.rows: slice | None = None
@@ -83,7 +83,7 @@ class _Layer(CacheLayerMixin):
         pass
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, X, W] of a prompt come back as they are, those of a draft behind all others."""
+        """Return keys and values [B, H, X, W]: a prompt's unchanged, a draft's after all cached ones."""
         new_BX2HW = torch.stack([key_states, value_states], dim=1).permute(0, 3, 1, 2, 4)
         if new_BX2HW.shape[3:] != self.kv_BM2HW.shape[3:]:
             problem = f"a layer's keys have shape {list(new_BX2HW.shape[3:])}, not {list(self.kv_BM2HW.shape[3:])}"
@@ -100,7 +100,7 @@ class _Layer(CacheLayerMixin):
         return query_length, 0
 
     def get_seq_length(self) -> int:
-        return 0  # asked before the prompts are read; later calls bring their own positions
+        return 0  # only called before the prompts are read; later calls pass explicit positions
 
     def get_max_length(self) -> int:
         return self.kv_BM2HW.shape[1]

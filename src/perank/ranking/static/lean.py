@@ -1,8 +1,8 @@
-"""Llama's layers in about a third of the operations: the same products, norms and attention, equal to rounding.
+"""Llama's layers in about a third of the operations: the same products, norms and attention, equal up to rounding.
 
-One product gives queries, keys and values, another gate and up. Rotation is applied to queries and keys together, from
-tables made once a forward. Query heads that share keys stand as more rows in front of these, instead of copies of the
-keys behind each of them. Which LLMs are built like that is known by name; all others keep their own layers.
+One product computes queries, keys and values, another gate and up. Rotary embedding is applied to queries and keys
+together, from tables computed once per forward. Query heads that share keys become additional rows instead of
+repeating the keys. Supported LLMs are listed by name; all others keep their own layers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LeanWeights:
 
 
 def can_be_lean(model: PERank) -> bool:
-    """Whether the layers are known, frozen, of one number type, and nothing but what transformers makes them."""
+    """Whether the layers are supported, frozen, of one dtype, and unmodified transformers layers."""
     decoder = model.decoder
     if type(decoder).__name__ not in _KNOWN or len({p.dtype for p in decoder.parameters()}) > 1:
         return False
@@ -49,9 +49,9 @@ def can_be_lean(model: PERank) -> bool:
 
 
 def lean_weights(model: PERank) -> list[LeanWeights] | None:
-    """The layers' weights, fused: a second copy of most of them. None where they can't be, or don't fit a second time.
+    """Copy the layers' weights in fused form; None if that isn't supported or the copy doesn't fit in memory.
 
-    They go stale when the model's weights change.
+    The copy is outdated when the model's weights change.
     """
     if not can_be_lean(model) or not _fits(model.decoder.layers):
         return None
@@ -59,7 +59,7 @@ def lean_weights(model: PERank) -> list[LeanWeights] | None:
 
 
 def _fits(layers: nn.Module) -> bool:
-    """Whether a GPU has room for copies; half as much again stays for caches."""
+    """Whether the GPU has memory for the copies plus half as much for caches."""
     weights = list(layers.parameters())
     if weights[0].device.type != "cuda":
         return True
@@ -87,7 +87,7 @@ def _fused_layer(layer: Any) -> LeanWeights:
 
 
 def _fused(*linears: nn.Linear) -> nn.Linear:
-    """One product for several over the same input; its rows follow each other."""
+    """Concatenate the rows of several linear layers with the same input."""
     made = nn.Linear(1, 1, bias=linears[0].bias is not None, device="meta").requires_grad_(False)
     made.in_features, made.out_features = linears[0].in_features, sum(linear.out_features for linear in linears)
     made.weight = nn.Parameter(torch.cat([linear.weight for linear in linears]), requires_grad=False)
@@ -167,5 +167,5 @@ def _normed(x_BXD: Tensor, norm: Any) -> Tensor:
 
 
 def _rms(x_BXD: Tensor, epsilon: float) -> Tensor:
-    """In fp32 where transformers norms in fp32, be the model in fp64 or bf16."""
+    """RMS normalisation in fp32, as in transformers, also for fp64 and bf16 models."""
     return rms_norm(x_BXD.float(), x_BXD.shape[-1:], eps=epsilon).to(x_BXD.dtype)

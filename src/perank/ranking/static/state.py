@@ -1,4 +1,4 @@
-"""What B rows know between two forwards, in buffers that keep their place in memory."""
+"""The state of B rows between two forwards, in buffers with fixed addresses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from perank.ranking.decoder import WindowBatch
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Shapes that one set of buffers (and one CUDA graph) serves: what is smaller is padded.
+    """Shapes of one set of buffers (and one CUDA graph); smaller windows are padded.
 
-    `nodes` are a draft's tokens a row, `levels` how many ranks deep it may reach; no window asks for more than
-    `deepest` ranks behind its first.
+    `nodes` are the draft tokens per row, `levels` is the maximum depth of a draft in ranks, `deepest` the maximum
+    number of ranks requested after the first.
     """
 
     rows: int
@@ -29,18 +29,18 @@ class Bucket:
 
     @property
     def entries(self) -> int:
-        """KV entries of accepted tokens a row: the prompt, the ranks, and what is written behind them but not read."""
+        """KV entries of accepted tokens per row: the prompt, the ranks, and entries written after them but not read."""
         return self.prompt + self.passages + self.levels
 
 
 @dataclass(slots=True)
 class State:
-    """Inputs of B windows, and how far their rankings are. X is N + 1: the last column takes what belongs nowhere.
+    """Inputs of B windows and the progress of their rankings. X is N + 1: the last column receives discarded writes.
 
-    ids_BL, length_B, slots_BN, query_slot_B: the prompts (slots of L: none); steps_B: ranks that have to be decided;
-    projected_BND: as scores take them; tokens_BND: as the LLM reads them. `open_BN` aren't ranked yet; `order_BX` and
-    `margin_BX` hold the first `ranked_B` ranks and one margin more; `scores_BN` decide the next rank and order the
-    rest; `change_B` is the average deviation of the scores' changes.
+    ids_BL, length_B, slots_BN, query_slot_B: the prompts (slots of L: none); steps_B: ranks to decide; projected_BND:
+    vectors for scores; tokens_BND: vectors as LLM input. `open_BN` aren't ranked yet; `order_BX` and `margin_BX` hold
+    the first `ranked_B` ranks and one more margin; `scores_BN` decide the next rank and order the rest; `change_B` is
+    the moving average of the standard deviation of the scores' changes.
     """
 
     ids_BL: Tensor
@@ -63,7 +63,7 @@ class State:
 
     @classmethod
     def empty(cls, model: PERank, bucket: Bucket) -> State:
-        """Rows that hold nothing and have nothing to decide."""
+        """Allocate empty rows with no ranks to decide."""
         table = model.llm.get_input_embeddings().weight
         rows, n, width = bucket.rows, bucket.passages, table.shape[1]
         exact = torch.promote_types(table.dtype, torch.float32)
@@ -90,16 +90,16 @@ class State:
 
     @property
     def running(self) -> Tensor:
-        """Rows with undecided ranks; the one behind those that are ranked is decided by the scores at hand."""
+        """Rows with undecided ranks; the rank after the ranked ones is already decided by the current scores."""
         return self.ranked_B + 1 < self.steps_B
 
     def copy_rows(self, rows: Tensor, other: State, others: Tensor) -> None:
-        """Rows `rows` become what rows `others` of a state of the same prompt length and passages are."""
+        """Copy rows `others` of another state, of the same prompt length and passages, to `rows`."""
         for name in (field.name for field in fields(self)):
             getattr(self, name)[rows] = getattr(other, name)[others]
 
     def fill(self, windows: WindowBatch) -> None:
-        """The first rows become these windows, whose shapes may be smaller; the others have nothing to decide."""
+        """Copy these windows, whose shapes may be smaller, to the first rows; the others get no ranks to decide."""
         prompts, (batch, n) = windows.prompts, windows.candidates_BN.shape
         nowhere, slots = self.ids_BL.shape[1], prompts.slots_BN.shape[1]
         length = min(prompts.ids_BL.shape[1], nowhere)
