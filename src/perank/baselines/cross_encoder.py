@@ -16,7 +16,7 @@ from perank.errors import BadInput
 
 
 class CrossEncoder(PairScorer):
-    """A classifier as scorer. Raises `BadInput` for more than two labels or a `max_length` beyond the model's positions."""
+    """Scores of a classifier. Raises `BadInput` for more than two labels or a `max_length` beyond its positions."""
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 512) -> None:
         super().__init__(model, tokenizer, max_length=max_length)

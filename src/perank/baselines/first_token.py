@@ -18,7 +18,7 @@ LETTERS = 26
 
 
 class FirstToken(TextListwise):
-    """A `Ranker` that reads one token's logits; ties keep their order. `batch_tokens`: by default 4,096 on a CPU, else 65,536.
+    """A `Ranker` that reads one token's logits; ties keep their order. `batch_tokens`: 4,096 on a CPU, else 65,536.
 
     Raises `BadInput` for a window of more than 26 passages, for prompts whose identifiers aren't letters, and for a
     tokenizer that doesn't give every letter a separate token.
