@@ -34,7 +34,7 @@ def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings
         settings["judged_first"] = teacher.judged_first is not False
     check_arguments(RankingSet, settings, "preparation", ("seed",))
     maker = RankingSet(**settings, seed=config.seed)
-    teacher, teaches = _taught_by(inputs, teacher)
+    teacher, teaches = _teacher_and_settings(inputs, teacher)
     asked = as_dict(config.preparation) | {"judged_first": maker.judged_first}
     known = {
         "collection": _collection(inputs),
@@ -121,7 +121,7 @@ def _collection(inputs: Inputs) -> list[Any]:
     return [questions_digest(inputs.collection), passages_digest(inputs.collection)]
 
 
-def _taught_by(inputs: Inputs, teacher: Teacher) -> tuple[Teacher, list[Any]]:
+def _teacher_and_settings(inputs: Inputs, teacher: Teacher) -> tuple[Teacher, list[Any]]:
     """Return the teacher of a prepared set, and its description for the manifest.
 
     The encoder's order is bit-identical to `EncoderRanker`'s and the descriptions are unchanged, so that manifests and

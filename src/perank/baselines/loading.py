@@ -97,7 +97,7 @@ class WindowRanker(LocalRanker):
 
 @dataclass(frozen=True, kw_only=True)
 class SavedReranker(WindowRanker):
-    """A saved PE-Rank model (no `name`: the packaged one) that encodes passages while it ranks; `model=` looks them up."""
+    """A saved PE-Rank model (no `name`: the packaged one) that encodes passages while it ranks."""
 
     name: str | None = None
     decoder: str = "speculative"

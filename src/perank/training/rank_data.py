@@ -88,7 +88,7 @@ class RankData(StreamModule):
         return self._groups[batch]
 
     def example(self, position: int) -> RankExample:
-        row, steps = self._taught(position)
+        row, steps = self._trained_part(position)
         if self.settings.shuffle:
             row = row.shown(shuffled(len(row.order), self.seed, position))
         return RankExample(
@@ -99,7 +99,7 @@ class RankData(StreamModule):
             query_E=None if self.query_vectors is None else self.query_vectors.get([row.query.id])[0],
         )
 
-    def _taught(self, position: int) -> tuple[RankRow, int | None]:
+    def _trained_part(self, position: int) -> tuple[RankRow, int | None]:
         """Return the row at a position, shortened by the curriculum, and how many of its ranks are trained."""
         row = self.kept[self.groups.row_at(position)]
         if self.schedule is None:
