@@ -95,7 +95,7 @@ def test_a_manifest_with_impossible_values_is_refused(tmp_path: Path, change: di
 def test_a_manifest_that_was_edited_is_refused(tmp_path: Path, change: dict[str, object]):
     filled(tmp_path)
     write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change})
-    with pytest.raises(BadInput, match="is damaged"):
+    with pytest.raises(BadInput, match="is damaged: wrong digest"):
         EmbeddingStore.open(tmp_path)
 
 

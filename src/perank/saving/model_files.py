@@ -89,23 +89,6 @@ class SavedProjector:
     width_out: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class SavedConfig:
-    """`sha256` is that of model.safetensors, to detect partial writes. Window and step are defaults."""
-
-    format: int
-    perank: str
-    llm: SavedLLM
-    encoder: SavedEncoder
-    projector: SavedProjector
-    prompt: SavedPrompt
-    score_scale: float
-    residual: float
-    window: int
-    step: int
-    sha256: str
-
-
 def read_config(folder: Path, kind: type[Any], *, format: int | str, what: str) -> Any:
     """Read a folder's config.json as the dataclass `kind`.
 
