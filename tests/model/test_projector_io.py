@@ -95,7 +95,7 @@ def test_what_holds_no_projector_is_refused_by_name(
     (tmp_path / "empty").mkdir()
     cases = {
         str(tmp_path / "nowhere.safetensors"): "no such file",
-        str(tmp_path / "llm.safetensors"): "no tensors of a projector",
+        str(tmp_path / "llm.safetensors"): "no projector tensors found",
         str(tmp_path / "empty"): "in this folder",
         "someone/something": "no connection",
     }

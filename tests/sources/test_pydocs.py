@@ -109,7 +109,7 @@ def test_a_copied_folder_is_used_as_it_is_whatever_is_installed(
     monkeypatch.setattr(pydocs, "package_versions", lambda: {"perank_toy": "2.0"})
     assert len(PyDocs(folder=tmp_path / "kept").passages) == 200
     (tmp_path / "kept" / "corpus.jsonl").write_text("")
-    with pytest.raises(BadInput, match="other packages made it"):
+    with pytest.raises(BadInput, match="was built from other packages"):
         PyDocs(folder=tmp_path / "kept").folder  # noqa: B018
 
 
