@@ -15,7 +15,9 @@ from perank.evaluate import main as evaluate
 from perank.model.templates import RankTemplate
 from perank.paths import CONF_DIR, PACKAGE_DIR
 from perank.reporting.rows import read_results_csv
+from perank.sources.beir import BeirCollection
 from perank.train import train
+from perank.training.rows import read_rows
 from support import tiny, toy
 
 pytestmark = toy.QUIET
@@ -92,6 +94,21 @@ def test_a_loss_and_a_callback_of_ones_own_are_trained_and_logged(project: Path,
     for row in logged:
         expected = float(row["train/rank"]) + 0.01 * float(row["train/z"])
         assert float(row["train/loss"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_teacher_of_ones_own_orders_the_rows_that_are_trained_on(
+    project: Path, world: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    (command,) = commands("SharedWords")
+    settings = [word for word in command if not word.startswith("+experiment")]
+    train(
+        toy.composed(world, tmp_path, "rank", "data.rows=8", "evaluate=false", *settings, "teacher.judged_first=false")
+    )
+    texts = BeirCollection(world / "collection", "train").passages
+    for row in read_rows(next((own_cache / "rows").glob("*.jsonl"))):
+        words = set(row.query.text.split())
+        shared = [len(words & set(texts[row.passage_ids[i]].text.split())) for i in row.order]
+        assert shared == sorted(shared, reverse=True)
 
 
 def test_a_collection_of_ones_own_is_found_in_a_folder_of_ones_own_configs(project: Path) -> None:
