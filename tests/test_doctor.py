@@ -58,7 +58,7 @@ def test_what_does_not_fit_ends_with_exit_code_2_and_a_remedy(
     plan(tmp_path, "trainer=ddp", code=2)
     said = capsys.readouterr()
     assert "does NOT fit" in said.out
-    assert "GiB of the 79.1 of one A100 80 GB" in said.err
+    assert "GiB per GPU, one A100 80 GB has 79.1 GiB" in said.err
     assert "trainer=fsdp" in said.err
 
 

@@ -167,7 +167,9 @@ def test_a_kept_answer_that_was_torn_is_asked_for_again(tmp_path: Path) -> None:
 
 def test_an_api_that_never_answers_is_given_up_with_what_to_do(tmp_path: Path) -> None:
     with asked(lambda number, shown: {"status": 500}, tmp_path, attempts=3) as (ranker, server):
-        with pytest.raises(BadInput, match=r"no answer in 3 attempts: status 500 \(run again later: what was answered"):
+        with pytest.raises(
+            BadInput, match=r"no answer in 3 attempts: status 500 \(run again later: answers received so far"
+        ):
             ranker.rank_batch([small_llms.candidates(5)])
         assert len(server.asked) == 3
 

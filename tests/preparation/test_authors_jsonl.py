@@ -133,7 +133,7 @@ BROKEN_RANKING: dict[str, tuple[dict[str, Any], str]] = {
     "no ranking": ({k: v for k, v in row().items() if k != "ranking"}, "expected the fields"),
     "unknown field": (row(score=1), "expected the fields.*score"),
     "empty text": (row(texts=["a", "b", " ", "b", " ", "a"]), "a list of non-empty texts"),
-    "null text": (row(texts=["a", "b", None, "b", None, "a"]), "list of texts"),
+    "null text": (row(texts=["a", "b", None, "b", None, "a"]), "list of non-empty texts"),
     "two placeholders": (row(messages_wo_content=chat(("user", "<PLACEHOLDER> <PLACEHOLDER>"))), "2 <PLACEHOLDER>"),
     "placeholder in a text": (
         row(texts=["a", "b", "<PLACEHOLDER>", "b", "<PLACEHOLDER>", "a"]),

@@ -220,7 +220,7 @@ def test_an_encoder_of_another_width_is_refused(model: PERank) -> None:
 def test_a_store_of_another_encoder_is_refused(model: PERank, tmp_path: Any) -> None:
     encoder = tiny.tiny_encoder(tmp_path)
     store = SimpleNamespace(identity={**encoder.identity, "pooling": "cls"})
-    with pytest.raises(BadInput, match="pooling: 'cls' in it, 'mean' here"):
+    with pytest.raises(BadInput, match="pooling: 'cls' there, 'mean' here"):
         Reranker(model, tiny.tiny_prompts(), encoder, store=store)  # type: ignore[arg-type]
     Reranker(model, tiny.tiny_prompts(), encoder, store=SimpleNamespace(identity=encoder.identity))  # type: ignore[arg-type]
 

@@ -179,7 +179,7 @@ def test_other_passages_than_before_are_refused(tmp_path: Path):
         ({"dtype": "float32"}, r"started with dtype 'float16', not 'float32'"),
         ({"shard_rows": 5}, r"started with shard_rows 4, not 5"),
         ({"dtype": "int8"}, r"'int8'.*float16 or float32"),
-        ({"shard_rows": 0}, r"0 rows"),
+        ({"shard_rows": 0}, r"shard_rows is 0"),
     ],
 )
 def test_going_on_with_another_encoder_or_other_options_is_refused(

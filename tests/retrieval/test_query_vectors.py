@@ -55,6 +55,6 @@ def test_each_query_is_encoded_once_and_others_only_with_their_block() -> None:
 def test_no_queries_have_no_vectors_and_unknown_ones_are_refused() -> None:
     vectors = QueryVectors(QUERIES, Sociable())
     assert vectors.get([]).shape == (0, 3)
-    with pytest.raises(BadInput, match="no such query") as caught:
+    with pytest.raises(BadInput, match="unknown query id") as caught:
         vectors.get(["q1", "q10"])
     assert caught.value.id == "q10"

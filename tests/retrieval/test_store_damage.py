@@ -49,7 +49,7 @@ def test_a_flipped_bit_is_found_by_verify(tmp_path: Path, name: str):
 def test_another_layout_than_the_manifest_says_is_found_by_the_first_lookup(tmp_path: Path, change: dict[str, object]):
     filled(tmp_path)
     write_json(tmp_path / "manifest.json", {**_manifest(tmp_path), **change, "digest": None})
-    with pytest.raises(BadInput, match=r"shard-00000\.bin: not the 4 vectors"):
+    with pytest.raises(BadInput, match=r"shard-00000\.bin: the file doesn't hold the 4 vectors"):
         EmbeddingStore.open(tmp_path).get(["p1"])
 
 
@@ -100,5 +100,5 @@ def test_a_manifest_that_was_edited_is_refused(tmp_path: Path, change: dict[str,
 
 
 def test_no_store_is_no_store(tmp_path: Path):
-    with pytest.raises(BadInput, match="no embedding store"):
+    with pytest.raises(BadInput, match="not an embedding store"):
         EmbeddingStore.open(tmp_path / "nowhere")

@@ -150,10 +150,10 @@ def gpt2() -> PERank:
     ("model", "builder", "problem"),
     [
         (lambda: tiny_perank(residual=0.5), prompts, "no residual score"),
-        (tiny_perank, lambda: prompts("paper"), "made for 'paper'"),
+        (tiny_perank, lambda: prompts("paper"), "this model uses 'paper'"),
         (tiny_perank, lambda: prompts(query_slot=True), "with a query slot"),
         (adapted, prompts, "aren't merged"),
-        (gpt2, prompts, "no place for GPT2LMHeadModel"),
+        (gpt2, prompts, "doesn't support GPT2LMHeadModel"),
     ],
 )
 def test_what_the_layout_cannot_express_is_refused_and_nothing_written(

@@ -167,8 +167,8 @@ def _twice(config: Path, key: str) -> None:
     ("damage", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "no such file"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "no such file"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "not the weights"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "the file is missing"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "SHA-256 differs"),
         (_edit(lambda config: config.update(format=2)), "format 1"),
         (_edit(lambda config: config.update(surprise=1)), "unknown keys: \\['surprise'\\]"),
         (_edit(lambda config: config["prompt"].pop("version")), "missing keys: \\['version'\\]"),

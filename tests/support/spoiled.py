@@ -18,8 +18,11 @@ SPOILED_TENSORS: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "third projector layer": (lambda t: t.update({"model.projector.4.bias": torch.zeros(32)}), "unknown: .*4.bias"),
     "no encoder": (lambda t: [t.pop(k) for k in list(t) if ".encoder.encoder." in k], "tensor names differ"),
     "an adapter": (lambda t: t.update({"model.lora_A.weight": torch.zeros(2)}), "unknown: .*lora_A"),
-    "misshapen": (lambda t: t.update({"model.norm.weight": torch.ones(31)}), r"\[31\] of .*, expected \[32\]"),
-    "whole numbers": (lambda t: t.update({"model.norm.weight": torch.ones(32, dtype=torch.int32)}), "of torch.int32"),
+    "misshapen": (lambda t: t.update({"model.norm.weight": torch.ones(31)}), r"expected .*\[32\], found .*\[31\]"),
+    "whole numbers": (
+        lambda t: t.update({"model.norm.weight": torch.ones(32, dtype=torch.int32)}),
+        "found torch.int32",
+    ),
     "narrow projector": (lambda t: t.update({"model.projector.0.weight": torch.ones(32, 15)}), "width in is 15"),
     "not a number": (lambda t: t["model.layers.0.mlp.up_proj.weight"].fill_(torch.nan), "aren't finite"),
     "infinite": (lambda t: t["model.projector.2.weight"].fill_(torch.inf), "aren't finite"),

@@ -67,5 +67,5 @@ def test_a_batch_pads_targets_so_that_they_do_not_count() -> None:
 def test_passages_without_a_text_are_left_out_and_counted() -> None:
     module = data([*tiny.PASSAGES, Passage("blank", " \n")])
     assert (module.rows, module.dropped) == (5, 1)
-    with pytest.raises(BadInput, match="no texts to align on"):
+    with pytest.raises(BadInput, match="no passage has a text"):
         data([Passage("blank", "")])

@@ -77,7 +77,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_by_its_name(
     if kind != "missing":
         content[key] = "nine" if kind == "another type" or not isinstance(was, list) else []
     torch.save(content, tmp_path / "x.ckpt")
-    with pytest.raises(BadInput, match=f"of another kind: {key}"):
+    with pytest.raises(BadInput, match=f"of the wrong type: {key}"):
         read_checkpoint(tmp_path / "x.ckpt")
 
 

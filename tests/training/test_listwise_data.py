@@ -76,5 +76,5 @@ def test_rows_that_cannot_be_shown_are_left_out_and_counted() -> None:
 
 
 def test_a_passage_without_a_text_is_refused_by_id() -> None:
-    with pytest.raises(BadInput, match="id 'lost': there is no text"):
+    with pytest.raises(BadInput, match="id 'lost': the collection has no text"):
         data([RankRow(Query("q", "otter"), ("p1", "lost"), (0, 1))]).example(0)

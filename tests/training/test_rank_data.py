@@ -102,7 +102,7 @@ def test_two_devices_read_the_rows_that_one_with_twice_the_batch_reads() -> None
 
 
 def test_rows_grouped_in_another_way_are_another_stream() -> None:
-    with pytest.raises(BadInput, match="group_by_length 2, now it is 1"):
+    with pytest.raises(BadInput, match="group_by_length 2, this run has 1"):
         data(epochs=4).load_state_dict(data(epochs=4, group_by_length=2).state_dict())
 
 

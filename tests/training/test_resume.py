@@ -160,7 +160,7 @@ def test_a_runs_own_folder_may_be_empty_still_another_may_not(tmp_path: Path) ->
     (tmp_path / "other").mkdir()
     assert resumed_from(None, tmp_path) is None
     assert resumed_from(str(tmp_path), tmp_path) is None
-    with pytest.raises(BadInput, match="no checkpoint in this folder"):
+    with pytest.raises(BadInput, match="the folder has no checkpoints"):
         resumed_from(str(tmp_path / "other"), tmp_path)
 
 
@@ -184,10 +184,10 @@ def test_a_checkpoint_that_does_not_say_which_rows_come_next_is_refused(
         (["backbone.lora.r=3"], "lora_A"),
         pytest.param(["backbone.lora.targets=[q_proj]"], "not this model's", marks=pytest.mark.slow),
         pytest.param(["backbone.lora=null"], "not this model's", marks=pytest.mark.slow),
-        (["data.batch_size=8"], "batch_size 4, now it is 8"),
-        pytest.param(["data.rows=44"], "rows 48, now it is 44", marks=pytest.mark.slow),
-        pytest.param(["seed=1"], "seed 0, now it is 1", marks=pytest.mark.slow),
-        pytest.param(["data.epochs=2"], "epochs 1, now it is 2", marks=pytest.mark.slow),
+        (["data.batch_size=8"], "batch_size 4, this run has 8"),
+        pytest.param(["data.rows=44"], "rows 48, this run has 44", marks=pytest.mark.slow),
+        pytest.param(["seed=1"], "seed 0, this run has 1", marks=pytest.mark.slow),
+        pytest.param(["data.epochs=2"], "epochs 1, this run has 2", marks=pytest.mark.slow),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -37,8 +37,8 @@ def test_a_checkpoint_file_starts_a_run_whose_steps_count_from_zero(world: Path,
     ("start", "more", "said"),
     [
         ("{whole}", "backbone.lora.r=3", "in this model"),
-        ("{whole}/nothing.ckpt", "seed=0", "no such checkpoint"),
-        ("{world}", "seed=0", "no checkpoint in this folder"),
+        ("{whole}/nothing.ckpt", "seed=0", "the checkpoint is missing"),
+        ("{world}", "seed=0", "the folder has no checkpoints"),
     ],
 )
 def test_weights_that_do_not_fit_or_are_not_there_are_refused(

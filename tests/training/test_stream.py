@@ -82,10 +82,10 @@ def test_the_state_counts_what_all_devices_have_read() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"batch_size": 2}, "batch_size 3, now it is 2"),
-        ({"epochs": 1}, "epochs 2, now it is 1"),
-        ({"seed": 1}, "seed 0, now it is 1"),
-        ({"rows": 11}, "rows 10, now it is 11"),
+        ({"batch_size": 2}, "batch_size 3, this run has 2"),
+        ({"epochs": 1}, "epochs 2, this run has 1"),
+        ({"seed": 1}, "seed 0, this run has 1"),
+        ({"rows": 11}, "rows 10, this run has 11"),
     ],
 )
 def test_a_state_of_another_stream_is_refused(changed: dict[str, int], said: str) -> None:
@@ -94,7 +94,7 @@ def test_a_state_of_another_stream_is_refused(changed: dict[str, int], said: str
 
 
 def test_a_state_of_another_number_of_devices_is_refused() -> None:
-    with pytest.raises(BadInput, match="devices 2, now it is 1"):
+    with pytest.raises(BadInput, match="devices 2, this run has 1"):
         at(Numbers()).load_state_dict(at(Numbers(), world=2).state_dict())
 
 

@@ -72,7 +72,7 @@ class RunPlan:
     def check_fit(self) -> None:
         """Raise `BadInput` with the most effective remedy unless the run fits."""
         if not self.fits:
-            problem = f"needs {self.needed / GIB:.1f} GiB per GPU, a {self.gpu.name} has {self.gpu.memory_gib}"
+            problem = f"needs {self.needed / GIB:.1f} GiB per GPU, one {self.gpu.name} has {self.gpu.memory_gib} GiB"
             raise BadInput(problem, remedy=self._remedy(), id="doctor")
 
     def _remedy(self) -> str:
