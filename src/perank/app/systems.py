@@ -81,7 +81,7 @@ def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
 
 
 def _measured_run(path: Path, name: str) -> Measure:
-    if not path.is_file():
+    if not path.exists():
         raise Absent("no such run file", remedy="check the path", path=path, id=name)
     return partial(evaluate_run, read_run(path), system=name)
 
