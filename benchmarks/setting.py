@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 
 from perank.app.saved_model import SavedModel
 from perank.baselines.fixed_length import FixedLengthListwise
+from perank.files import CONF_DIR
 from perank.model.listwise_prompts import ListwisePrompts
-from perank.paths import CONF_DIR
 from perank.ranking.windows import Windows
 from perank.records import Candidates, Ranker
 from perank.retrieval.store import EmbeddingStore

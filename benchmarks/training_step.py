@@ -18,7 +18,7 @@ from interleaved import seconds_by_turns, speedup
 
 from perank.app.assembly import Assembly
 from perank.errors import exits_cleanly
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 
 STORED, ENCODING = "vectors from the store", "encoding in the step"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from perank.paths import shared_dir
+from perank.files import shared_dir
 
 # Busy machines are slow machines, and a test that fails once in a thousand runs is worse than one that never does.
 settings.register_profile("perank", deadline=None, derandomize=True)

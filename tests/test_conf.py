@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from perank.app.schema import SCHEMAS
 from perank.app.settings import check_config
 from perank.errors import BadInput
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 
 ENTRY = {"preparation": "prepare", "ranker": "evaluate"}  # which command has the group, if not perank.train
 STAGES = {f"perank.training.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}

@@ -19,7 +19,7 @@ pytestmark = toy.QUIET
 def test_every_system_is_measured(tmp_path: Path) -> None:
     from hydra import compose, initialize_config_dir
 
-    from perank.paths import CONF_DIR
+    from perank.files import CONF_DIR
 
     world = toy.make_world(tmp_path / "world")
     train(toy.composed(world, tmp_path / "trained", "rank", "data.rows=16", "evaluate=false"))

@@ -35,7 +35,7 @@ def evaluated(world: Path, output: Path, *more: str) -> dict[str, dict[str, floa
     from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    from perank.paths import CONF_DIR
+    from perank.files import CONF_DIR
 
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose("evaluate", overrides=settings(world, *more))

@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 
 from perank.app.settings import instantiate
 from perank.evaluate import main as evaluate
+from perank.files import CONF_DIR, PACKAGE_DIR
 from perank.model.templates import RankTemplate
-from perank.paths import CONF_DIR, PACKAGE_DIR
 from perank.reporting.rows import read_results_csv
 from perank.sources.beir import BeirCollection
 from perank.train import train

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
 from perank.errors import BadInput
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 from perank.preparation.resumable import Resumable
 from perank.prepare import main, prepare
 from perank.retrieval.bm25 import Bm25

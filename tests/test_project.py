@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perank.paths import PACKAGE_DIR
+from perank.files import PACKAGE_DIR
 from perank.reporting.rows import read_results_csv
 
 CHECKOUT = PACKAGE_DIR.parent.parent
@@ -184,7 +184,7 @@ def test_a_wheel_carries_the_configs_and_every_file_of_the_package(wheel_site: P
 
 @pytest.mark.slow
 def test_configs_are_found_in_a_wheel(wheel_site: Path, tmp_path: Path) -> None:
-    code = "from perank.paths import CONF_DIR; print(CONF_DIR)"
+    code = "from perank.files import CONF_DIR; print(CONF_DIR)"
     assert Path(output_of(["-c", code], wheel_site, tmp_path).strip()) == wheel_site / "perank" / "conf"
     shown = output_of(["-m", "perank.train", "--cfg", "job", "+experiment=align"], wheel_site, tmp_path)
     assert "perank.training.align.AlignModule" in shown

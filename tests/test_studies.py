@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from perank.app.renamed import check_overrides
 from perank.app.schema import SCHEMAS
 from perank.app.settings import check_config
-from perank.paths import CONF_DIR, PACKAGE_DIR
+from perank.files import CONF_DIR, PACKAGE_DIR
 from perank.reporting.grid import make_grid
 from perank.reporting.rows import read_results_csv
 from perank.tabulate import read_layout

@@ -29,9 +29,9 @@ from perank.app.settings import instantiate
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
+from perank.files import CONF_DIR
 from perank.model.batches import PromptBatch
 from perank.model.projector import ridge
-from perank.paths import CONF_DIR
 from perank.records import Candidates, Ranking, Vectors
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
 from perank.reporting.tables import render_table

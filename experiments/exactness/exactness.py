@@ -24,7 +24,7 @@ from tqdm import tqdm
 from perank.app.assembly import Assembly
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.result import device_name
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Decoded, Decoder, Window, WindowBatch
 from perank.ranking.speculative import Speculative

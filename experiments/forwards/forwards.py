@@ -24,7 +24,7 @@ from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import device_name
 from perank.evaluation.suites import Suite
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 from perank.ranking.draft_tree import draft_tree
 from perank.ranking.reranker import Reranker
 from perank.ranking.speculative import Speculative

@@ -24,8 +24,8 @@ from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput, exits_cleanly
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation, device_name
+from perank.files import CONF_DIR
 from perank.model.prompts import PromptBuilder
-from perank.paths import CONF_DIR
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Ranker

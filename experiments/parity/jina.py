@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from table import Line, array, write
 
+from perank.files import shared_dir
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.jina_bert import JinaBert, alibi_slopes
-from perank.paths import shared_dir
 
 TOLERANCE, HIDDEN = 2e-5, 6e-5  # of unit vectors; of hidden states, where Jina's own fp32 is 2.1e-5 off fp64
 

@@ -15,9 +15,9 @@ from reference import Reference
 from table import EXACT, Line, array, norm, same, value, write
 from torch import Tensor
 
+from perank.files import shared_dir
 from perank.model.losses import RankLoss, log_probabilities, reconstruction, remaining
 from perank.model.prompts import Prompt
-from perank.paths import shared_dir
 from perank.ranking.windows import Windows
 
 PRESETS = {

@@ -17,8 +17,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from perank.evaluation.metrics import means, measure  # noqa: E402
 from perank.evaluation.significance import TTest, paired_t_test  # noqa: E402
-from perank.files import atomic_write  # noqa: E402
-from perank.paths import shared_dir  # noqa: E402
+from perank.files import atomic_write, shared_dir  # noqa: E402
 from perank.sources.trec import read_qrels, read_run  # noqa: E402
 from support.trec_eval_output import OUTPUTS, best_100, our_name, shortened, trec_eval_output  # noqa: E402
 

@@ -23,8 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from perank.files import read_json, sha256
-from perank.paths import shared_dir
+from perank.files import read_json, sha256, shared_dir
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 

@@ -21,7 +21,7 @@ from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 from perank.records import Ranker
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
 from perank.reporting.tables import render_table

@@ -20,8 +20,8 @@ from ledger import write_ledger
 from mistral_v1 import MistralV1, find_model
 
 from perank.errors import BadInput, exits_cleanly
+from perank.files import shared_dir
 from perank.model.prompts import PromptBuilder
-from perank.paths import shared_dir
 from perank.ranking.windows import Windows
 from perank.records import Candidates
 from perank.reporting.rows import ResultRow, read_results_csv, write_results_csv

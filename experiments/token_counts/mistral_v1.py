@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from perank.paths import cache_dir
+from perank.files import cache_dir
 
 FILE = Path("mistral_common") / "data" / "tokenizer.model.v1"
 

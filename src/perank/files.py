@@ -1,4 +1,5 @@
-"""File utilities: atomic writes, locks, checksums, JSON, and JSON lines with line numbers."""
+"""Where files are (configuration, cache, shared test data) and how they are written and read: atomically, with
+locks, checksums, JSON without repeated keys, and JSON lines with line numbers."""
 
 from __future__ import annotations
 
@@ -14,6 +15,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from perank.errors import BadInput
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+_CHECKOUT = PACKAGE_DIR.parent.parent
+
+# A wheel contains conf/ in the package; an editable install uses that of the checkout.
+CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else _CHECKOUT / "conf"
+
+
+def cache_dir() -> Path:
+    """Return the folder for recomputable files (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank."""
+    return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
+
+
+def shared_dir() -> Path:
+    """Return the folder with `collections/` and `fixtures/`: `PERANK_SHARED`, else `shared` next to the checkout."""
+    return Path(os.environ.get("PERANK_SHARED") or _CHECKOUT.parent / "shared")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from perank.app.renamed import RENAMED, check_overrides
 from perank.app.run_folder import run_config
 from perank.app.settings import import_target
 from perank.errors import BadInput
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 
 OVERRIDES = re.compile(r"[+~]?[\w./-]+=[^ <>,]+(?: [+~]?[\w./-]+=[^ <>,]+)*")
 WHOLE = {old: new for old, new in RENAMED.items() if OVERRIDES.fullmatch(new)}

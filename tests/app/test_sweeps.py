@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from perank.errors import BadInput
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 from support import toy
 
 PLUGINS = {

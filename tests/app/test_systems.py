@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 
 from baselines.test_pointwise import save_bert
 from perank.evaluate import evaluate, main
+from perank.files import CONF_DIR
 from perank.model.llm import LLMSettings
 from perank.model.text_ranker import TextRanker
-from perank.paths import CONF_DIR
 from perank.reporting.rows import read_results_csv
 from perank.saving.saved_text_ranker import save_text_ranker
 from perank.sources.trec import write_run

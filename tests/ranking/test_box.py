@@ -9,7 +9,7 @@ from io import StringIO
 
 import pytest
 
-from perank.paths import PACKAGE_DIR
+from perank.files import PACKAGE_DIR
 from perank.ranking.reranker import Reranker
 from perank.saving.hub import BOX
 

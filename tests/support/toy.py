@@ -17,7 +17,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 from support import tiny
 
 # What Lightning says about tiny runs that have nothing else in their folder.

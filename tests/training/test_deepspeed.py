@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from perank.app.settings import instantiate
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # importing it warns of much
 

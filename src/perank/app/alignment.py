@@ -18,8 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from perank.app.jobs import in_own_process
 from perank.app.settings import as_dict
-from perank.files import file_lock
-from perank.paths import CONF_DIR, cache_dir
+from perank.files import CONF_DIR, cache_dir, file_lock
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from perank.app.settings import as_dict, check_arguments, import_target, instantiate
-from perank.files import file_lock
+from perank.files import cache_dir, file_lock
 from perank.model.prompts import PromptBuilder
-from perank.paths import cache_dir
 from perank.records import Collection, Passage
 from perank.retrieval.encoding import QueryVectors, cached_store
 from perank.retrieval.store import EmbeddingStore

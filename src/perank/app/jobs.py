@@ -30,8 +30,7 @@ from perank.app.renamed import check_overrides
 from perank.app.schema import SCHEMAS
 from perank.app.settings import check_config, check_type
 from perank.errors import BadInput
-from perank.files import read_json, write_json
-from perank.paths import CONF_DIR
+from perank.files import CONF_DIR, read_json, write_json
 
 FAILED = "failed.json"
 _NOT_ABOUT_THE_RUN = ("💡 Tip:", "TPU available: False", "Loading `train_dataloader` to estimate")

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perank.errors import Absent, BadInput
-from perank.files import read_json, write_json
-from perank.paths import cache_dir
+from perank.files import cache_dir, read_json, write_json
 
 if TYPE_CHECKING:
     import httpx

@@ -17,9 +17,8 @@ from typing import Any
 from unittest.mock import patch
 
 from perank.errors import BadInput
-from perank.files import folder_made_once
+from perank.files import cache_dir, folder_made_once
 from perank.model.encoders.static_vectors import static_folder
-from perank.paths import cache_dir
 
 PYPI = "pypi:"
 

@@ -14,8 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from perank.errors import BadInput, check_least
-from perank.files import file_lock, json_lines
-from perank.paths import cache_dir
+from perank.files import cache_dir, file_lock, json_lines
 from perank.preparation.fingerprint import fingerprint, questions_digest, settings_of, store_digest
 from perank.preparation.pools import LogUniform, Pool, TopK
 from perank.preparation.teachers import Teacher, teacher_orders

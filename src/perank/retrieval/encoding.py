@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from perank.errors import BadInput
-from perank.paths import cache_dir
+from perank.files import cache_dir
 from perank.records import Passage, Query, TextEncoder
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of_texts

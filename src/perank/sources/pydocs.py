@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
-from perank.files import read_json, sha256, sha256_of_text
-from perank.paths import cache_dir
+from perank.files import cache_dir, read_json, sha256, sha256_of_text
 from perank.records import Passage, Qrels, Query, Run
 from perank.sources.beir import BeirCollection
 from perank.sources.pydocs_build import FILES, SPLITS, build, fingerprint, package_versions

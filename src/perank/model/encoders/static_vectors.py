@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from perank.errors import BadInput
-from perank.files import folder_made_once, read_json, write_json
-from perank.paths import cache_dir
+from perank.files import cache_dir, folder_made_once, read_json, write_json
 
 CONFIG, WEIGHTS, _TABLE = "static.json", "model.safetensors", "embedding.weight"
 
