@@ -89,6 +89,8 @@ class TrainingRun:
         if data.dropped:
             total = data.dropped + data.rows
             log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, total)
+        if checkpoint is None:
+            self.assembly.fit_anchors()
         try:
             with warnings.catch_warnings():
                 for message in _EXPECTED:
