@@ -150,7 +150,7 @@ def vectors_and_query() -> tuple[Tensor, Tensor]:
 
 def test_sliding_windows_use_the_ranks_of_the_whole_first_stage() -> None:
     """By a strong rank term alone, passages come out in the first stage's order however the windows cut it."""
-    vectors_NE, query_E = vectors_and_query()
+    vectors_NE, _ = vectors_and_query()
     model = tiny.tiny_model(2, dtype=torch.float32, anchors=AnchorSettings(rank=1e5, llm=1.0))
     for window, step in ((20, 10), (6, 3), (5, 5)):
         ranker = Reranker(model, tiny.tiny_prompts(), windows=Windows(window, step))

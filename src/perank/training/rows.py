@@ -72,13 +72,9 @@ def check_ranks(rows: Iterable[RankRow]) -> None:
 
 def row_record(row: RankRow) -> dict[str, object]:
     """Convert a row to the file's JSON object."""
-    record: dict[str, object] = {
-        "query_id": row.query.id,
-        "query": row.query.text,
-        "passages": row.passage_ids,
-        "order": row.order,
-    }
-    return record | ({} if row.ranks is None else {"ranks": row.ranks}) | ({"first": row.first} if row.first else {})
+    placed = {"ranks": row.ranks, "first": row.first or None}
+    record = {"query_id": row.query.id, "query": row.query.text, "passages": row.passage_ids, "order": row.order}
+    return {**record, **{key: value for key, value in placed.items() if value is not None}}
 
 
 def read_rows(path: str | Path) -> list[RankRow]:
@@ -113,7 +109,9 @@ def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
         raise BadInput(problem, remedy="prepare the rows again", path=path, line=line, id=query_id)
     if not isinstance(first, list) or not all(isinstance(p, str) and p.strip() for p in first):
         raise BadInput("first is not a list of ids", remedy="prepare them again", path=path, line=line, id=query_id)
-    return RankRow(Query(query_id, query), tuple(passages), tuple(order), ranks and tuple(ranks), tuple(first))
+    return RankRow(
+        Query(query_id, query), tuple(passages), tuple(order), None if ranks is None else tuple(ranks), tuple(first)
+    )
 
 
 def _are_ranks(values: object, count: int) -> TypeGuard[list[int]]:
