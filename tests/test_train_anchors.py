@@ -67,7 +67,7 @@ def test_anchors_are_added_to_the_weights_of_a_model_without_them(world: Path, t
     plain = torch.load(tmp_path / "plain" / "checkpoints" / "step-000012.ckpt", weights_only=True)["state_dict"]
     for name, value in plain.items():
         torch.testing.assert_close(model.state_dict()[name.removeprefix("model.")], value)
-    assert float(model.anchors.weights["cosine"]) == 16.0
+    assert model.anchors.current.cosine == 16.0
 
 
 def test_training_and_evaluation_name_the_rows(run: Path, world: Path, tmp_path: Path) -> None:
@@ -79,9 +79,10 @@ def test_training_and_evaluation_name_the_rows(run: Path, world: Path, tmp_path:
     rows = {(row.system, row.baseline): row for row in evaluate(config) if row.metric == "ndcg@10"}
     assert {"PE-Rank+", "anchors alone", "encoder"} <= {system for system, _ in rows}
     assert rows["PE-Rank+", "anchors alone"].p_value is not None
-    for system in ("PE-Rank+", "anchors alone"):
-        here, there = (next(iter(folder.glob(f"**/*{system}*.txt"))) for folder in (tmp_path, run))
-        assert here.read_text() == there.read_text()
+    here, there = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, run))
+    for system in ("beir/PE-Rank+", "beir/anchors alone"):
+        files = [folder / f"{entries[system]['files']}.trec" for folder, entries in ((tmp_path, here), (run, there))]
+        assert files[0].read_text() == files[1].read_text()
 
 
 def test_drawn_rows_carry_their_ranks_in_the_first_stage(world: Path, tmp_path: Path) -> None:

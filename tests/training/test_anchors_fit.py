@@ -1,4 +1,4 @@
-"""The fitted anchors are the maximum of the likelihood, found here by scipy and from rankings drawn with known weights."""
+"""The fitted anchors maximise the likelihood: they are what scipy finds, and what rankings were drawn with."""
 
 from __future__ import annotations
 

@@ -109,9 +109,8 @@ def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
         raise BadInput(problem, remedy="prepare the rows again", path=path, line=line, id=query_id)
     if not isinstance(first, list) or not all(isinstance(p, str) and p.strip() for p in first):
         raise BadInput("first is not a list of ids", remedy="prepare them again", path=path, line=line, id=query_id)
-    return RankRow(
-        Query(query_id, query), tuple(passages), tuple(order), None if ranks is None else tuple(ranks), tuple(first)
-    )
+    placed = None if ranks is None else tuple(ranks)
+    return RankRow(Query(query_id, query), tuple(passages), tuple(order), placed, tuple(first))
 
 
 def _are_ranks(values: object, count: int) -> TypeGuard[list[int]]:
