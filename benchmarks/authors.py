@@ -28,13 +28,13 @@ from perank.records import Bill, Candidates, Ranking
 
 
 class AuthorsProcedure:
-    """A `Ranker`, on a copy of the LLM, whose tables it changes. Raises `BadInput` for a model with a residual."""
+    """A `Ranker`, on a copy of the LLM, whose tables it changes. Raises `BadInput` for a model with anchors."""
 
     def __init__(
         self, model: PERank, prompts: PromptBuilder, encoder: Encoder, *, windows: Windows | None = None
     ) -> None:
-        if model.residual:
-            raise BadInput("the authors' procedure has no residual", remedy="use a model of the paper's form")
+        if model.anchors is not None:
+            raise BadInput("the authors' procedure has no anchors", remedy="use a model of the paper's form")
         self.llm, self.project, self.prompts = copy.deepcopy(model.llm), model.project, prompts
         self.encoder, self.windows = as_authors_encode(encoder), windows or Windows(20, 10)
         self.vocabulary = self.llm.get_input_embeddings().weight.shape[0]

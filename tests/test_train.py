@@ -169,8 +169,8 @@ def test_a_learnable_task_is_learned(world: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_gives_the_same_weights(world: Path, tmp_path: Path, workers: int) -> None:
-    """With the content prompt, the query's slot and the residual on: everything that an example can hold."""
-    settings = ["loss=paper", "prompt.query_slot=true", "residual=0.5", "data.rows=16", "evaluate=false"]
+    """With the content prompt, the query's slot and anchors on: everything that an example can hold."""
+    settings = ["loss=paper", "prompt.query_slot=true", "anchors=plus", "data.rows=16", "evaluate=false"]
     for n in (0, workers):
         train(toy.composed(world, tmp_path / str(n), "rank", *settings, f"data.num_workers={n}"))
     assert toy.weights(tmp_path / "0") == toy.weights(tmp_path / str(workers))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from perank.errors import BadInput
+from perank.model.anchors import AnchorSettings
 from perank.model.encoders.encoder import Encoder
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
@@ -54,6 +55,6 @@ def test_models_that_read_the_querys_vector_are_ranked_with_too(encoder: Encoder
     assert AuthorsProcedure(model, prompts, encoder).rank_batch([asked])[0].order == plain.order
 
 
-def test_a_model_with_a_residual_is_refused(encoder: Encoder) -> None:
-    with pytest.raises(BadInput, match="residual"):
-        AuthorsProcedure(tiny.tiny_model(residual=1.0), tiny.tiny_prompts(), encoder)
+def test_a_model_with_anchors_is_refused(encoder: Encoder) -> None:
+    with pytest.raises(BadInput, match="anchors"):
+        AuthorsProcedure(tiny.tiny_model(anchors=AnchorSettings(cosine=1.0)), tiny.tiny_prompts(), encoder)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from perank import Reranker
 from perank.errors import BadInput
+from perank.model.anchors import AnchorSettings
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
 from perank.ranking.batching import batches
@@ -150,9 +151,9 @@ def test_the_bill_adds_up_what_each_window_costs_alone(model: PERank) -> None:
     assert min(bill.seconds_encode, bill.seconds_prefill, bill.seconds_decode) > 0
 
 
-@pytest.mark.parametrize("extension", ["query_slot", "residual"])
+@pytest.mark.parametrize("extension", ["query_slot", "cosine"])
 def test_extensions_read_the_querys_vector_from_the_encoder_or_the_user(extension: str) -> None:
-    model = tiny.tiny_model(5, residual=30.0 if extension == "residual" else 0.0)
+    model = tiny.tiny_model(5, anchors=AnchorSettings(cosine=30.0) if extension == "cosine" else None)
     prompts = tiny.tiny_prompts(query_slot=extension == "query_slot")
     given = candidates(6)
     vectors = made(model).encoder.encode_passages([p.contents for p in given.passages])

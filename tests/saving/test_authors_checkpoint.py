@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from perank.errors import BadInput
+from perank.model.anchors import AnchorSettings
 from perank.model.encoders.encoder import Encoder
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
@@ -149,7 +150,7 @@ def gpt2() -> PERank:
 @pytest.mark.parametrize(
     ("model", "builder", "problem"),
     [
-        (lambda: tiny_perank(residual=0.5), prompts, "no residual score"),
+        (lambda: tiny_perank(anchors=AnchorSettings(cosine=0.5)), prompts, "no anchored scores"),
         (tiny_perank, lambda: prompts("paper"), "this model uses 'paper'"),
         (tiny_perank, lambda: prompts(query_slot=True), "with a query slot"),
         (adapted, prompts, "aren't merged"),

@@ -16,6 +16,7 @@ import torch
 
 from perank import Reranker
 from perank.errors import BadInput
+from perank.model.anchors import AnchorSettings
 from perank.model.llm import LLMSettings
 from perank.model.lora import Lora
 from perank.model.pe_rank import PERank
@@ -62,7 +63,7 @@ def ranked(model: PERank, parts: dict[str, Any]) -> Ranking:
 
 
 def test_a_saved_model_ranks_as_before_with_its_adapters_merged(parts: dict[str, Any], tmp_path: Path) -> None:
-    model = trained(parts["llm"], score_scale=0.7, residual=0.25)
+    model = trained(parts["llm"], score_scale=0.7, anchors=AnchorSettings(cosine=0.25))
     save_pretrained(tmp_path / "saved", model, window=7, step=3, **parts)
     loaded = from_pretrained(tmp_path / "saved", dtype="float32")
     assert not any("lora_" in name for name, _ in loaded.model.named_parameters())
@@ -70,7 +71,7 @@ def test_a_saved_model_ranks_as_before_with_its_adapters_merged(parts: dict[str,
     assert (loaded.window, loaded.step) == (7, 3)
     assert (loaded.prompts.version, loaded.prompts.max_length, loaded.prompts.text_tokens) == ("compact", 300, 9)
     assert loaded.encoder.identity == parts["encoder"].identity
-    assert (loaded.model.residual, float(loaded.model.score_scale)) == (0.25, pytest.approx(0.7))
+    assert (loaded.model.anchors.current.cosine, float(loaded.model.score_scale)) == (0.25, pytest.approx(0.7))
     assert ranked(loaded.model, parts).order == ranked(model, parts).order
     windows = tiny.windows([5], dtype=torch.float32)
     for one, other in zip(_hidden(loaded.model, windows), _hidden(model, windows), strict=True):

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from perank.model.anchors import AnchorSettings
 from perank.model.llm import LLMSettings
 from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
@@ -92,7 +93,7 @@ def test_a_saved_model_has_its_weights_settings_and_rankings(
     found = from_pretrained(write(tmp_path / "saved", config, tensors), dtype="float32")
     by_hand = Projector(8, 32)
     by_hand.load_state_dict(projector)
-    model = PERank(merged(llm, adapters), by_hand, score_scale=0.7, residual=0.25).eval()
+    model = PERank(merged(llm, adapters), by_hand, score_scale=0.7, anchors=AnchorSettings(cosine=0.25)).eval()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(found.model.state_dict()[name], value)
     assert (found.window, found.step, found.encoder.query_prefix, found.prompts.max_length) == (4, 2, "query : ", 300)

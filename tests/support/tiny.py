@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 
-from perank.model.batches import PromptBatch, RankBatch
+from perank.model.anchors import AnchorSettings
+from perank.model.batches import Origin, PromptBatch, RankBatch
 from perank.model.encoders.encoder import Encoder
 from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
@@ -56,6 +58,7 @@ WORDS = [
     ],
     *["passage", "search", "rank", "based", "their", "relevance", "to", ":", ".", ","],
 ]
+ANCHORS = AnchorSettings(cosine=40.0, rank=8.0, feedback=30.0)  # about as large as the tiny models' scores
 CHAT = "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]"
 
 PASSAGES = (
@@ -123,14 +126,14 @@ def tiny_llm(
 
 def tiny_model(seed: int = 0, *, encoder_width: int = 8, dtype: torch.dtype = torch.float64, **options: Any) -> PERank:
     """A random PE-Rank model whose scores neither tie nor saturate."""
-    residual = options.pop("residual", 0.0)
+    anchors = options.pop("anchors", None)
     llm = tiny_llm(seed, **options)
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)
         projector = Projector(encoder_width, llm.config.hidden_size)
         for parameter in projector.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
-    return PERank(llm, projector, residual=residual).to(dtype).requires_grad_(False)
+    return PERank(llm, projector, anchors=anchors).to(dtype).requires_grad_(False)
 
 
 def llm_of(family: str, vocabulary: int, *, seed: int = 0, **options: Any) -> Any:
@@ -201,6 +204,17 @@ def windows(
     return WindowBatch(batch, vectors_BNE, torch.arange(max(sizes)) < torch.tensor(sizes)[:, None], depth)
 
 
+def placed(windows: WindowBatch, *, seed: int = 0) -> WindowBatch:
+    """The windows with queries' vectors, and as parts of longer first-stage lists in shuffled order."""
+    (batch, n, width), dtype = windows.vectors_BNE.shape, windows.vectors_BNE.dtype
+    noise = torch.Generator().manual_seed(seed)
+    ranks_BN = torch.stack([torch.randperm(3 * n, generator=noise)[:n] for _ in range(batch)])
+    vectors_BXE = unit_vectors(batch, 6, width, seed=seed + 77, dtype=dtype)
+    origin = Origin(ranks_BN, vectors_BXE[:, 1:].sum(1, keepdim=True))
+    return replace(windows, query_BE=vectors_BXE[:, 0], origin=origin)
+
+
 def rows(windows: WindowBatch, order_BK: torch.Tensor, *, content: PromptBatch | None = None) -> RankBatch:
     """The windows as training rows with these gold orders."""
-    return RankBatch(windows.prompts, windows.vectors_BNE, windows.candidates_BN, order_BK, content=content)
+    placed = {"query_BE": windows.query_BE, "origin": windows.origin}
+    return RankBatch(windows.prompts, windows.vectors_BNE, windows.candidates_BN, order_BK, content=content, **placed)

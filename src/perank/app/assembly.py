@@ -10,24 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from perank.app.inputs import Inputs
 from perank.app.run_suites import RunSuites
 from perank.app.settings import import_target
+from perank.app.systems import ANCHORS_ALONE
 from perank.app.training_data import align_data, listwise_data, rank_data
 from perank.baselines.text_listwise import TextListwise
-from perank.model.lora import load_trained_state
+from perank.evaluation.evaluator import evaluate_ranker
+from perank.evaluation.result import Evaluation
+from perank.model.lora import load_trained_state, trained_state
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
 from perank.model.text_ranker import TextRanker
 from perank.saving.hub import save_pretrained
 from perank.saving.saved_text_ranker import save_text_ranker
+from perank.training.anchors_fit import fit_on_rows
 from perank.training.checkpoints import model_weights
 
 
 class Assembly(Inputs):
     """The parts of a run, each built on first use and kept."""
 
-    system = "PE-Rank"  # name of the trained model in tables
+    def __init__(self, config: DictConfig, device: str = "cpu") -> None:
+        super().__init__(config, device)
+        self._measured: dict[str, list[Evaluation]] = {}
+
+    @property
+    def system(self) -> str:
+        """Name of the trained model in tables."""
+        return "PE-Rank" if self.anchors is None else "PE-Rank+"
 
     @cached_property
     def suites(self) -> RunSuites:
@@ -35,16 +47,20 @@ class Assembly(Inputs):
 
     @cached_property
     def model(self) -> Any:
-        """`PERank`: the LLM with the configured projector, or with all trained weights of the checkpoint `start`."""
+        """`PERank`: the LLM with the configured projector, or with all trained weights of the checkpoint `start`.
+
+        Anchors may be added to the weights of a model without them.
+        """
         settings: ProjectorSettings = self.make("projector")
-        residual, start = self.config.residual, self.config.get("start")
+        anchors, start = self.anchors, self.config.get("start")
         if start is not None:
             settings = replace(settings, init="default", path=None, score_deviation=None)
         llm, width = self.llm.load(), self.encoder.width
         sample = cache(lambda: self._sample(settings.sample))
-        model = started_model(llm, self.prompts, settings, width=width, residual=residual, sample=sample)
+        model = started_model(llm, self.prompts, settings, width=width, anchors=anchors, sample=sample)
         if start is not None:
-            load_trained_state(model, model_weights(start))
+            own = {} if model.anchors is None else trained_state(model.anchors)
+            load_trained_state(model, {f"anchors.{name}": value for name, value in own.items()} | model_weights(start))
         return model
 
     @cached_property
@@ -59,9 +75,24 @@ class Assembly(Inputs):
         make = import_target(self.config.stage._target_, "stage")
         return make(model=self.model, optimizer=self.make("optimizer"), **loss)
 
+    def fit_anchors(self) -> None:
+        """Fit the model's anchors, if there are any to fit, to the training rows."""
+        if self.anchors is not None and self.anchors.fit:
+            fit_on_rows(self.model.anchors, self.data)
+
     def ranker(self, suite: Any) -> Any:
         """Return a `Ranker` of the suite's candidates with the model's current weights."""
         return self.suites.reranker(self.model, self.prompts, suite)
+
+    def baselines(self, suite: Any) -> list[Evaluation]:
+        """Evaluate the first stage, the encoder, and the anchors of the model as it is at the first call."""
+        if suite.name not in self._measured:
+            found = list(self.suites.baselines(suite))
+            if self.anchors is not None:
+                alone = self.suites.reranker(self.model, self.prompts, suite, decoder="anchors")
+                found.append(evaluate_ranker(alone, suite, system=ANCHORS_ALONE, progress=False))
+            self._measured[suite.name] = found
+        return self._measured[suite.name]
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
         """Write the model with its current weights, or those in `state`, for `Reranker.from_pretrained`."""
@@ -84,7 +115,10 @@ class Assembly(Inputs):
 class TextAssembly(Assembly):
     """Parts for an LLM that reads texts and writes identifiers (RankMistral); rows and baselines are PE-Rank's."""
 
-    system = "text listwise"
+    @property
+    def system(self) -> str:
+        """See `Assembly.system`."""
+        return "text listwise"
 
     @cached_property
     def model(self) -> Any:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from perank.app.settings import as_dict, check_arguments, import_target, instantiate
 from perank.files import cache_dir, file_lock
+from perank.model.anchors import AnchorSettings
 from perank.model.prompts import PromptBuilder
 from perank.records import Collection, Passage
 from perank.retrieval.encoding import QueryVectors, cached_store
@@ -58,6 +59,12 @@ class Inputs:
     @cached_property
     def query_vectors(self) -> QueryVectors:
         return QueryVectors(self.collection.queries, self.encoder)
+
+    @cached_property
+    def anchors(self) -> AnchorSettings | None:
+        """The anchors of the model to train, if any."""
+        found: AnchorSettings | None = self.make("anchors") if self.config.get("anchors") else None
+        return found
 
     @cached_property
     def llm(self) -> Any:

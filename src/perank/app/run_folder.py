@@ -23,6 +23,8 @@ def run_config(folder: str | Path) -> DictConfig:
         raise BadInput(f"can't be read: {said}", remedy="train again, or restore the file", path=path) from error
     if not isinstance(config, DictConfig) or "paths" not in config:
         raise BadInput("not the config of a run", remedy="train again, or restore the file", path=path)
+    if config.get("residual") == 0:  # of earlier versions: without effect, now anchors=null
+        del config["residual"]
     check_run_config(config, path)
     config.paths.output = str(folder)
     return config

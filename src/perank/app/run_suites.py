@@ -56,14 +56,14 @@ class RunSuites(list[Suite]):
         windows: Windows = self.inputs.make("window")
         return windows
 
-    def reranker(self, model: Any, prompts: Any, suite: Suite) -> Reranker:
-        """Return PE-Rank over a suite's candidates, with the configured windows and decoder."""
+    def reranker(self, model: Any, prompts: Any, suite: Suite, *, decoder: str | None = None) -> Reranker:
+        """Return PE-Rank over a suite's candidates, with the configured windows and `decoder` (None: configured)."""
         return Reranker(
             model,
             prompts,
             self.inputs.encoder,
             windows=self.windows,
-            decoder=self.inputs.config.decoding,
+            decoder=decoder or self.inputs.config.decoding,
             store=self.candidate_store(suite),
         )
 

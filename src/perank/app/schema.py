@@ -60,7 +60,7 @@ class Train:
     seed: int
     start: str | None
     ckpt_path: str | None
-    residual: float
+    anchors: Group | None = None
     evaluate: bool
     evaluate_every: int | None
     labels: Group

@@ -20,6 +20,7 @@ from perank.reporting.comparison import Measure, System
 from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
 
+ANCHORS_ALONE = "anchors alone"  # the saved model without its LLM
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that labels must not set
 
 
@@ -48,7 +49,7 @@ def systems_of(saved: SavedModel) -> list[System]:
         if settings and not (name == "PE-Rank" and config.model is not None):
             found.append(_entry(str(name), settings, config))
     if config.model is not None:
-        found.append(_saved(saved))
+        found += _saved(saved)
     names = [system.name for system in found]
     if (name := next((name for name in names if names.count(name) > 1), None)) is not None:
         problem = f"two run files or rankers have the name {name!r}"
@@ -105,19 +106,24 @@ def is_here(name: str) -> bool:
         return False
 
 
-def _saved(saved: SavedModel) -> System:
+def _saved(saved: SavedModel) -> list[System]:
     from perank.baselines.loading import TrainedListwiseRanker
 
     config, model = saved.config, saved.pretrained
     if model is None:
         window = saved.suites.windows
         load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, window=window)
-        return System("text listwise", lambda: _measure(load(), "text listwise", config))
+        return [System("text listwise", lambda: _measure(load(), "text listwise", config))]
 
-    def measure(suite: Any) -> Any:
-        return _measure(saved.suites.reranker(model.model, model.prompts, suite), "PE-Rank", config)(suite)
+    def measure(name: str, decoder: str | None, suite: Any) -> Any:
+        return _measure(saved.suites.reranker(model.model, model.prompts, suite, decoder=decoder), name, config)(suite)
 
-    return System("PE-Rank", lambda: measure)
+    if model.model.anchors is None:
+        return [System("PE-Rank", lambda: partial(measure, "PE-Rank", None))]
+    return [
+        System(ANCHORS_ALONE, lambda: partial(measure, ANCHORS_ALONE, "anchors")),
+        System("PE-Rank+", lambda: partial(measure, "PE-Rank+", None)),
+    ]
 
 
 def _measure(ranker: Any, name: str, config: DictConfig) -> Measure:

@@ -32,20 +32,22 @@ def align_data(inputs: Inputs) -> AlignData:
 
 def rank_data(inputs: Inputs) -> RankData:
     """Build the data of stage 2. Raises `BadInput` for invalid settings or rows."""
-    settings, rows = _settings_and_rows(inputs)
-    check_arguments(RankSettings, settings, "data", ("seed",))
+    first = inputs.anchors.first if inputs.anchors is not None and inputs.anchors.needs_origin else None
+    settings, rows = _settings_and_rows(inputs, first)
+    check_arguments(RankSettings, settings, "data", ("seed", "first"))
     config, loss = inputs.config, inputs.make("loss")
     if loss.feedback and settings.get("shuffle", True):
         problem = "feedback needs the first stage's best passages first, but the prompt order is shuffled"
         raise BadInput(problem, remedy="set data.shuffle=false, or loss.feedback=[]", id="loss.feedback")
-    wants_query = config.prompt.query_slot or config.residual or loss.needs_query_vectors
+    anchors = inputs.anchors
+    wants_query = config.prompt.query_slot or loss.needs_query_vectors or (anchors and anchors.cosine is not None)
     if wants_query:
         inputs.query_vectors.get([row.query.id for row in rows])  # encode now, not in a data worker
     return RankData(
         rows,
         inputs.store,
         inputs.prompts,
-        RankSettings(**settings, seed=config.seed),
+        RankSettings(**settings, seed=config.seed, first=first),
         text_of=inputs.collection.passages if loss.needs_content else None,
         query_vectors=inputs.query_vectors if wants_query else None,
     )
@@ -59,13 +61,13 @@ def listwise_data(inputs: Inputs) -> ListwiseData:
     return ListwiseData(rows, passages, inputs.prompts, found)
 
 
-def _settings_and_rows(inputs: Inputs) -> tuple[dict[str, Any], list[Any]]:
-    """Return the settings of `data` that don't select rows, and the rows."""
+def _settings_and_rows(inputs: Inputs, first: int | None = None) -> tuple[dict[str, Any], list[Any]]:
+    """Return the settings of `data` that don't select rows, and the rows, with ranks if `first` is set."""
     settings = as_dict(inputs.config.data)
     which = {key: settings.pop(key) for key in _ROWS if key in settings}
-    check_arguments(RowSettings, which, "data", ("seed",))
-    rows = RowSettings(**which, seed=inputs.config.seed)
-    return settings, training_rows(row_sources(inputs, rows.candidates), teacher_of(inputs.config), rows)
+    check_arguments(RowSettings, which, "data", ("seed", "first"))
+    rows = RowSettings(**which, seed=inputs.config.seed, first=first)
+    return settings, training_rows(row_sources(inputs, rows.depth), teacher_of(inputs.config), rows)
 
 
 def row_sources(inputs: Inputs, depth: int) -> RowSources:

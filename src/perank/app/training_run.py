@@ -74,7 +74,7 @@ class TrainingRun:
         return RankingEvaluation(
             self.assembly.suites,
             self.assembly.ranker,
-            self.assembly.suites.baselines,
+            self.assembly.baselines,
             self.output,
             system=self.assembly.system,
             every_n_steps=self.config.evaluate_every,
@@ -89,6 +89,8 @@ class TrainingRun:
         if data.dropped:
             total = data.dropped + data.rows
             log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, total)
+        if checkpoint is None:
+            self.assembly.fit_anchors()
         try:
             with warnings.catch_warnings():
                 for message in _EXPECTED:
@@ -118,7 +120,9 @@ class TrainingRun:
             return {}
         suites, results = self.assembly.suites, self.evaluation.results
         if self.trainer.is_global_zero:
-            measured = [[*suites.baselines(suite), result] for suite, result in zip(suites, results, strict=True)]
+            measured = [
+                [*self.assembly.baselines(suite), result] for suite, result in zip(suites, results, strict=True)
+            ]
             if self.config.logger.get("wandb"):
                 wandb_tables.show(self.trainer, self.config.stage.name, suites, measured)
             for *baselines, result in measured:

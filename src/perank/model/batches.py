@@ -44,10 +44,26 @@ class PromptBatch(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin(Batch):
+    """Where windows come from: `ranks_BN` of their passages in the first stage (from 0, any number at padding).
+
+    `ranked_BKE` is the sum of the vectors ranked before each step; before the first, that of the first stage's best.
+    """
+
+    ranks_BN: Tensor
+    ranked_BKE: Tensor
+
+    def rows(self, index: Tensor | slice) -> Origin:
+        """Select rows."""
+        return Origin(self.ranks_BN[index], self.ranked_BKE[index])
+
+
+@dataclass(frozen=True, slots=True)
 class RankBatch(Batch):
     """Rows of stage 2: prompts, passage vectors in prompt order, the gold order of the first K ranks.
 
-    vectors_BNE fp32, candidates_BN bool (False: padding), order_BK (-1: padding), query_BE the query's own vector.
+    vectors_BNE fp32, candidates_BN bool (False: padding), order_BK (-1: padding), query_BE the query's own vector,
+    `origin` that of the first step.
     """
 
     prompt: PromptBatch
@@ -56,6 +72,7 @@ class RankBatch(Batch):
     order_BK: Tensor
     query_BE: Tensor | None = None
     content: PromptBatch | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perank.model.batches import AlignBatch, PromptBatch, RankBatch
+from perank.model.anchors import Anchors, AnchorSettings
+from perank.model.batches import AlignBatch, Origin, PromptBatch, RankBatch
 from perank.model.projector import Projector
 
 
@@ -22,20 +23,33 @@ class PERank(nn.Module):
 
     `score_scale` multiplies every score, which equals scaling the weight of the LLM's final norm. It lets the
     projector's output have the scale of token embeddings while the initial softmax is neither flat nor saturated; 1 in
-    the authors' code. `residual` adds `residual * cos(e_q, e_j)` from the encoder; 0 in the paper.
+    the authors' code. `anchors` add what is known without the LLM (see `Anchors`); the paper has none.
     """
 
     score_scale: Tensor
 
-    def __init__(self, llm: Any, projector: Projector, *, score_scale: float = 1.0, residual: float = 0.0) -> None:
+    def __init__(
+        self, llm: Any, projector: Projector, *, score_scale: float = 1.0, anchors: AnchorSettings | None = None
+    ) -> None:
         super().__init__()
-        self.llm, self.projector, self.residual = llm, projector, residual
+        self.llm, self.projector = llm, projector
+        self.anchors = None if anchors is None else Anchors(anchors)
         self.register_buffer("score_scale", torch.tensor(score_scale))
 
     @property
     def decoder(self) -> Any:
         """The transformer without its vocabulary head; its last hidden states are after the final norm."""
         return self.llm.get_decoder()
+
+    @property
+    def needs_query(self) -> bool:
+        """Whether scores depend on the query's vector."""
+        return self.anchors is not None and "cosine" in self.anchors.weights
+
+    @property
+    def needs_origin(self) -> bool:
+        """Whether scores depend on the first stage's ranking."""
+        return self.anchors is not None and self.anchors.settings.needs_origin
 
     def project(self, vectors_BNE: Tensor) -> Tensor:
         """E_M(e): [.., E] -> [.., D], in the projector's dtype."""
@@ -57,7 +71,12 @@ class PERank(nn.Module):
     def step_scores(self, batch: RankBatch, *, with_content: bool = False) -> Tensor:
         """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); optionally with texts in the prompt."""
         (hidden_BKD,), projected_BND = self.step_states(batch, [batch.content if with_content else batch.prompt])
-        return self.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE)
+        return self.score(hidden_BKD, projected_BND, batch.vectors_BNE, batch.query_BE, self.forced(batch))
+
+    def forced(self, batch: RankBatch) -> Origin | None:
+        """The origin of every step of the gold order (teacher forcing); None for models that don't use it."""
+        origin, order_BK = batch.origin, batch.order_BK
+        return self.anchors.forced(origin, batch.vectors_BNE, order_BK) if self.anchors is not None else None
 
     def step_states(self, batch: RankBatch, prompts: Sequence[PromptBatch | None]) -> tuple[list[Tensor], Tensor]:
         """Return h_1 .. h_K of the gold order [B, K, D] for each prompt, and E_M(e) [B, N, D].
@@ -80,22 +99,23 @@ class PERank(nn.Module):
         return hidden, projected_BND
 
     def score(
-        self, hidden_BKD: Tensor, projected_BND: Tensor, vectors_BNE: Tensor, query_BE: Tensor | None = None
+        self,
+        hidden_BKD: Tensor,
+        projected_BND: Tensor,
+        vectors_BNE: Tensor,
+        query_BE: Tensor | None = None,
+        origin: Origin | None = None,
     ) -> Tensor:
-        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], plus the residual if enabled.
+        """score_scale * h . E_M(e) in fp32 (fp64 for fp64 models), [B, K, N], with the anchors if the model has them.
 
         Passages of shape [N, D] and [N, E] are shared by all rows.
         """
         wide = torch.promote_types(hidden_BKD.dtype, torch.float32)
         with torch.autocast(hidden_BKD.device.type, enabled=False):
             scores_BKN = self.score_scale.to(wide) * (hidden_BKD.to(wide) @ projected_BND.to(wide).mT)
-            if self.residual:
-                if query_BE is None:
-                    raise ValueError("the residual term needs the query's vector")
-                vectors, query_BE = vectors_BNE.to(wide), query_BE.to(wide)
-                shared = vectors.ndim == 2
-                similarity_BN = query_BE @ vectors.mT if shared else (vectors @ query_BE[..., None]).squeeze(-1)
-                scores_BKN = scores_BKN + self.residual * similarity_BN[:, None]
+            if self.anchors is not None:
+                anchored_BKN = self.anchors.score(vectors_BNE.to(wide), query_BE, origin)
+                scores_BKN = self.anchors.weights["llm"].to(wide) * scores_BKN + anchored_BKN
         return scores_BKN
 
     def token_logits(self, batch: AlignBatch) -> Tensor:

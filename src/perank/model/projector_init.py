@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
+from perank.model.anchors import AnchorSettings
 from perank.model.batches import PromptBatch, RankBatch
 from perank.model.pe_rank import PERank
 from perank.model.precision import autocast_for
@@ -65,12 +66,12 @@ def started_model(
     settings: ProjectorSettings,
     *,
     width: int,
-    residual: float,
+    anchors: AnchorSettings | None = None,
     sample: Callable[[], Sample],
 ) -> PERank:
     """Build PE-Rank for this LLM and encoder width E. Raises `BadInput` for a projector file of other widths."""
     projector = Projector(width, llm.get_input_embeddings().embedding_dim)
-    model = PERank(llm, projector, residual=residual)
+    model = PERank(llm, projector, anchors=anchors)
     if settings.path is not None:
         load_projector(projector, settings.path)
     elif settings.init != "default":
@@ -132,7 +133,7 @@ def _first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str],
 
 @torch.no_grad()
 def _calibrate(model: PERank, prompts: PromptBuilder, sample: Sample, deviation: float, n: int = 16) -> None:
-    """Set `score_scale` so that the scores' standard deviation is `deviation`, measured on a few queries."""
+    """Set `score_scale` so that the LLM's scores have the standard deviation `deviation`, measured on a few queries."""
     rows = min(16, len(sample.queries), len(sample.vectors_XE) // n)
     if rows == 0:
         return
@@ -141,9 +142,10 @@ def _calibrate(model: PERank, prompts: PromptBuilder, sample: Sample, deviation:
         vectors_BNE=sample.vectors_XE[: rows * n].view(rows, n, -1),
         candidates_BN=torch.ones(rows, n, dtype=torch.bool),
         order_BK=torch.arange(n).expand(rows, n),
-        query_BE=sample.vectors_QE[:rows] if prompts.query_slot or model.residual else None,
+        query_BE=sample.vectors_QE[:rows] if prompts.query_slot else None,
     )
     with autocast_for(model, torch.device("cpu")):
-        measured = model.step_scores(batch).std(-1).mean()
+        (hidden_BKD,), projected_BND = model.step_states(batch, [batch.prompt])
+    measured = (hidden_BKD.float() @ projected_BND.float().mT).std(-1).mean()
     if torch.isfinite(measured) and measured > 0:
         model.score_scale.fill_(deviation / measured)

@@ -31,6 +31,8 @@ def shard_model(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
         raise BadInput(f"{type(model.llm).__name__} has no layers to shard", remedy="use trainer=ddp")
     if getattr(model.llm, "is_quantized", False):
         raise BadInput("a quantised LLM can't be sharded", remedy="use trainer=ddp, or backbone.quantise=false")
+    if getattr(model, "anchors", None) is not None:
+        raise BadInput("a model with anchors can't be sharded", remedy="use trainer=ddp, or anchors=null")
     options = {"mesh": mesh, "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)}
     for group in (*layers, *(child for child in model.children() if child is not model.llm), model):
         fully_shard(group, **options)

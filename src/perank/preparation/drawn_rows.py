@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -18,19 +18,22 @@ from perank.files import cache_dir, file_lock, json_lines
 from perank.preparation.fingerprint import fingerprint, questions_digest, settings_of, store_digest
 from perank.preparation.pools import LogUniform, Pool, TopK
 from perank.preparation.teachers import Teacher, teacher_orders
-from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run
+from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
 from perank.retrieval.dense import Dense
 from perank.retrieval.encoding import QueryVectors
 from perank.retrieval.store import EmbeddingStore
 from perank.training.rows import RankRow, passage_of, read_rows, write_rows
+
+_POOLS = "first_stage, dense, log_uniform and first_stage_deep"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
     """At most `rows` rows of the file `rows_path`, or drawn ones with `candidates` per row, from `pools` in turn.
 
-    Pools: "first_stage" and "dense" take the top, "log_uniform" draws from the encoder's top `pool_depth`. Raises
-    `BadInput` without pools and for numbers that are too small.
+    Pools: "first_stage" and "dense" take the top, "log_uniform" draws from the encoder's top `pool_depth`,
+    "first_stage_deep" from the first stage's. `first`: rows carry their ranks in the first stage's top `pool_depth` and
+    its first so many passages (None: they don't). Raises `BadInput` without pools and for numbers that are too small.
     """
 
     rows: int
@@ -39,13 +42,19 @@ class RowSettings:
     pools: Sequence[str] = ("first_stage",)
     pool_depth: int = 300
     seed: int = 0
+    first: int | None = None
 
     def __post_init__(self) -> None:
         check_least("data", 1, rows=self.rows, pool_depth=self.pool_depth)
         check_least("data", 2, candidates=self.candidates)
         if not self.pools:
-            remedy = "choose first_stage, dense or log_uniform"
-            raise BadInput("there are no pools to draw from", remedy=remedy, id="data.pools")
+            raise BadInput("there are no pools to draw from", remedy=f"choose among {_POOLS}", id="data.pools")
+
+    @property
+    def depth(self) -> int:
+        """How many of the first stage's passages per query are needed."""
+        deep = self.first is not None or "first_stage_deep" in self.pools
+        return max(self.candidates, self.pool_depth) if deep else self.candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +94,7 @@ def training_rows(sources: RowSources, teacher: Teacher, settings: RowSettings) 
 
 def _fingerprint(sources: RowSources, teacher: Teacher, settings: RowSettings) -> str:
     asked = [settings.rows, settings.candidates, list(settings.pools), settings.pool_depth, settings.seed]
+    asked += [] if settings.first is None else [f"first {settings.first}"]
     digests = [questions_digest(sources.collection), store_digest(sources.store), settings_of(sources.first_stage)]
     file, own = teacher.identity
     plain = (
@@ -101,6 +111,8 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
     drawn = islice(draws(collection.queries, collection.qrels, pools, settings.seed), settings.rows)
     found = (Candidates(query, tuple(map(passage, ids))) for query, ids in drawn)
     rows = [ordered_row(*ordered) for ordered in teacher_orders(teacher, found, sources, judged)]
+    if settings.first is not None:
+        rows = [placed_row(row, rank_order(sources.run.get(row.query.id, {})), settings.first) for row in rows]
     if not rows:
         problem = f"no rows can be drawn from the {len(collection.queries)} queries by {', '.join(settings.pools)}"
         raise BadInput(problem, remedy="check that the queries belong to the passages", id=collection.name)
@@ -110,6 +122,16 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
 def ordered_row(candidates: Candidates, order: tuple[int, ...]) -> RankRow:
     """Return a row of candidates in their own order, with the teacher's order."""
     return RankRow(candidates.query, tuple(passage.id for passage in candidates.passages), order)
+
+
+def placed_row(row: RankRow, ranking: Sequence[str], first: int) -> RankRow:
+    """Return the row with its ranks in a first-stage ranking, and that ranking's `first` best passages.
+
+    Passages outside the ranking rank after its last. Without any ranking the row's own passages are used.
+    """
+    place = {id: rank for rank, id in enumerate(ranking)}
+    ranks = tuple(place.get(id, len(place)) for id in row.passage_ids)
+    return replace(row, ranks=ranks, first=tuple(ranking[:first]))
 
 
 def draws(
@@ -136,8 +158,10 @@ def draws(
 def _pool(name: str, sources: RowSources, settings: RowSettings) -> Pool:
     if name == "first_stage":
         return TopK(sources.run, settings.candidates)
+    if name == "first_stage_deep":
+        return LogUniform(sources.run, settings.candidates)
     if name not in ("dense", "log_uniform"):
-        raise BadInput(f"unknown pool {name!r}", remedy="choose among first_stage, dense and log_uniform")
+        raise BadInput(f"unknown pool {name!r}", remedy=f"choose among {_POOLS}")
     kind, depth = (TopK, settings.candidates) if name == "dense" else (LogUniform, settings.pool_depth)
     dense = Dense(sources.query_vectors.encoder, sources.store)
     return kind(dense.search(sources.collection, depth=depth), settings.candidates)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perank.errors import BadInput, check_least
@@ -113,7 +113,7 @@ class RankingSet:
             shown = list(range(len(row.order)))
             if kind == "shuffled":
                 random.Random(f"{self.seed}:{row.query.id}").shuffle(shown)
-            yield row.shown(shown)
+            yield replace(row, ranks=tuple(range(len(shown)))).shown(shown)
 
 
 def prompt_length(prompts: Any) -> Length:

@@ -7,15 +7,41 @@ them take `depth`. Ranks beyond `depth` follow the last step's scores.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
+from torch import Tensor
 
 from perank.model.pe_rank import PERank
 from perank.ranking.decoder import Clock, Decoded, WindowBatch, best_first
 from perank.ranking.reader import Reader
 
 
+class Scores(Protocol):
+    """Scores of all candidates, before the first rank and after each."""
+
+    def read(self) -> Tensor:
+        """scores_BN before the first rank."""
+        ...
+
+    def feed(self, chosen_B: Tensor) -> Tensor:
+        """Append one rank per row and return scores_BN after it."""
+        ...
+
+    def check(self) -> None:
+        """Raise `BadInput` if a score overflowed."""
+        ...
+
+
 class Constrained:
-    """Greedy decoding over the remaining candidates; finished rows wait for the longest."""
+    """Greedy decoding over the remaining candidates; finished rows wait for the longest.
+
+    `reader` returns the scores of windows, called as `Reader` is.
+    """
+
+    def __init__(self, reader: Callable[..., Scores] = Reader) -> None:
+        self.reader = reader
 
     @torch.no_grad()
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
@@ -26,7 +52,7 @@ class Constrained:
         order_BN, _ = best_first(torch.zeros(open_BN.shape, device=open_BN.device), open_BN)
         margin_BN = torch.full(order_BN.shape, torch.inf, device=order_BN.device)
         if any(steps):
-            reader = Reader(model, windows, ranks=max(steps) - 1)
+            reader = self.reader(model, windows, ranks=max(steps) - 1)
             scores_BN = reader.read()
             prefilled = clock.lap()
             steps_B1 = torch.tensor(steps, device=order_BN.device)[:, None]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from perank.errors import BadInput
-from perank.model.batches import Batch, PromptBatch
+from perank.model.batches import Batch, Origin, PromptBatch
 from perank.model.pe_rank import PERank
 from perank.model.prompts import Prompt
 from perank.records import Bill
@@ -24,12 +24,17 @@ Depth = int | Sequence[int] | None
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A prompt with its N passages' embeddings [N, E], the number of ranks to decode, and the query's embedding [E]."""
+    """A prompt with its N passages' embeddings [N, E], the number of ranks to decode, and the query's embedding [E].
+
+    `ranks_N` are the passages' ranks in the first stage, from 0; `first_E` is the sum of the first stage's best.
+    """
 
     prompt: Prompt
     vectors_NE: Tensor
     depth: int
     query_E: Tensor | None = None
+    ranks_N: Tensor | None = None
+    first_E: Tensor | None = None
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -42,7 +47,7 @@ class WindowBatch(Batch):
     """B windows to be ranked together; N is the size of the largest.
 
     `vectors_BNE` are the passages' embeddings in prompt order; `candidates_BN` is False at padding. `query_BE` are the
-    queries' embeddings, for models that use them.
+    queries' embeddings and `origin` the windows' place in the first stage, for models that use them.
     """
 
     prompts: PromptBatch
@@ -50,10 +55,11 @@ class WindowBatch(Batch):
     candidates_BN: Tensor
     depth: Depth = None
     query_BE: Tensor | None = None
+    origin: Origin | None = None
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> WindowBatch:
-        """Stack windows of any sizes; either all or none have a query embedding."""
+        """Stack windows of any sizes; either all or none have a query embedding, either all or none an origin."""
         sizes = torch.tensor([len(window.vectors_NE) for window in windows])
         queries = [window.query_E for window in windows if window.query_E is not None]
         return cls(
@@ -62,6 +68,7 @@ class WindowBatch(Batch):
             torch.arange(int(sizes.max())) < sizes[:, None],
             [window.depth for window in windows],
             torch.stack(queries) if queries else None,
+            _origin(windows),
         )
 
     @cached_property
@@ -84,6 +91,12 @@ class WindowBatch(Batch):
     def steps(self) -> list[int]:
         """Ranks decided by scores per window: its depth, without the last passage, which is forced."""
         return [min(k, max(n - 1, 0)) for k, n in zip(self.depths, self.counts, strict=True)]
+
+
+def _origin(windows: Sequence[Window]) -> Origin | None:
+    ranks = [window.ranks_N for window in windows if window.ranks_N is not None]
+    first = [window.first_E for window in windows if window.first_E is not None]
+    return Origin(pad_sequence(ranks, batch_first=True), torch.stack(first)[:, None]) if ranks and first else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
+from perank.model.batches import Origin
 from perank.model.pe_rank import PERank
 from perank.ranking.decoder import WindowBatch
 from perank.ranking.draft_tree import Tree
 from perank.ranking.kv_cache import KVCache
+from perank.ranking.trail import Trail
 
 
 class Reader:
@@ -26,6 +28,7 @@ class Reader:
         self.model, self.prompts = model, windows.prompts
         self.vectors_BNE, self.query_BE = windows.vectors_BNE, windows.query_BE
         self.projected_BND = model.project(self.vectors_BNE)
+        self.trail = Trail(model, self.vectors_BNE, windows.origin)
         self.lengths: list[int] = self.prompts.length_B.tolist()
         self.memory = KVCache(model, max(self.lengths) + ranks, nodes)
         self._dtype = model.llm.get_input_embeddings().weight.dtype
@@ -35,14 +38,16 @@ class Reader:
         """scores_BN after the prompts."""
         query_BD = None if self.query_BE is None else self.model.project(self.query_BE)
         embedded_BLD = self.model.embed(self.prompts, self.projected_BND, query_BD)
-        return self._scores(self.memory.read(embedded_BLD, self.lengths)[:, None])[:, 0]
+        hidden_BD = self.memory.read(embedded_BLD, self.lengths)
+        return self._scores(hidden_BD[:, None], self.trail.origin)[:, 0]
 
     def feed(self, chosen_B: Tensor) -> Tensor:
         """Append one rank per row and return scores_BN after it, without synchronising the device."""
         entry_B1 = self._on_device(self.lengths)[:, None]
         self.lengths = [length + 1 for length in self.lengths]
         seen_B1M = torch.arange(max(self.lengths), device=entry_B1.device) <= entry_B1[..., None]
-        return self._scores(self.memory.append(self._vectors(chosen_B[:, None]), entry_B1, entry_B1, seen_B1M))[:, 0]
+        hidden_B1D = self.memory.append(self._vectors(chosen_B[:, None]), entry_B1, entry_B1, seen_B1M)
+        return self._scores(hidden_B1D, self.trail.add(chosen_B))[:, 0]
 
     def feed_trees(self, trees: Sequence[Tree]) -> Tensor:
         """scores_BKN after every node of one tree per row, padded to the largest. `settle` then selects nodes."""
@@ -56,13 +61,12 @@ class Reader:
         items_BK, depths_BK, places_BK = torch.from_numpy(packed_B3K).to(base_B1.device).unbind(1)
         seen_BM = torch.arange(max(self.lengths) + size, device=base_B1.device) < base_B1
         drafted_BK = base_B1 + torch.arange(size, device=base_B1.device)
-        seen_BKM = (
-            seen_BM[:, None]
-            .repeat(1, size, 1)
-            .scatter_(2, drafted_BK[:, None].expand(-1, size, -1), torch.from_numpy(seen_BKK).to(base_B1.device))
-        )
+        ancestry_BKK = torch.from_numpy(seen_BKK).to(base_B1.device)
+        index_BKK = drafted_BK[:, None].expand(-1, size, -1)
+        seen_BKM = seen_BM[:, None].repeat(1, size, 1).scatter_(2, index_BKK, ancestry_BKK)
         entry_BK = torch.where(places_BK < 0, -1, drafted_BK)
-        return self._scores(self.memory.append(self._vectors(items_BK), entry_BK, base_B1 + depths_BK, seen_BKM))
+        hidden_BKD = self.memory.append(self._vectors(items_BK), entry_BK, base_B1 + depths_BK, seen_BKM)
+        return self._scores(hidden_BKD, self.trail.draft(items_BK, ancestry_BKK))
 
     def settle(self, paths: Sequence[Sequence[int]]) -> None:
         """Keep these nodes of each row's last tree, in this order, as its next ranks; discard the others."""
@@ -74,6 +78,7 @@ class Reader:
             padded = [row + [(-1, -1)] * (size - len(row)) for row in moves]
             from_BK, to_BK = self._on_device(padded).unbind(2)
             self.memory.move(from_BK, to_BK)
+        self.trail.settle(paths)
         self.lengths = [length + len(path) for length, path in zip(self.lengths, paths, strict=True)]
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -81,6 +86,7 @@ class Reader:
         if len(rows) < len(self.lengths):
             index = self._on_device(rows)
             self.memory.keep(index)
+            self.trail.keep(index)
             self.projected_BND, self.vectors_BNE = self.projected_BND[index], self.vectors_BNE[index]
             self.query_BE = None if self.query_BE is None else self.query_BE[index]
             self.lengths = [self.lengths[row] for row in rows]
@@ -95,8 +101,8 @@ class Reader:
         index_BKD = chosen_BK[..., None].expand(-1, -1, self.projected_BND.shape[2])
         return self.model.as_tokens(self.projected_BND.gather(1, index_BKD)).to(self._dtype)
 
-    def _scores(self, hidden_BKD: Tensor) -> Tensor:
-        scores_BKN = self.model.score(hidden_BKD, self.projected_BND, self.vectors_BNE, self.query_BE)
+    def _scores(self, hidden_BKD: Tensor, origin: Origin | None) -> Tensor:
+        scores_BKN = self.model.score(hidden_BKD, self.projected_BND, self.vectors_BNE, self.query_BE, origin)
         self._finite &= scores_BKN.isfinite().all()
         return scores_BKN
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
+from perank.ranking.anchors_alone import AnchorsAlone
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
@@ -31,10 +32,14 @@ from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
 
 
 class _EmbeddedQuery(SlidingQuery):
-    """A `SlidingQuery` with its passages' and query's embeddings, [N, E] and [E]."""
+    """A `SlidingQuery` with its passages' and query's embeddings, [N, E] and [E].
+
+    `first_E` is the sum of the embeddings of the first stage's best passages, for models that use it.
+    """
 
     vectors_NE: Tensor
     query_E: Tensor | None
+    first_E: Tensor | None = None
 
 
 class Reranker:
@@ -42,9 +47,12 @@ class Reranker:
 
     The default `model` is the packaged one that `Reranker.from_pretrained()` loads. `decoder` is `speculative`
     (Algorithm 1's ranking in fewer forwards), `static` (the same on fixed buffers, for GPUs), `auto` (the faster of the
-    two), `constrained` (Algorithm 1), `single_pass` (an approximation) or any `Decoder`. With a `store`, passage
+    two), `constrained` (Algorithm 1), `single_pass` (an approximation), `anchors` (a model's anchors without the LLM)
+    or any `Decoder`. With a `store`, passage
     vectors are looked up by id instead of encoded. `batch_tokens` limits the tokens of a batch, padding included (None:
-    4,096 on a CPU, else 16,384); a larger window runs alone. Raises `BadInput` for a store that another encoder filled.
+    4,096 on a CPU, else 16,384); a larger window runs alone. Models with anchors take the order of the passages as that
+    of a first stage; with `first_stage_order=False` its ranks count as equal, and all passages replace its best ones in
+    the feedback. Raises `BadInput` for a store that another encoder filled.
 
     Bills count the forwards and tokens of each window as if it ran alone, without padding; only the number of tokens
     drafted per forward depends on the rest of the batch. Encoding seconds are the query's own; prefill and decoding
@@ -61,6 +69,7 @@ class Reranker:
         decoder: str | Decoder = "speculative",
         store: Vectors | None = None,
         batch_tokens: int | None = None,
+        first_stage_order: bool = True,
     ) -> None:
         if model is None or prompts is None:
             from perank.saving.hub import from_pretrained
@@ -71,6 +80,7 @@ class Reranker:
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
         self.windows, self.batch_tokens = windows or Windows(), batch_tokens
+        self.first_stage_order = first_stage_order
         self.decoder = decoder_named(decoder) if isinstance(decoder, str) else decoder
 
     @classmethod
@@ -143,7 +153,7 @@ class Reranker:
         if vectors_NE is None:
             none = torch.empty(0, width)
             vectors_NE = candidate_vectors(candidates, self.encoder, self.store) if len(candidates) else none
-        if query_E is None and (self.prompts.query_slot or self.model.residual):
+        if query_E is None and (self.prompts.query_slot or self.model.needs_query):
             if self.encoder is None:
                 raise BadInput("this model reads the query's vector", remedy="give query_embedding or an encoder")
             query_E = torch.as_tensor(self.encoder.encode_queries([query.text]))[0]
@@ -151,15 +161,23 @@ class Reranker:
             problem = f"vectors of width {vectors_NE.shape[1]}, the model takes {width}"
             raise BadInput(problem, remedy="use the encoder this model was trained with", id=candidates.query.id)
         query.vectors_NE, query.query_E, query.bill = vectors_NE.float(), query_E, Bill(seconds_encode=clock.lap())
+        if (anchors := self.model.anchors) is not None and self.model.needs_origin:
+            first = anchors.settings.first if self.first_stage_order else None
+            query.first_E = query.vectors_NE[:first].sum(0)
         return query
 
     def _run(self, queries: list[_EmbeddedQuery]) -> list[Ranking]:
         prompt_of = cache(self.prompts.rank)  # most windows of a query have the same size
 
+        def ranks(query: _EmbeddedQuery) -> Tensor:
+            ranks_N = torch.tensor(query.positions)  # positions in the caller's order, in every window
+            return ranks_N if self.first_stage_order else torch.zeros_like(ranks_N)
+
         def prepare(query: _EmbeddedQuery) -> Window:
             span = query.spans[0]
             prompt = prompt_of(query.text, span.size)
-            return Window(prompt, query.vectors_NE[query.positions], span.depth, query.query_E)
+            window = Window(prompt, query.vectors_NE[query.positions], span.depth, query.query_E)
+            return window if query.first_E is None else replace(window, ranks_N=ranks(query), first_E=query.first_E)
 
         budget = self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
         with inference(self.model, self.model.llm):
@@ -171,7 +189,7 @@ class Reranker:
 
 
 def decoder_named(name: str) -> Decoder:
-    """`auto`, `speculative`, `static`, `constrained` or `single_pass`. Raises `BadInput` for another name."""
+    """Return the decoder of that name, as listed in `Reranker`. Raises `BadInput` for another name."""
     match name:
         case "constrained":
             return Constrained()
@@ -183,4 +201,8 @@ def decoder_named(name: str) -> Decoder:
             return Auto()
         case "single_pass":
             return SinglePass()
-    raise BadInput(f"unknown decoder {name!r}", remedy="choose auto, speculative, static, constrained or single_pass")
+        case "anchors":
+            return AnchorsAlone()
+    raise BadInput(
+        f"unknown decoder {name!r}", remedy="choose auto, speculative, static, constrained, single_pass or anchors"
+    )

@@ -80,7 +80,7 @@ def read_authors_checkpoint(
 def write_authors_checkpoint(folder: str | Path, model: PERank, prompts: PromptBuilder, encoder: Encoder) -> None:
     """Write a folder that the authors' code can load, atomically; `score_scale` is multiplied into the final norm.
 
-    Adapters must already be merged. Raises `BadInput` for what the layout can't express (the residual score, other
+    Adapters must already be merged. Raises `BadInput` for what the layout can't express (anchored scores, other
     prompts, an LLM without `model.layers`), and if the folder isn't empty.
     """
     folder = Path(folder)
@@ -114,8 +114,8 @@ def _write(folder: Path, model: PERank, prompts: PromptBuilder, encoder: Encoder
 
 def _check_expressible(model: PERank, prompts: PromptBuilder) -> None:
     problem = None
-    if model.residual:
-        problem = f"the authors' layout has no residual score, this model has residual={model.residual}"
+    if model.anchors is not None:
+        problem = f"the authors' layout has no anchored scores, this model has {model.anchors.current.terms}"
     elif prompts.version != "reference" or prompts.query_slot:
         slot = " with a query slot" if prompts.query_slot else ""
         problem = f"the authors' code runs the reference prompt, this model uses {prompts.version!r}{slot}"

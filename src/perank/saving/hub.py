@@ -20,6 +20,7 @@ from torch import Tensor
 import perank
 from perank.errors import BadInput
 from perank.files import atomic_write, write_json
+from perank.model.anchors import AnchorSettings
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.packed_linear import pack_linears
 from perank.model.llm import LLMSettings
@@ -32,6 +33,7 @@ from perank.saving.authors_checkpoint import is_authors_checkpoint, read_authors
 from perank.saving.model_files import (
     CONFIG,
     WEIGHTS,
+    SavedAnchors,
     SavedEncoder,
     SavedLLM,
     SavedProjector,
@@ -52,7 +54,10 @@ _PACKED_BYTES = 2**30  # below this size, two copies of the LLM's weights in mem
 
 @dataclass(frozen=True, kw_only=True)
 class SavedConfig:
-    """`sha256` is that of model.safetensors, to detect partial writes. Window and step are defaults."""
+    """`sha256` is that of model.safetensors, to detect partial writes. Window and step are defaults.
+
+    `residual` is the cosine anchor in the files of earlier versions, else 0. `anchors` is left out if there are none.
+    """
 
     format: int
     perank: str
@@ -65,6 +70,13 @@ class SavedConfig:
     window: int
     step: int
     sha256: str
+    anchors: SavedAnchors | None = None
+
+    def anchor_settings(self) -> AnchorSettings | None:
+        """The anchors, or the residual of an earlier version."""
+        if self.anchors is not None:
+            return AnchorSettings(**asdict(self.anchors))
+        return AnchorSettings(cosine=self.residual) if self.residual else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +130,18 @@ def save_pretrained(
         projector=saved(SavedProjector, model.projector),
         prompt=saved(SavedPrompt, prompts),
         score_scale=float(model.score_scale),
-        residual=float(model.residual),
+        residual=0.0,
         window=window,
         step=step,
         sha256=write_weights(folder, {**projector, **adapters}, how.dtype),
+        anchors=None if model.anchors is None else saved(SavedAnchors, model.anchors.current),
     )
     with atomic_write(folder / "README.md") as file:
         file.write(how.card or _card(config))
-    write_json(folder / CONFIG, asdict(config))
+    written = asdict(config)
+    if config.anchors is None:
+        del written["anchors"]
+    write_json(folder / CONFIG, written)
     return folder
 
 
@@ -214,7 +230,7 @@ def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge:
         raise BadInput("adapter weights without lora settings", remedy="restore config.json", path=path)
     if lora is not None and merge:
         merge_saved(llm, adapters, lora.settings(), path=path)
-    model = PERank(llm, projector, score_scale=config.score_scale, residual=config.residual)
+    model = PERank(llm, projector, score_scale=config.score_scale, anchors=config.anchor_settings())
     projector.to(torch.promote_types(llm.dtype, torch.float32))
     apart = {} if merge else adapters
     expected = {key: value.shape for key, value in model.state_dict().items() if "lora_" in key}

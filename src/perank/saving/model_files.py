@@ -9,7 +9,7 @@ import math
 import os
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -84,6 +84,18 @@ class SavedPrompt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SavedAnchors:
+    """The settings of the anchors with the trained weights; null: a term that isn't used."""
+
+    cosine: float | None
+    rank: float | None
+    feedback: float | None
+    llm: float
+    first: int
+    stepwise: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class SavedProjector:
     width_in: int
     width_out: int
@@ -107,8 +119,9 @@ def _parsed(kind: type[Any], raw: Any, path: Path, place: str = "") -> Any:
     if not isinstance(raw, dict):
         raise BadInput(f"expected an object, found {raw!r}", remedy="restore the file", path=path, id=place)
     names = {f.name for f in fields(kind)}
-    if raw.keys() != names:
-        missing, unknown = sorted(names - raw.keys()), sorted(raw.keys() - names)
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    if not needed <= raw.keys() <= names:
+        missing, unknown = sorted(needed - raw.keys()), sorted(raw.keys() - names)
         problem = f"missing keys: {missing}, unknown keys: {unknown}"
         raise BadInput(problem, remedy="restore the file or update perank", path=path, id=place or "config")
     hints = get_type_hints(kind)

@@ -5,6 +5,8 @@ Optionally also distils the encoder's similarities to all passages in the batch 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from perank.model.batches import RankBatch
@@ -33,7 +35,8 @@ class RankModule(Stage):
         prompts = [batch.prompt, batch.content] if self.loss.needs_content else [batch.prompt]
         with self.autocast():
             hidden, projected_BND = self.model.step_states(batch, prompts)
-            scores = [self.model.score(h_BKD, projected_BND, batch.vectors_BNE, batch.query_BE) for h_BKD in hidden]
+            origin, of = self.model.forced(batch), (projected_BND, batch.vectors_BNE, batch.query_BE)
+            scores = [self.model.score(h_BKD, *of, origin) for h_BKD in hidden]
             passages = self._passages(hidden[0], projected_BND, batch) if self.loss.needs_query_vectors else None
         content_BKN = scores[1] if self.loss.needs_content else None
         terms = self.loss(scores[0], content_BKN, batch.order_BK, batch.candidates_BN, passages)
@@ -41,9 +44,14 @@ class RankModule(Stage):
         return terms["loss"]
 
     def _passages(self, hidden_BKD: Tensor, projected_BND: Tensor, batch: RankBatch) -> BatchPassages:
-        """Score all rows' passages at every step, for the distillation loss."""
+        """Score all rows' passages at every step, for the distillation loss.
+
+        Anchors count, except ranks in the first stage: a query's list doesn't rank the passages of other rows.
+        """
         if batch.query_BE is None:
             raise ValueError("the batch has no query vectors")
         projected_XD, vectors_XE = projected_BND.flatten(0, 1), batch.vectors_BNE.flatten(0, 1)
-        scores_BKX = self.model.score(hidden_BKD, projected_XD, vectors_XE, batch.query_BE)
+        if (origin := self.model.forced(batch)) is not None:
+            origin = replace(origin, ranks_BN=origin.ranks_BN.new_zeros(1, len(vectors_XE)))
+        scores_BKX = self.model.score(hidden_BKD, projected_XD, vectors_XE, batch.query_BE, origin)
         return BatchPassages(scores_BKX, batch.vectors_BNE, batch.query_BE)

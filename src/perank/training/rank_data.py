@@ -9,23 +9,28 @@ import numpy as np
 import torch
 
 from perank.errors import BadInput, check_least
-from perank.model.batches import PromptBatch, RankBatch, padded
+from perank.model.batches import Origin, PromptBatch, RankBatch, padded
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Passage, Vectors
 from perank.training.curriculum import schedule_of, shortened, stage_at
-from perank.training.rows import RankRow, passage_of
+from perank.training.rows import RankRow, check_ranks, passage_of
 from perank.training.stream import LengthGroups, StreamModule, StreamSettings, shuffled
 
 
 @dataclass(frozen=True, slots=True)
 class RankExample:
-    """One row in prompt order; `order` holds the positions of the first K ranks."""
+    """One row in prompt order; `order` holds the positions of the first K ranks.
+
+    `ranks` are the passages' ranks in the first stage, `first_E` the sum of its best passages' vectors.
+    """
 
     prompt: Prompt
     content: Prompt | None
     vectors_NE: np.ndarray
     order: tuple[int, ...]
     query_E: np.ndarray | None
+    ranks: tuple[int, ...] | None = None
+    first_E: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,8 @@ class RankSettings(StreamSettings):
     """How rows are shown. Without `shuffle`, a prompt keeps the row's own order.
 
     `steps` trains only the first K ranks (None: all); `curriculum` shows early rows with fewer candidates, see
-    `schedule_of`. Rows of `group_by_length` consecutive steps are grouped by length (1: no grouping).
+    `schedule_of`. Rows of `group_by_length` consecutive steps are grouped by length (1: no grouping). `first` is the
+    number of the first stage's best passages that anchored scores use; None: rows need no ranks in the first stage.
     """
 
     batch_size: int = 4
@@ -41,6 +47,7 @@ class RankSettings(StreamSettings):
     curriculum: Sequence[Sequence[float]] | None = None
     group_by_length: int = 1
     shuffle: bool = True
+    first: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +59,7 @@ class RankData(StreamModule):
 
     `text_of` (passages by id) is needed for prompts with texts, `query_vectors` (by query id) for the extensions that
     use the query's vector. Rows with one passage, and rows whose prompt exceeds the prompt builder's `max_length`, are
-    skipped and counted in `dropped`.
+    skipped and counted in `dropped`. Raises `BadInput` for rows without ranks if `settings.first` needs them.
     """
 
     def __init__(
@@ -68,6 +75,8 @@ class RankData(StreamModule):
         super().__init__(settings)
         self.vectors, self.prompts, self.text_of, self.query_vectors = vectors, prompts, text_of, query_vectors
         self.settings = settings
+        if settings.first is not None:
+            check_ranks(rows)
         self.schedule = None if settings.curriculum is None else schedule_of(settings.curriculum)
         lengths = {i: length for i, row in enumerate(rows) if (length := self._length(row)) is not None}
         problem = f"none of the {len(rows)} rows fits the prompt"
@@ -97,6 +106,8 @@ class RankData(StreamModule):
             vectors_NE=self.vectors.get(row.passage_ids),
             order=row.order[:steps],
             query_E=None if self.query_vectors is None else self.query_vectors.get([row.query.id])[0],
+            ranks=row.ranks,
+            first_E=None if (k := self.settings.first) is None else self.vectors.get(row.best(k)).sum(0),
         )
 
     def _trained_part(self, position: int) -> tuple[RankRow, int | None]:
@@ -140,4 +151,11 @@ def rank_batch(examples: Sequence[RankExample]) -> RankBatch:
         order_BK=padded([example.order for example in examples], -1),
         query_BE=torch.stack(queries) if queries else None,
         content=PromptBatch.of(contents) if contents else None,
+        origin=_origin(examples),
     )
+
+
+def _origin(examples: Sequence[RankExample]) -> Origin | None:
+    ranks = [example.ranks for example in examples if example.ranks is not None]
+    first = [example.first_E for example in examples if example.first_E is not None]
+    return Origin(padded(ranks, 0), torch.from_numpy(np.stack(first))[:, None]) if ranks and first else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from perank.errors import BadInput
 from perank.files import json_lines, write_json_lines
@@ -15,13 +15,21 @@ from perank.sources.fields import text_in
 
 @dataclass(frozen=True, slots=True)
 class RankRow:
-    """A query, its N candidates' ids, and the teacher's `order`: positions in `passage_ids`, best first."""
+    """A query, its N candidates' ids, and the teacher's `order`: positions in `passage_ids`, best first.
+
+    For anchored scores, `ranks` are the candidates' ranks in the query's whole first-stage list (from 0), and `first`
+    its best passages' ids, best first, if they aren't all in the row; a passage outside the list ranks after its last.
+    """
 
     query: Query
     passage_ids: tuple[str, ...]
     order: tuple[int, ...]
+    ranks: tuple[int, ...] | None = None
+    first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.ranks is not None and (len(self.ranks) != len(self.passage_ids) or min(self.ranks, default=0) < 0):
+            raise ValueError(f"not {len(self.passage_ids)} ranks from 0: {self.ranks}")
         if sorted(self.order) != list(range(len(self.passage_ids))):
             raise ValueError(f"not a permutation of {len(self.passage_ids)} positions: {self.order}")
 
@@ -29,7 +37,15 @@ class RankRow:
         """Return the row with only these candidates, in this order; the teacher's order among them is kept."""
         place = {candidate: slot for slot, candidate in enumerate(candidates)}
         order = tuple(place[candidate] for candidate in self.order if candidate in place)
-        return RankRow(self.query, tuple(self.passage_ids[candidate] for candidate in candidates), order)
+        ranks = None if self.ranks is None else tuple(self.ranks[candidate] for candidate in candidates)
+        ids = tuple(self.passage_ids[candidate] for candidate in candidates)
+        first = self.first if ranks is None or len(ids) == len(self.passage_ids) else self.best(len(self.order))
+        return RankRow(self.query, ids, order, ranks, first)
+
+    def best(self, k: int) -> tuple[str, ...]:
+        """Return the ids of the first stage's first k passages: of `first`, or of the row's own by their ranks."""
+        own = sorted(zip(self.ranks or (), self.passage_ids, strict=True))
+        return (self.first or tuple(id for _, id in own))[:k]
 
 
 def write_rows(path: str | Path, rows: Iterable[RankRow]) -> int:
@@ -46,9 +62,19 @@ def passage_of(passages: Mapping[str, Passage], id: str, **place: Any) -> Passag
         raise BadInput("the collection has no text for this passage", remedy=remedy, id=id, **place) from error
 
 
+def check_ranks(rows: Iterable[RankRow]) -> None:
+    """Raise `BadInput` for a row without ranks in the first stage."""
+    for row in rows:
+        if row.ranks is None:
+            remedy = "prepare the rows again with perank.prepare, or draw them (data.rows_path=null)"
+            raise BadInput("the row has no first-stage ranks, which the anchors need", remedy=remedy, id=row.query.id)
+
+
 def row_record(row: RankRow) -> dict[str, object]:
     """Convert a row to the file's JSON object."""
-    return {"query_id": row.query.id, "query": row.query.text, "passages": row.passage_ids, "order": row.order}
+    placed = {"ranks": row.ranks, "first": row.first or None}
+    record = {"query_id": row.query.id, "query": row.query.text, "passages": row.passage_ids, "order": row.order}
+    return {**record, **{key: value for key, value in placed.items() if value is not None}}
 
 
 def read_rows(path: str | Path) -> list[RankRow]:
@@ -58,7 +84,7 @@ def read_rows(path: str | Path) -> list[RankRow]:
 
 def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
     keys = ("query_id", "query", "passages", "order")
-    if set(record) != set(keys):
+    if not set(keys) <= set(record) <= {*keys, "ranks", "first"}:
         raise BadInput(
             f"expected the fields {', '.join(keys)}, found {', '.join(map(str, record)) or 'none'}",
             remedy="prepare the rows with perank.prepare",
@@ -77,4 +103,15 @@ def _row(record: dict[str, object], path: Path, line: int) -> RankRow:
     if not isinstance(order, list) or sorted(map(repr, order)) != sorted(map(repr, range(len(passages)))):
         problem = f"order is not a permutation of the {len(passages)} positions"
         raise BadInput(problem, remedy="prepare the rows again", path=path, line=line, id=query_id)
-    return RankRow(Query(query_id, query), tuple(passages), tuple(order))
+    ranks, first = record.get("ranks"), record.get("first", [])
+    if ranks is not None and not _are_ranks(ranks, len(passages)):
+        problem = f"ranks is not a list of {len(passages)} ranks from 0"
+        raise BadInput(problem, remedy="prepare the rows again", path=path, line=line, id=query_id)
+    if not isinstance(first, list) or not all(isinstance(p, str) and p.strip() for p in first):
+        raise BadInput("first is not a list of ids", remedy="prepare them again", path=path, line=line, id=query_id)
+    placed = None if ranks is None else tuple(ranks)
+    return RankRow(Query(query_id, query), tuple(passages), tuple(order), placed, tuple(first))
+
+
+def _are_ranks(values: object, count: int) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and len(values) == count and all(type(v) is int and v >= 0 for v in values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,7 +60,7 @@ MODELS: dict[str, Callable[[], PERank]] = {
     "mistral": lambda: tiny.model_of("mistral", sliding_window=None),
     "qwen3": lambda: tiny.model_of("qwen3", head_dim=8),
     "in bf16": lambda: tiny.tiny_model(1, dtype=torch.bfloat16),
-    "with residual": lambda: tiny.tiny_model(1, residual=1.0),
+    "with anchors": lambda: tiny.tiny_model(1, anchors=tiny.ANCHORS),
 }
 
 
@@ -80,8 +79,8 @@ def test_neither_function_waits_for_a_value(name: str, monkeypatch: pytest.Monke
     watch(Engine.prefill)
     watch(Engine.step)
     model = MODELS[name]()
-    query_BE = tiny.unit_vectors(3, 8) if model.residual else None
-    Static().decode(model, replace(tiny.windows([20, 7, 2], dtype=torch.float32), query_BE=query_BE))
+    windows = tiny.windows([20, 7, 2], dtype=torch.float32)
+    Static().decode(model, tiny.placed(windows) if model.anchors else windows)
     assert calls[0] == "prefill"
     assert "step" in calls
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perank.errors import BadInput
+from perank.model.anchors import AnchorSettings
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
 from perank.ranking.constrained import Constrained
@@ -74,7 +75,7 @@ def test_every_family_of_llms_ranks_alike(family: str) -> None:
 
 
 def test_the_querys_vector_is_read_where_a_model_wants_it() -> None:
-    model = tiny.tiny_model(3, residual=2.0)
+    model = tiny.tiny_model(3, anchors=AnchorSettings(cosine=2.0))
     prompts = tiny.tiny_prompts(query_slot=True)
     batch = PromptBatch.of([prompts.rank("sea otter", 9), prompts.rank("rain falls on the sun", 12)])
     query_BE = tiny.unit_vectors(2, 8, seed=5, dtype=torch.float64)

@@ -33,7 +33,9 @@ class Static:
 
     @torch.no_grad()
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
-        """See `Decoder.decode`."""
+        """See `Decoder.decode`. Raises `ValueError` if the model needs the windows' origin, and it is missing."""
+        if model.needs_origin and windows.origin is None:
+            raise ValueError("the anchors need the first stage's ranking")
         if steps := max(windows.steps, default=0):
             check_llm(model.llm, int(windows.prompts.length_B.max()) + steps - 1)
             if self.engines is None or not self.engines.serve(model):
@@ -107,4 +109,6 @@ def _rows(windows: WindowBatch, rows: slice) -> WindowBatch:
     """Select these windows."""
     prompts = PromptBatch(*(getattr(windows.prompts, field.name)[rows] for field in fields(windows.prompts)))
     query_BE = None if windows.query_BE is None else windows.query_BE[rows]
-    return WindowBatch(prompts, windows.vectors_BNE[rows], windows.candidates_BN[rows], windows.depths[rows], query_BE)
+    origin = None if windows.origin is None else windows.origin.rows(rows)
+    shown = (windows.vectors_BNE[rows], windows.candidates_BN[rows])
+    return WindowBatch(prompts, *shown, windows.depths[rows], query_BE, origin)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from perank.model.batches import Origin
 from perank.model.pe_rank import PERank
 from perank.ranking.static.acceptance import Accepted, accept
 from perank.ranking.static.drafts import Draft, draft
 from perank.ranking.static.layers import Layers
 from perank.ranking.static.state import Bucket, State
+from perank.ranking.trail import at, drafted
 
 _UNSEEN, _SEEN, _MEMORY = 0.2, 0.5, 0.5  # as in speculative.py: the uncertainty of a draft
 _CPU_TOKENS = 512  # prompt tokens per CPU read: activations of more would not fit its cache
@@ -40,7 +42,7 @@ class Engine:
     @torch.no_grad()
     def prefill(self) -> None:
         """Read the prompts and decide the first rank by their scores."""
-        state, model, query = self.state, self.model, self.bucket.query
+        state, model = self.state, self.model
         state.projected_BND.copy_(model.project(state.vectors_BNE))
         state.tokens_BND.copy_(model.as_tokens(state.projected_BND))
         embedded_BLD = self._embedded()
@@ -49,16 +51,15 @@ class Engine:
         for start in range(0, self.bucket.rows, chunk):
             rows = slice(start, start + chunk)
             hidden_BLD = self.layers.read(embedded_BLD[rows], rows)
-            last.append(_at(hidden_BLD, state.length_B[rows, None] - 1))
-        scores_BN = model.score(
-            torch.cat(last), state.projected_BND, state.vectors_BNE, state.query_BE if query else None
-        )[:, 0]
+            last.append(at(hidden_BLD, state.length_B[rows, None] - 1))
+        scores_BN = self._scores(torch.cat(last))[:, 0]
         asked_B = state.steps_B > 0
         state.scores_BN.copy_(torch.where(asked_B[:, None], scores_BN, 0))
         best_B2 = scores_BN.masked_fill(~state.open_BN, -torch.inf).topk(2, dim=1).values
         state.margin_BX[:, 0] = best_B2[:, 0] - best_B2[:, 1]
         state.ranked_B.zero_()
         state.change_B.zero_()
+        state.sum_BE.zero_()
         state.forwards_B.copy_(asked_B)
         state.processed_B.copy_(state.length_B * asked_B)
         self._count(scores_BN.isfinite().all())
@@ -74,10 +75,13 @@ class Engine:
         tree = draft(
             state.scores_BN, state.open_BN, unsure_B, depth_B, nodes=self.bucket.nodes, levels=self.bucket.levels
         )
-        scores_BKN = self._read(tree, depth_B)
+        ranked_BKE = None
+        if self.model.needs_origin:
+            ranked_BKE = drafted(state.vectors_BNE, state.sum_BE, tree.items_BK, tree.ancestry_BKK)
+        scores_BKN = self._read(tree, depth_B, ranked_BKE)
         accepted = accept(tree, scores_BKN, state.open_BN, state.running)
         self._compact(tree, accepted)
-        self._book(tree, accepted, scores_BKN)
+        self._book(tree, accepted, scores_BKN, ranked_BKE)
         self._count(self.finite & scores_BKN.isfinite().all())
 
     def _count(self, finite: Tensor) -> None:
@@ -98,7 +102,7 @@ class Engine:
         index_BXD = slots_BX[..., None].expand(-1, -1, room_BLD.shape[2])
         return room_BLD.scatter(1, index_BXD, vectors_BXD)[:, :-1]
 
-    def _read(self, tree: Draft, depth_B: Tensor) -> Tensor:
+    def _read(self, tree: Draft, depth_B: Tensor, ranked_BKE: Tensor | None) -> Tensor:
         """scores_BKN after every node of a draft."""
         state = self.state
         base_B1 = (state.length_B + state.ranked_B)[:, None]
@@ -107,9 +111,16 @@ class Engine:
         seen_BKM = torch.cat([before_BC[:, None].expand(-1, nodes, -1), tree.ancestry_BKK], dim=2)
         # Padding nodes may exceed the LLM's positions.
         position_BK = base_B1 + torch.minimum(tree.depth_BK, depth_B.clamp(min=0)[:, None])
-        hidden_BKD = self.layers.append(_at(state.tokens_BND, tree.items_BK), position_BK, seen_BKM)
+        hidden_BKD = self.layers.append(at(state.tokens_BND, tree.items_BK), position_BK, seen_BKM)
+        return self._scores(hidden_BKD, ranked_BKE)
+
+    def _scores(self, hidden_BKD: Tensor, ranked_BKE: Tensor | None = None) -> Tensor:
+        state, anchors = self.state, self.model.anchors
+        origin = Origin(state.ranks_BN, state.first_BE[:, None])
+        if anchors is not None and ranked_BKE is not None:
+            origin = anchors.after(origin, ranked_BKE)
         query_BE = state.query_BE if self.bucket.query else None
-        return self.model.score(hidden_BKD, state.projected_BND, state.vectors_BNE, query_BE)
+        return self.model.score(hidden_BKD, state.projected_BND, state.vectors_BNE, query_BE, origin)
 
     def _compact(self, tree: Draft, accepted: Accepted) -> None:
         """Copy kept nodes after the accepted tokens; entries after these are overwritten before they are read."""
@@ -122,14 +133,14 @@ class Engine:
         to_BL = (state.length_B + state.ranked_B)[:, None] + torch.arange(levels, device=kv.device)
         kv[:, rows_B1, to_BL] = kv[:, rows_B1, self.bucket.entries + node_BL]
 
-    def _book(self, tree: Draft, accepted: Accepted, scores_BKN: Tensor) -> None:
+    def _book(self, tree: Draft, accepted: Accepted, scores_BKN: Tensor, ranked_BKE: Tensor | None) -> None:
         """Record the new ranks with their margins, and the state that the next draft needs."""
         state, kept_BK, n = self.state, accepted.kept_BK, self.bucket.passages
         running_B1 = state.running[:, None]
         rank_BK = state.ranked_B[:, None] + tree.depth_BK
         state.order_BX.scatter_(1, torch.where(kept_BK, rank_BK, n), tree.items_BK)
         state.margin_BX.scatter_(1, torch.where(kept_BK, rank_BK + 1, n), accepted.margin_BK)
-        before_BKN = torch.cat([state.scores_BN[:, None], _at(scores_BKN, tree.parent_BK[:, 1:])], dim=1)
+        before_BKN = torch.cat([state.scores_BN[:, None], at(scores_BKN, tree.parent_BK[:, 1:])], dim=1)
         change_BK = _deviation(scores_BKN - before_BKN, accepted.left_BKN)
         # The running average c += _MEMORY * (change - c) over the kept nodes; the very first change is c itself.
         age_BK = accepted.took_B[:, None] - 1 - tree.depth_BK
@@ -139,16 +150,13 @@ class Engine:
         faded_B = state.change_B * (1 - _MEMORY) ** accepted.took_B.to(change_BK.dtype)
         state.change_B.copy_(faded_B + (weight_BK * change_BK).sum(1))
         last_B1 = accepted.last_B[:, None]
-        state.scores_BN.copy_(torch.where(running_B1, _at(scores_BKN, last_B1)[:, 0], state.scores_BN))
-        state.open_BN.copy_(torch.where(running_B1, _at(accepted.left_BKN, last_B1)[:, 0], state.open_BN))
+        state.scores_BN.copy_(torch.where(running_B1, at(scores_BKN, last_B1)[:, 0], state.scores_BN))
+        state.open_BN.copy_(torch.where(running_B1, at(accepted.left_BKN, last_B1)[:, 0], state.open_BN))
+        if ranked_BKE is not None:
+            state.sum_BE.copy_(torch.where(running_B1, at(ranked_BKE, last_B1)[:, 0], state.sum_BE))
         state.forwards_B.add_(state.running)
         state.processed_B.add_(tree.real_BK.sum(1) * state.running)
         state.ranked_B.add_(accepted.took_B)
-
-
-def _at(values_BXD: Tensor, index_BK: Tensor) -> Tensor:
-    """values[b, index[b, k]], [B, K, D]."""
-    return values_BXD.gather(1, index_BK[..., None].expand(-1, -1, values_BXD.shape[2]))
 
 
 def _deviation(values_BxN: Tensor, there_BxN: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class State:
     ids_BL, length_B, slots_BN, query_slot_B: the prompts (slots of L: none); steps_B: ranks to decide; projected_BND:
     vectors for scores; tokens_BND: vectors as LLM input. `open_BN` aren't ranked yet; `order_BX` and `margin_BX` hold
     the first `ranked_B` ranks and one more margin; `scores_BN` decide the next rank and order the rest; `change_B` is
-    the moving average of the standard deviation of the scores' changes.
+    the moving average of the standard deviation of the scores' changes. For anchored scores: `ranks_BN` in the first
+    stage, `first_BE` the sum of its best vectors, `sum_BE` that of the ranked ones.
     """
 
     ids_BL: Tensor
@@ -49,6 +50,9 @@ class State:
     query_slot_B: Tensor
     vectors_BNE: Tensor
     query_BE: Tensor
+    ranks_BN: Tensor
+    first_BE: Tensor
+    sum_BE: Tensor
     steps_B: Tensor
     projected_BND: Tensor
     tokens_BND: Tensor
@@ -75,6 +79,9 @@ class State:
             query_slot_B=made(rows, dtype=torch.long) + bucket.prompt,
             vectors_BNE=made(rows, n, model.projector.width_in, dtype=exact),
             query_BE=made(rows, model.projector.width_in, dtype=exact),
+            ranks_BN=made(rows, n, dtype=torch.long),
+            first_BE=made(rows, model.projector.width_in, dtype=exact),
+            sum_BE=made(rows, model.projector.width_in, dtype=exact),
             steps_B=made(rows, dtype=torch.long),
             projected_BND=made(rows, n, width, dtype=model.projector.dtype),
             tokens_BND=made(rows, n, width),
@@ -115,3 +122,6 @@ class State:
         self.open_BN[:batch, :n] = windows.candidates_BN
         if windows.query_BE is not None:
             self.query_BE[:batch] = windows.query_BE
+        if (origin := windows.origin) is not None:
+            self.ranks_BN[:batch, :n] = origin.ranks_BN
+            self.first_BE[:batch] = origin.ranked_BKE[:, 0]
