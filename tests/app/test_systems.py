@@ -77,12 +77,12 @@ def test_weights_that_cannot_be_read_make_a_system_absent_too(world: Path, cross
 
 def test_fusions_share_the_encoders_vectors_and_note_their_weights(world: Path, tmp_path: Path) -> None:
     train = [
-        "ranker.fusion-fitted.on.collection._target_=perank.sources.beir.BeirCollection",
-        f"+ranker.fusion-fitted.on.collection.folder={world}/collection",
+        "ranker.fusion-fitted.judged.collection._target_=perank.sources.beir.BeirCollection",
+        f"+ranker.fusion-fitted.judged.collection.folder={world}/collection",
         "ranker.fusion-fitted.features=[cosine,log_rank]",
     ]
-    found = evaluated(world, tmp_path, "ranker=[fusion,fusion_fitted,rrf]", "ranker.fusion.log_rank=0.0", *train)
-    assert list(found) == ["Bm25", "encoder", "fusion", "fusion-fitted", "RRF"]
+    found = evaluated(world, tmp_path, "ranker=[fusion,fusion_fitted]", "ranker.fusion.log_rank=0.0", *train)
+    assert list(found) == ["Bm25", "encoder", "fusion", "RRF", "fusion-fitted"]
     entries = json.loads((tmp_path / "metrics.json").read_text())
     assert entries["beir/fusion"]["means"] == entries["beir/encoder"]["means"]  # the rank has no weight
     assert re.fullmatch(r"-?[\d.e-]+ cosine \+ -?[\d.e-]+ log_rank", entries["beir/fusion-fitted"]["note"])
@@ -91,9 +91,8 @@ def test_fusions_share_the_encoders_vectors_and_note_their_weights(world: Path, 
 
 def test_a_sparse_ranker_and_its_fusion_stand_next_to_the_encoder(world: Path, tmp_path: Path) -> None:
     folder = save_masked_lm(tmp_path / "splade")
-    named = [f"ranker.splade.name={folder}", f"+ranker.splade-encoder.scorer.name={folder}"]
-    short = ["ranker.splade.max_length=32", "+ranker.splade-encoder.scorer.max_length=32"]
-    found = evaluated(world, tmp_path / "out", "ranker=[splade,splade_encoder]", *named, *short)
+    settings = [f"ranker.splade.name={folder}", "ranker.splade.max_length=32"]
+    found = evaluated(world, tmp_path / "out", "ranker=splade", *settings)
     assert list(found) == ["Bm25", "encoder", "fusion", "splade", "splade-encoder"]
     assert found["splade"]["forwards_per_query"] == found["splade-encoder"]["forwards_per_query"] == 8  # 7 candidates
 

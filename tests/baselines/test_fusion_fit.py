@@ -56,7 +56,7 @@ def test_a_fusion_is_fitted_on_a_suite_and_prefers_what_is_judged(caplog: pytest
     caplog.set_level("INFO")
     collection = SmallCollection(qrels={"q1": {"p1": 1}, "q2": {"p5": 1, "p4": 1}, "q3": {"p9": 1}})
     suite, vectors = small_suite(collection=collection), CandidateVectors(HashEncoder())
-    fusion = FittedFusion(on=suite, features=["log_rank"], shape=Fusion(smoothing=0.1, first=2)).fit(vectors)
+    fusion = FittedFusion(judged=suite, features=["log_rank"], shape=Fusion(smoothing=0.1, first=2)).fit(vectors)
     assert (fusion.cosine, fusion.smoothing, fusion.first) == (0.0, 0.1, 2)
     assert fusion.log_rank > 1  # the first stage is always right here
     assert "log_rank: fitted on 2 queries of small" in caplog.text
@@ -74,13 +74,13 @@ def test_a_fusion_is_fitted_on_a_suite_and_prefers_what_is_judged(caplog: pytest
 )
 def test_what_cannot_be_fitted_is_refused(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(BadInput, match=problem):
-        FittedFusion(on=small_suite(), **settings)
+        FittedFusion(judged=small_suite(), **settings)
 
 
 def test_queries_without_relevant_candidates_are_refused() -> None:
     suite = small_suite(collection=SmallCollection(qrels={"q3": {"p5": 1, "p1": 0}}))
     with pytest.raises(BadInput, match="no query has a relevant candidate"):
-        FittedFusion(on=suite).fit(CandidateVectors(HashEncoder()))
+        FittedFusion(judged=suite).fit(CandidateVectors(HashEncoder()))
 
 
 def test_weights_are_written_as_a_sum() -> None:

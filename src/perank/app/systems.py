@@ -103,7 +103,7 @@ def _measured_fusion(name: str, settings: DictConfig, saved: SavedModel) -> Meas
     """Measure a fusion over the vectors of the row `encoder`, and note its weights, fixed or fitted, in the results."""
     suites, fusion = saved.suites, instantiate(settings)
     if isinstance(fusion, FittedFusion):
-        judged: Any = fusion.on
+        judged: Any = fusion.judged
         fusion = fusion.fit(suites.encoder_ranker(judged).vectors)
 
     def measure(suite: Suite) -> Evaluation:

@@ -38,12 +38,12 @@ class Judged(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FittedFusion:
-    """A `Fusion` whose weights of `features` are fitted on the queries of `on`; the weights of others are 0.
+    """A `Fusion` whose weights of `features` are fitted on the queries of `judged`; the weights of others are 0.
 
     `shape` has the settings that aren't fitted. Raises `BadInput` for an unknown feature or likelihood.
     """
 
-    on: Judged
+    judged: Judged
     features: Sequence[str] = ("cosine", "log_rank", "feedback")
     likelihood: str = "first_pick"
     shape: Fusion = field(default_factory=Fusion)
@@ -59,16 +59,16 @@ class FittedFusion:
 
     def fit(self, vectors: CandidateVectors) -> Fusion:
         """Return the fusion with fitted weights. Raises `BadInput` if no query has a relevant candidate."""
-        qrels = self.on.qrels()
-        graded = [(found, _grades(found, qrels[found.query.id])) for found in self.on.candidates()]
+        qrels = self.judged.qrels()
+        graded = [(found, _grades(found, qrels[found.query.id])) for found in self.judged.candidates()]
         graded = [(found, grades) for found, grades in graded if any(grades)]
         if not graded:
-            raise BadInput("no query has a relevant candidate", remedy="fit on other queries", id=self.on.name)
+            raise BadInput("no query has a relevant candidate", remedy="fit on other queries", id=self.judged.name)
         known = FusionRanker(self.shape, vectors).evidence([found for found, _ in graded])
         features = [self.shape.features(evidence, self.features) for evidence, _ in known]
         weights = fitted_weights(features, [grades for _, grades in graded], self.likelihood)
         fitted: dict[str, Any] = dict.fromkeys(FEATURES, 0.0) | dict(zip(self.features, weights, strict=True))
-        log.info("%s: fitted on %d queries of %s", described(fitted), len(graded), self.on.name)
+        log.info("%s: fitted on %d queries of %s", described(fitted), len(graded), self.judged.name)
         return replace(self.shape, **fitted)
 
 
