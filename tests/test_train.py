@@ -80,7 +80,7 @@ def test_align_leaves_a_projector_a_model_metrics_and_checkpoints_of_the_project
     }
     entry = json.loads((aligned / "metrics.json").read_text())["beir/PE-Rank"]
     assert 0 <= entry["means"]["ndcg@10"] <= 1
-    assert entry["p_values"].keys() == {"Bm25", "encoder"}
+    assert entry["p_values"].keys() == {"Bm25", "encoder", "fusion"}
     keys = checkpoint(aligned, 10)["state_dict"].keys()
     assert keys == {f"model.projector.{name}" for name in ("0.weight", "0.bias", "2.weight", "2.bias")} | {
         "model.score_scale"

@@ -1,8 +1,8 @@
 """Quickstart: both stages of PE-Rank on documentation search, evaluated, in one command (`make demo`).
 
 Question: does an LLM that sees one vector per passage learn to rank by it? The aligned-only model and a control with
-passage vectors shuffled among candidates are what the ranked model has to beat; BM25 and the encoder alone are what
-it is up against. Everything is read from the configs; the settings below are the demo's own, smaller than theirs.
+passage vectors shuffled among candidates are what the ranked model has to beat; BM25, the encoder and their fusion are
+what it is up against. Everything is read from the configs; the settings below are the demo's own, smaller than theirs.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ def reranker(parts: Assembly, suite: Suite, folder: str | None) -> Ranker:
 
 
 def result_rows(config: DictConfig, evaluations: list[Evaluation]) -> list[ResultRow]:
-    """Tidy rows with p-values against BM25, the encoder, the aligned-only model and the control."""
+    """Tidy rows with p-values against BM25, the encoder, their fusion, the aligned-only model and the control."""
     named = {evaluation.system: evaluation for evaluation in evaluations}
-    first, encoder = evaluations[:2]
+    first, encoder, fusion = evaluations[:3]
     rows: list[ResultRow] = []
     for evaluation in evaluations:
-        against = [first, encoder]
+        against = [first, encoder, fusion]
         if evaluation.system == "PE-Rank":
             against += [named["PE-Rank, aligned only"], named["control: vectors shuffled"]]
         rows += rows_from(

@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from baselines.test_pointwise import save_bert
+from baselines.test_splade import save_masked_lm
 from perank.evaluate import evaluate, main
 from perank.files import CONF_DIR
 from perank.model.llm import LLMSettings
@@ -45,8 +46,14 @@ def test_several_rankers_stand_in_one_table_and_who_is_absent_says_why(
     ]
     assert toy.command(main, *settings(world, f"hydra.run.dir={tmp_path}/out", *arguments)) == 0
     rows = read_results_csv(tmp_path / "out" / "results.csv")
-    assert list(dict.fromkeys(row.system for row in rows)) == ["Bm25", "encoder", "MiniLM-CE", "RankGPT-35"]
-    assert {row.baseline for row in rows if row.system == "MiniLM-CE"} == {"", "Bm25", "encoder", "RankGPT-35"}
+    assert list(dict.fromkeys(row.system for row in rows)) == ["Bm25", "encoder", "fusion", "MiniLM-CE", "RankGPT-35"]
+    assert {row.baseline for row in rows if row.system == "MiniLM-CE"} == {
+        "",
+        "Bm25",
+        "encoder",
+        "fusion",
+        "RankGPT-35",
+    }
     absent = json.loads((tmp_path / "out" / "absent.json").read_text())
     assert list(absent) == ["monoT5", "RankVicuna"]
     assert "its weights are not on this machine" in absent["monoT5"]
@@ -64,8 +71,30 @@ def test_weights_that_cannot_be_read_make_a_system_absent_too(world: Path, cross
         "ranker.MiniLM-CE.max_length=64",
         f"ranker.monoBERT.name={world}/collection",
     )
-    assert list(found) == ["Bm25", "encoder", "MiniLM-CE"]
+    assert list(found) == ["Bm25", "encoder", "fusion", "MiniLM-CE"]
     assert "can't be loaded" in json.loads((tmp_path / "absent.json").read_text())["monoBERT"]
+
+
+def test_fusions_share_the_encoders_vectors_and_note_their_weights(world: Path, tmp_path: Path) -> None:
+    train = [
+        "ranker.fusion-fitted.judged.collection._target_=perank.sources.beir.BeirCollection",
+        f"+ranker.fusion-fitted.judged.collection.folder={world}/collection",
+        "ranker.fusion-fitted.features=[cosine,log_rank]",
+    ]
+    found = evaluated(world, tmp_path, "ranker=[fusion,fusion_fitted]", "ranker.fusion.log_rank=0.0", *train)
+    assert list(found) == ["Bm25", "encoder", "fusion", "RRF", "fusion-fitted"]
+    entries = json.loads((tmp_path / "metrics.json").read_text())
+    assert entries["beir/fusion"]["means"] == entries["beir/encoder"]["means"]  # the rank has no weight
+    assert re.fullmatch(r"-?[\d.e-]+ cosine \+ -?[\d.e-]+ log_rank", entries["beir/fusion-fitted"]["note"])
+    assert entries["beir/RRF"]["p_values"].keys() == {"Bm25", "encoder", "fusion"}
+
+
+def test_a_sparse_ranker_and_its_fusion_stand_next_to_the_encoder(world: Path, tmp_path: Path) -> None:
+    folder = save_masked_lm(tmp_path / "splade")
+    settings = [f"ranker.splade.name={folder}", "ranker.splade.max_length=32"]
+    found = evaluated(world, tmp_path / "out", "ranker=splade", *settings)
+    assert list(found) == ["Bm25", "encoder", "fusion", "splade", "splade-encoder"]
+    assert found["splade"]["forwards_per_query"] == found["splade-encoder"]["forwards_per_query"] == 8  # 7 candidates
 
 
 @pytest.mark.parametrize(

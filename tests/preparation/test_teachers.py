@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perank.baselines.fusion import Fusion
 from perank.errors import BadInput
 from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RankerTeacher, RunTeacher, Teacher, teacher_orders
-from perank.records import Candidates, Passage, Query, Ranking, Run
+from perank.records import Bill, Candidates, Passage, Query, Ranking, Run
 from perank.sources.trec import write_run
 
 QUERY = Query("q", "a query")
@@ -97,6 +98,28 @@ def test_candidates_with_the_first_stages_own_scores_are_ranked_by_those() -> No
     sources = Sources(store=Known({"a": [0.9, 0.0], "b": [0.8, 0.0]}))
     found = scores(FusedTeacher(weight=0.1), candidates("ab", [1.0, 2.0]), sources)
     assert found == pytest.approx([0.9 - 0.1 * math.log(2), 0.8])
+
+
+class Lengths:
+    """Scores by the length of a passage's text."""
+
+    identity = {"name": "lengths"}  # noqa: RUF012
+
+    def scored(self, batch: Sequence[Candidates]) -> list[tuple[np.ndarray, Bill]]:
+        return [(np.array([len(passage.text) for passage in found.passages]), Bill()) for found in batch]
+
+
+def test_a_fused_opinion_can_weigh_what_a_text_ranker_says() -> None:
+    vectors = {"a": [0.9, 0.0], "bb": [0.8, 0.0], "c": [0.7, 0.0]}
+    sources = Sources(store=Known(vectors), run={"q": {"c": 9.0, "a": 2.0}})
+    teacher = FusedTeacher(fusion=Fusion(cosine=10.0, log_rank=0.5, text=2.0, scorer=Lengths()))
+    length = len("text of a")
+    # c is first of the run, a second, and bb, which the run lacks, third
+    expected = [9 - 0.5 * math.log(2) + 2 * length, 8 - 0.5 * math.log(3) + 2 * length + 2, 7 + 2 * length]
+    assert scores(teacher, candidates(["a", "bb", "c"]), sources) == pytest.approx(expected, abs=1e-5)
+    file, settings = teacher.identity
+    assert (file, settings["text"], settings["scorer"]) == ("", 2.0, {"name": "lengths"})
+    assert FusedTeacher().identity == ("", 0.05)  # as rows drawn before record it
 
 
 class Backwards:

@@ -10,14 +10,17 @@ from omegaconf import DictConfig
 from perank.app.inputs import Inputs
 from perank.app.settings import instantiate
 from perank.baselines.encoder_ranker import EncoderRanker
+from perank.baselines.fusion import Fusion, FusionRanker
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
+from perank.records import Ranker
 from perank.retrieval.encoding import finished_store
 from perank.retrieval.store import EmbeddingStore
 
+FUSION = "fusion"  # the baseline's name in tables, and its entry in the config group `ranker`
 _LARGE_CORPUS = 1_000_000  # passages; for larger ones, a store of the full corpus is not looked for
 
 
@@ -29,6 +32,7 @@ class RunSuites(list[Suite]):
         self.inputs = inputs
         # Cached per object: a cache on the class would keep every job's model during a sweep.
         self.candidate_store = cache(self._candidate_store)
+        self.encoder_ranker = cache(self._encoder_ranker)
         self.baselines = cache(self._baselines)
 
     def _candidate_store(self, suite: Suite) -> EmbeddingStore:
@@ -42,13 +46,28 @@ class RunSuites(list[Suite]):
             return self.inputs.encoded(name, passages)
         return self.inputs.encoded(f"{name}-candidates", wanted)
 
+    def _encoder_ranker(self, suite: Suite) -> EncoderRanker:
+        """Return the encoder alone over a suite's candidates; its `vectors` are shared with fusions."""
+        return EncoderRanker(self.inputs.encoder, self.candidate_store(suite))
+
     def _baselines(self, suite: Suite, encoder: bool = True) -> list[Evaluation]:
-        """Evaluate the order of the first stage and, optionally, of the encoder."""
+        """Evaluate the order of the first stage and, optionally, of the encoder and of the fusion of both."""
         first = evaluate_run(suite.first_stage_run, suite, system=suite.first_stage_name)
         if not encoder:
             return [first]
-        ranker = EncoderRanker(self.inputs.encoder, self.candidate_store(suite))
-        return [first, evaluate_ranker(ranker, suite, system="encoder", progress=False)]
+        alone = self.encoder_ranker(suite)
+        rankers: dict[str, Ranker] = {"encoder": alone, FUSION: FusionRanker(self.fusion, alone.vectors)}
+        return [
+            first,
+            *(evaluate_ranker(ranker, suite, system=name, progress=False) for name, ranker in rankers.items()),
+        ]
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        """The entry `fusion` of the config group `ranker`, or the default one."""
+        settings = (self.inputs.config.get("ranker") or {}).get(FUSION)
+        fusion: Fusion = instantiate(settings) if settings else Fusion()
+        return fusion
 
     @cached_property
     def windows(self) -> Windows:
@@ -56,14 +75,14 @@ class RunSuites(list[Suite]):
         windows: Windows = self.inputs.make("window")
         return windows
 
-    def reranker(self, model: Any, prompts: Any, suite: Suite, *, decoder: str | None = None) -> Reranker:
-        """Return PE-Rank over a suite's candidates, with the configured windows and `decoder` (None: configured)."""
+    def reranker(self, model: Any, prompts: Any, suite: Suite, decoding: str | None = None) -> Reranker:
+        """Return PE-Rank over a suite's candidates, with the configured windows and, by default, decoder."""
         return Reranker(
             model,
             prompts,
             self.inputs.encoder,
             windows=self.windows,
-            decoder=decoder or self.inputs.config.decoding,
+            decoder=decoding or self.inputs.config.decoding,
             store=self.candidate_store(suite),
         )
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from perank.app.run_suites import FUSION
 from perank.app.saved_model import SavedModel
 from perank.app.settings import as_dict, check_arguments, import_target, instantiate
+from perank.baselines.fusion import Fusion, FusionRanker, ReciprocalRankFusion
+from perank.baselines.fusion_fit import FittedFusion, described
 from perank.errors import Absent, BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
+from perank.evaluation.result import Evaluation
+from perank.evaluation.suites import Suite
 from perank.model.precision import dtype_of
 from perank.reporting.comparison import Measure, System
 from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
 
 ANCHORS_ALONE = "anchors alone"  # the saved model without its LLM
+_FUSIONS = (Fusion, FittedFusion, ReciprocalRankFusion)
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that labels must not set
 
 
@@ -38,6 +44,13 @@ class PublishedRun:
     suites: Sequence[str] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedModelRow:
+    """Another row for the model that `model` names, with another `decoding`, such as single_pass."""
+
+    decoding: str
+
+
 def systems_of(saved: SavedModel) -> list[System]:
     """Return the systems in the order of the table: run files, entries of `ranker`, the saved model.
 
@@ -46,8 +59,9 @@ def systems_of(saved: SavedModel) -> list[System]:
     config = saved.config
     found = [System(path.stem, partial(_measured_run, path, path.stem)) for path in run_files(config.run)]
     for name, settings in (config.get("ranker") or {}).items():
-        if settings and not (name == "PE-Rank" and config.model is not None):
-            found.append(_entry(str(name), settings, config))
+        listed = {"PE-Rank": config.model is not None, FUSION: config.encoder_alone}  # rows that are there anyway
+        if settings and not listed.get(str(name), False):
+            found.append(_entry(str(name), settings, saved))
     if config.model is not None:
         found += _saved(saved)
     names = [system.name for system in found]
@@ -69,16 +83,37 @@ def run_files(named: str | Sequence[str] | None) -> list[Path]:
     return files
 
 
-def _entry(name: str, settings: DictConfig, config: DictConfig) -> System:
+def _entry(name: str, settings: DictConfig, saved: SavedModel) -> System:
     place = f"ranker.{name}"
     if "_target_" not in settings:
         remedy = "see conf/ranker for examples; for a run file use run=<file>"
         raise BadInput("the ranker has no _target_", remedy=remedy, id=place)
-    if import_target(settings["_target_"], place) is not PublishedRun:
-        return System(name, lambda: _measured_ranker(name, settings, config))
+    kind = import_target(settings["_target_"], place)
+    if kind in _FUSIONS:
+        return System(name, lambda: _measured_fusion(name, settings, saved))
+    if kind is SavedModelRow:
+        return System(name, lambda: _pe_rank(saved, name, instantiate(settings).decoding))
+    if kind is not PublishedRun:
+        return System(name, lambda: _measured_ranker(name, settings, saved.config))
     published: PublishedRun = instantiate(settings)
     suites = None if published.suites is None else tuple(published.suites)
     return System(name, partial(_measured_run, Path(published.run), name), suites)
+
+
+def _measured_fusion(name: str, settings: DictConfig, saved: SavedModel) -> Measure:
+    """Measure a fusion over the vectors of the row `encoder`, and note its weights, fixed or fitted, in the results."""
+    suites, fusion = saved.suites, instantiate(settings)
+    if isinstance(fusion, FittedFusion):
+        judged: Any = fusion.judged
+        fusion = fusion.fit(suites.encoder_ranker(judged).vectors)
+
+    def measure(suite: Suite) -> Evaluation:
+        ranker = FusionRanker(fusion, suites.encoder_ranker(suite).vectors)
+        evaluation = evaluate_ranker(ranker, suite, system=name, batch_size=saved.config.batch_size)
+        notes = [evaluation.note, described(fusion.weights) if isinstance(fusion, Fusion) else ""]
+        return replace(evaluation, note="; ".join(filter(None, notes)))
+
+    return measure
 
 
 def _measured_run(path: Path, name: str) -> Measure:
@@ -109,21 +144,27 @@ def is_here(name: str) -> bool:
 def _saved(saved: SavedModel) -> list[System]:
     from perank.baselines.loading import TrainedListwiseRanker
 
-    config, model = saved.config, saved.pretrained
-    if model is None:
+    config = saved.config
+    if saved.pretrained is None:
         window = saved.suites.windows
         load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, window=window)
         return [System("text listwise", lambda: _measure(load(), "text listwise", config))]
-
-    def measure(name: str, decoder: str | None, suite: Any) -> Any:
-        return _measure(saved.suites.reranker(model.model, model.prompts, suite, decoder=decoder), name, config)(suite)
-
-    if model.model.anchors is None:
-        return [System("PE-Rank", lambda: partial(measure, "PE-Rank", None))]
+    if saved.pretrained.model.anchors is None:
+        return [System("PE-Rank", lambda: _pe_rank(saved, "PE-Rank"))]
     return [
-        System(ANCHORS_ALONE, lambda: partial(measure, ANCHORS_ALONE, "anchors")),
-        System("PE-Rank+", lambda: partial(measure, "PE-Rank+", None)),
+        System(ANCHORS_ALONE, lambda: _pe_rank(saved, ANCHORS_ALONE, "anchors")),
+        System("PE-Rank+", lambda: _pe_rank(saved, "PE-Rank+")),
     ]
+
+
+def _pe_rank(saved: SavedModel, name: str, decoding: str | None = None) -> Measure:
+    model = saved.pe_rank
+
+    def measure(suite: Suite) -> Evaluation:
+        reranker = saved.suites.reranker(model.model, model.prompts, suite, decoding)
+        return _measure(reranker, name, saved.config)(suite)
+
+    return measure
 
 
 def _measure(ranker: Any, name: str, config: DictConfig) -> Measure:

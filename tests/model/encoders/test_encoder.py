@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.encoders.encoder import Encoder, _batches
+from perank.model.encoders.encoder import Encoder, length_batches
 
 WORDS = "query passage : the cat sat on a mat dogs ran far away [ ] sep cls".split()  # noqa: SIM905
 TEXTS = [
@@ -91,7 +91,7 @@ def test_order_company_and_batch_size_change_no_vector(one_encoder: Encoder, len
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 600), max_size=60), st.integers(1, 4000))
 def test_batches_hold_every_text_once_longest_first_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = _batches(lengths, budget)
+    batches = length_batches(lengths, budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     flat = [lengths[i] for batch in batches for i in batch]
     assert flat == sorted(lengths, reverse=True)

@@ -134,7 +134,7 @@ class Encoder:
         if [] in ids:
             raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
         budget = self.batch_tokens or (1024 if self.torch_device.type == "cpu" else 16384)
-        for chosen in _batches([len(row) for row in ids], budget):
+        for chosen in length_batches([len(row) for row in ids], budget):
             vectors[chosen] = self._pooled([ids[i] for i in chosen]).cpu()
         return torch.nn.functional.normalize(vectors, dim=-1)
 
@@ -147,7 +147,7 @@ class Encoder:
         return POOLINGS[self.pooling](hidden_BLE.float(), mask_BL)
 
 
-def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def length_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Group positions so that (texts x longest text) stays within `budget` tokens, longest first."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
