@@ -16,14 +16,15 @@ from perank.app.inputs import Inputs
 from perank.app.run_suites import RunSuites
 from perank.app.settings import import_target
 from perank.app.systems import ANCHORS_ALONE
-from perank.app.training_data import align_data, listwise_data, rank_data
+from perank.app.training_data import align_data, listwise_data, rank_data, read_data
 from perank.baselines.text_listwise import TextListwise
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
 from perank.model.text_ranker import TextRanker
-from perank.saving.hub import save_pretrained
+from perank.saving.hub import save_pretrained, saved_weights
+from perank.saving.model_files import CONFIG
 from perank.saving.saved_text_ranker import save_text_ranker
 from perank.training.anchors_fit import fit_on_rows
 from perank.training.checkpoints import model_weights
@@ -60,13 +61,15 @@ class Assembly(Inputs):
         model = started_model(llm, self.prompts, settings, width=width, anchors=anchors, sample=sample)
         if start is not None:
             own = {} if model.anchors is None else trained_state(model.anchors)
-            load_trained_state(model, {f"anchors.{name}": value for name, value in own.items()} | model_weights(start))
+            weights = saved_weights(start) if (Path(start) / CONFIG).is_file() else model_weights(start)
+            load_trained_state(model, {f"anchors.{name}": value for name, value in own.items()} | weights)
         return model
 
     @cached_property
     def data(self) -> Any:
         """The stage's LightningDataModule."""
-        return {"align": align_data, "rank": rank_data, "listwise": listwise_data}[self.config.stage.name](self)
+        makers = {"align": align_data, "rank": rank_data, "listwise": listwise_data, "read": read_data}
+        return makers[self.config.stage.name](self)
 
     @cached_property
     def stage(self) -> Any:
@@ -75,10 +78,13 @@ class Assembly(Inputs):
         make = import_target(self.config.stage._target_, "stage")
         return make(model=self.model, optimizer=self.make("optimizer"), **loss)
 
-    def fit_anchors(self) -> None:
+    def before_fit(self) -> None:
         """Fit the model's anchors, if there are any to fit, to the training rows."""
         if self.anchors is not None and self.anchors.fit:
             fit_on_rows(self.model.anchors, self.data)
+
+    def after_fit(self) -> None:
+        """What a stage does to its trained model before it is saved: nothing."""
 
     def ranker(self, suite: Any) -> Any:
         """Return a `Ranker` of the suite's candidates with the model's current weights."""

@@ -48,6 +48,7 @@ class Train:
     data: Group
     teacher: Group
     loss: Group | None = None
+    target: Group | None = None
     optimizer: Group
     trainer: Group
     callbacks: Group

@@ -15,6 +15,7 @@ from perank.preparation.teachers import Teacher
 from perank.training.align_data import AlignData, AlignSettings
 from perank.training.listwise_data import ListwiseData, ListwiseSettings
 from perank.training.rank_data import RankData, RankSettings
+from perank.training.read_data import ReadData, ReadSettings
 
 _ROWS = ("rows", "rows_path", "candidates", "pools", "pool_depth")  # settings of `data` that select rows
 
@@ -59,6 +60,15 @@ def listwise_data(inputs: Inputs) -> ListwiseData:
     check_arguments(ListwiseSettings, settings, "data", ("seed",))
     passages, found = inputs.collection.passages, ListwiseSettings(**settings, seed=inputs.config.seed)
     return ListwiseData(rows, passages, inputs.prompts, found)
+
+
+def read_data(inputs: Any) -> ReadData:
+    """Build the data of the reading stage: the collection's queries and their targets."""
+    settings = as_dict(inputs.config.data)
+    check_arguments(ReadSettings, settings, "data", ("seed",))
+    texts, ids = list(inputs.collection.queries.values()), list(inputs.collection.passages)
+    found = ReadSettings(**settings, seed=inputs.config.seed)
+    return ReadData(texts, inputs.targets, ids, inputs.store, inputs.prompts, found)
 
 
 def _settings_and_rows(inputs: Inputs, first: int | None = None) -> tuple[dict[str, Any], list[Any]]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from perank.app import wandb_tables
 from perank.app.assembly import Assembly, TextAssembly
+from perank.app.reading import ReadAssembly
 from perank.app.settings import check_keys, instantiate
 from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation
@@ -38,7 +39,7 @@ _EXPECTED = (
 
 def check_training(config: DictConfig) -> None:
     """Raise `BadInput` for bad settings that would otherwise fail late or not at all."""
-    check_keys([config.stage.name], ("align", "rank", "listwise"), "stage")
+    check_keys([config.stage.name], ("align", "rank", "listwise", "read"), "stage")
     for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning accepts any value
         if (value := config.trainer.get(name)) is not None and not value >= least:
             raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"trainer.{name}")
@@ -49,7 +50,8 @@ class TrainingRun:
 
     def __init__(self, config: DictConfig) -> None:
         self.config, self.output = config, Path(config.paths.output)
-        self.assembly = TextAssembly(config) if config.stage.name == "listwise" else Assembly(config)
+        kinds = {"listwise": TextAssembly, "read": ReadAssembly}
+        self.assembly = kinds.get(config.stage.name, Assembly)(config)
 
     def __enter__(self) -> TrainingRun:
         return self
@@ -90,7 +92,7 @@ class TrainingRun:
             total = data.dropped + data.rows
             log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, total)
         if checkpoint is None:
-            self.assembly.fit_anchors()
+            self.assembly.before_fit()
         try:
             with warnings.catch_warnings():
                 for message in _EXPECTED:
@@ -100,6 +102,7 @@ class TrainingRun:
             raise SystemExit(TERMINATED) from ended
         except MisconfigurationException as error:
             raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
+        self.assembly.after_fit()
         if self.config.evaluate and not self.evaluation.results:
             self.evaluation.finish(self.trainer)
 

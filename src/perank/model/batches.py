@@ -85,6 +85,15 @@ class AlignBatch(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBatch(Batch):
+    """Rows of the reading stage: prompts, vectors at their slots [B, N, E], and each query's target [B, E]."""
+
+    prompt: PromptBatch
+    vectors_BNE: Tensor
+    target_BE: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerBatch(Batch):
     """Prompts with texts followed by their answers, right-padded; targets are -100 where no token is predicted."""
 

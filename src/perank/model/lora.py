@@ -87,6 +87,24 @@ def adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if _KEY.fullmatch(key)}
 
 
+def layer_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The LLM's own weights in a PERank's state dict, without embeddings and vocabulary head."""
+    names = {key: value for key, value in state.items() if key.startswith("llm.") and not _KEY.fullmatch(key)}
+    return {key: value for key, value in names.items() if not re.search(r"(embed_\w+|wte|wpe|lm_head)\.weight$", key)}
+
+
+def load_layers(llm: nn.Module, layers: Mapping[str, Tensor], *, path: Path) -> None:
+    """Replace the LLM's own weights by saved ones. Raises `BadInput` unless they are of this LLM."""
+    expected = {
+        key: value.shape for key, value in layer_state({f"llm.{k}": v for k, v in llm.state_dict().items()}).items()
+    }
+    if layers and {key: value.shape for key, value in layers.items()} != expected:
+        wrong = sorted(expected.keys() ^ layers.keys()) or sorted(layers)
+        problem = f"weights missing, unknown or of the wrong shape: {', '.join(wrong[:3])}"
+        raise BadInput(problem, remedy="use the LLM and num_layers it was trained with", path=path)
+    llm.load_state_dict({key.removeprefix("llm."): value for key, value in layers.items()}, strict=False)
+
+
 @torch.no_grad()
 def merge_saved(llm: Any, adapters: Mapping[str, Tensor], lora: Lora, *, path: Path) -> None:
     """Merge every adapter into its layer, in place; sums in fp32 or wider, then cast to the layer's type.

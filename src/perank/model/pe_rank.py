@@ -68,6 +68,13 @@ class PERank(nn.Module):
         scale = getattr(self.llm.get_input_embeddings(), "embed_scale", None)
         return projected_BND if scale is None else projected_BND * torch.as_tensor(scale).to(projected_BND)
 
+    def read(self, prompt: PromptBatch, vectors_BNE: Tensor, query_BE: Tensor | None = None) -> Tensor:
+        """h_1 [B, D]: the hidden state before the first rank."""
+        query_BD = None if query_BE is None else self.project(query_BE)
+        embedded_BLD = self.embed(prompt, self.project(vectors_BNE), query_BD)
+        hidden_BLD = self.decoder(inputs_embeds=embedded_BLD, use_cache=False).last_hidden_state
+        return hidden_BLD[torch.arange(len(hidden_BLD), device=hidden_BLD.device), prompt.length_B - 1]
+
     def step_scores(self, batch: RankBatch, *, with_content: bool = False) -> Tensor:
         """scores_BKN of the gold order: step i has seen ranks 1..i-1 (Eq. 4); optionally with texts in the prompt."""
         (hidden_BKD,), projected_BND = self.step_states(batch, [batch.content if with_content else batch.prompt])

@@ -20,11 +20,11 @@ from torch import Tensor
 import perank
 from perank.errors import BadInput
 from perank.files import atomic_write, write_json
-from perank.model.anchors import AnchorSettings
+from perank.model.anchors import Anchors, AnchorSettings
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.packed_linear import pack_linears
 from perank.model.llm import LLMSettings
-from perank.model.lora import adapter_state, merge_saved
+from perank.model.lora import adapter_state, layer_state, load_layers, merge_saved
 from perank.model.pe_rank import PERank
 from perank.model.precision import dtype_name, known_device
 from perank.model.projector_io import projector_of
@@ -32,6 +32,7 @@ from perank.model.prompts import PromptBuilder
 from perank.saving.authors_checkpoint import is_authors_checkpoint, read_authors_checkpoint
 from perank.saving.model_files import (
     CONFIG,
+    OWN_LLM,
     WEIGHTS,
     SavedAnchors,
     SavedEncoder,
@@ -118,14 +119,15 @@ def save_pretrained(
     whole = how.whole_llm
     if whole is None:
         whole = any(p.requires_grad and "lora_" not in name for name, p in model.llm.named_parameters())
+    layers = layer_state(weights) if whole and not llm.train_embeddings else {}
     folder.mkdir(parents=True, exist_ok=True)
-    if whole:
+    if whole and not layers:
         write_llm(folder, model.llm, weights, prompts.tokenizer)
     projector = {key: value for key, value in weights.items() if key.startswith("projector.")}
     config = SavedConfig(
         format=FORMAT,
         perank=perank.__version__,
-        llm=SavedLLM.of(llm, whole=whole),
+        llm=SavedLLM.of(llm, whole=whole and not layers, layers=bool(layers)),
         encoder=saved(SavedEncoder, encoder),
         projector=saved(SavedProjector, model.projector),
         prompt=saved(SavedPrompt, prompts),
@@ -133,7 +135,7 @@ def save_pretrained(
         residual=0.0,
         window=window,
         step=step,
-        sha256=write_weights(folder, {**projector, **adapters}, how.dtype),
+        sha256=write_weights(folder, {**projector, **adapters, **layers}, how.dtype),
         anchors=None if model.anchors is None else saved(SavedAnchors, model.anchors.current),
     )
     with atomic_write(folder / "README.md") as file:
@@ -141,6 +143,8 @@ def save_pretrained(
     written = asdict(config)
     if config.anchors is None:
         del written["anchors"]
+    if not layers:
+        del written["llm"]["layers"]
     write_json(folder / CONFIG, written)
     return folder
 
@@ -210,6 +214,20 @@ def read_saved_config(folder: Path) -> SavedConfig:
     return found
 
 
+def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return the weights of a saved model by the model's own parameter names, to train on from them.
+
+    Raises `BadInput` for a model whose whole LLM was saved: name its checkpoint.
+    """
+    config = read_saved_config(Path(folder))
+    if config.llm.name == OWN_LLM:
+        raise BadInput("the whole LLM was saved", remedy="name a checkpoint or the run's folder", path=folder)
+    state = read_weights(Path(folder), config.sha256)
+    anchors = config.anchor_settings()
+    own = {} if anchors is None else {f"anchors.{key}": value for key, value in Anchors(anchors).state_dict().items()}
+    return {**state, **own, "score_scale": torch.tensor(config.score_scale)}
+
+
 def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
     """Upload a folder that `save_pretrained` wrote; return the commit's URL. Raises `BadInput` for other folders."""
     from huggingface_hub import HfApi
@@ -226,6 +244,8 @@ def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge:
     own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}
     projector = projector_of(own, path=path, **vars(config.projector))
     adapters, lora = adapter_state(state), config.llm.lora
+    layers = layer_state(state) if config.llm.layers else {}
+    load_layers(llm, layers, path=path)
     if lora is None and adapters:
         raise BadInput("adapter weights without lora settings", remedy="restore config.json", path=path)
     if lora is not None and merge:
@@ -234,8 +254,12 @@ def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge:
     projector.to(torch.promote_types(llm.dtype, torch.float32))
     apart = {} if merge else adapters
     expected = {key: value.shape for key, value in model.state_dict().items() if "lora_" in key}
-    if {key: value.shape for key, value in apart.items()} != expected or len(own) + len(adapters) != len(state):
-        wrong = sorted(expected.keys() ^ apart.keys() | (state.keys() - adapters.keys())) or sorted(apart)
+    if {key: value.shape for key, value in apart.items()} != expected or len(own) + len(adapters) + len(layers) != len(
+        state
+    ):
+        wrong = sorted(expected.keys() ^ apart.keys() | (state.keys() - adapters.keys() - layers.keys())) or sorted(
+            apart
+        )
         problem = f"weights missing, unknown or of the wrong shape: {', '.join(wrong[:3])}"
         raise BadInput(problem, remedy="save or download the model again", path=path)
     model.load_state_dict(apart, strict=False)

@@ -45,19 +45,23 @@ class SavedLora:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedLLM:
-    """`name` is `./llm` if the whole LLM was trained and is stored in the folder."""
+    """`name` is `./llm` if the whole LLM was trained and is stored in the folder.
+
+    With `layers`, model.safetensors has the weights of all its layers, and the embeddings are those of `name`.
+    """
 
     name: str
     revision: str | None
     num_layers: int | None
     lora: SavedLora | None
+    layers: bool = False
 
     @classmethod
-    def of(cls, llm: LLMSettings, *, whole: bool) -> SavedLLM:
+    def of(cls, llm: LLMSettings, *, whole: bool, layers: bool = False) -> SavedLLM:
         """Convert from the settings of training."""
         named = replace(llm, name=OWN_LLM, revision=None, num_layers=None) if whole else llm
         lora = None if llm.lora is None else saved(SavedLora, llm.lora, targets=list(llm.lora.targets))
-        return cls(name=named.name, revision=named.revision, num_layers=named.num_layers, lora=lora)
+        return cls(name=named.name, revision=named.revision, num_layers=named.num_layers, lora=lora, layers=layers)
 
     def settings(self, folder: Path, **options: Any) -> LLMSettings:
         """Return settings that load the LLM, without adapters unless `options` set them."""

@@ -1,0 +1,114 @@
+"""The parts of the reading stage: targets, learned once and cached; the reader's start; the projector at its end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from perank.app.assembly import Assembly
+from perank.app.settings import import_target
+from perank.files import atomic_write, cache_dir, file_lock
+from perank.model.batches import PromptBatch
+from perank.model.even_start import even_start
+from perank.model.projector_init import Sample, fit_reader
+from perank.preparation.fingerprint import fingerprint, questions_digest, store_digest
+from perank.preparation.query_tower import TargetVectors, TowerData, TowerSettings, tower_vectors
+from perank.training.read import ReadMetric
+
+log = logging.getLogger(__name__)
+
+_SAMPLE = 4096  # texts and passages for closed-form fits
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadTarget:
+    """The config group `target`: the `tower`, the sparse ranker that teaches it, and by how many of the passages."""
+
+    tower: TowerSettings
+    teacher: Any
+    passages: int = 24_000
+
+
+class ReadAssembly(Assembly):
+    """Parts of a run in which an LLM learns to read queries; targets are those of the config group `target`."""
+
+    @cached_property
+    def targets(self) -> TargetVectors:
+        """Every query's target vector, cached under a fingerprint of all that it depends on."""
+        target: ReadTarget = self.make("target")
+        known = [questions_digest(self.collection), store_digest(self.store), target.teacher.identity]
+        name = f"{self.collection.name}-{fingerprint(*known, asdict(target.tower), target.passages)}.npy"
+        path = cache_dir() / "targets" / name
+        with file_lock(path.with_name(f".{name}.lock")):
+            if not path.is_file():
+                data, width = self._tower_data(target), target.teacher.encoder.width
+                vectors_QE = tower_vectors(data, target.tower, width)
+                with atomic_write(path, "wb") as file:
+                    np.save(file, vectors_QE)
+        return TargetVectors(list(self.collection.queries), np.load(path, mmap_mode="r"))
+
+    @cached_property
+    def stage(self) -> Any:
+        sample = self._sample(_SAMPLE)
+        metric = ReadMetric.of(sample.vectors_XE, sample.vectors_QE)
+        make = import_target(self.config.stage._target_, "stage")
+        return make(model=self.model, metric=metric, optimizer=self.make("optimizer"))
+
+    def before_fit(self) -> None:
+        """Begin the last layer as an even average."""
+        sample = self._sample(_SAMPLE)
+        explained = even_start(self.model.llm, lambda: self._run(sample), sample.vectors_QE @ self.stage.root_EE)
+        log.info("the even start explains %.3f of the targets' variance", explained)
+
+    def after_fit(self) -> None:
+        """Fit the projector to what the LLM reads."""
+        self.model.eval()
+        fit_reader(self.model, self.prompts, self._sample(_SAMPLE))
+        self.model.projector.requires_grad_(True)
+
+    def _sample(self, size: int) -> Sample:
+        """Return passages and queries spread over the collection, with the targets as the queries' vectors."""
+        passages, queries = self.collection.passages, self.collection.queries
+        passage_ids, query_ids = (_spread(list(ids), size) for ids in (passages, queries))
+        return Sample(
+            texts=[passages[id].contents for id in passage_ids],
+            vectors_XE=torch.from_numpy(self.store.get(passage_ids)),
+            queries=[queries[id].text for id in query_ids],
+            vectors_QE=torch.from_numpy(self.targets.get(query_ids)),
+        )
+
+    def _tower_data(self, target: ReadTarget) -> TowerData:
+        queries, ids = self.collection.queries, _spread(list(self.collection.passages), target.passages)
+        places = {id: place for place, id in enumerate(ids)}
+        qrels = self.collection.qrels
+        log.info("the sparse encoder reads %d texts and %d passages", len(queries), len(ids))
+        return TowerData(
+            queries_QE=torch.from_numpy(self.query_vectors.get(list(queries))),
+            words=target.teacher.encoder.encode([query.text for query in queries.values()]),
+            passages_XE=torch.from_numpy(self.store.get(ids)),
+            contents=target.teacher.encoder.encode([self.collection.passages[id].contents for id in ids]),
+            relevant=[[places[id] for id in qrels.get(query, {}) if id in places] for query in queries],
+        )
+
+    def _run(self, sample: Sample) -> Tensor:
+        """Run the LLM over the sample's queries; return the mask of their tokens, [Q, L]."""
+        lengths, shown, passages_XE = [], self.config.data.passages, sample.vectors_XE
+        for start in range(0, len(sample.queries), 64):
+            texts = sample.queries[start : start + 64]
+            places = torch.arange(start * shown, (start + len(texts)) * shown) % len(passages_XE)
+            prompt = PromptBatch.of([self.prompts.rank(text, shown) for text in texts])
+            self.model.read(prompt, passages_XE[places].view(len(texts), shown, -1))
+            lengths.append(prompt.length_B)
+        length_Q = torch.cat(lengths)
+        return torch.arange(int(length_Q.max())) < length_Q[:, None]
+
+
+def _spread(ids: list[str], size: int) -> list[str]:
+    """Return at most `size` ids at equal distances."""
+    return ids if len(ids) <= size else [ids[round(i * (len(ids) - 1) / (size - 1))] for i in range(size)]

@@ -1,0 +1,70 @@
+"""The reading stage, before stage 2: the LLM learns to turn a query's words into a vector in the encoder's space.
+
+What costs stage 2 its rows is that a language model's last position has to learn to collect a text. Here a row is one
+short prompt and its target vector t, and the error counts as it changes passage scores: |(A h - t) S^(1/2)|^2 with the
+covariance S of the passages' vectors, as a share of the targets' variance. A is trained along, and afterwards the
+projector is fitted so that score_scale * h . E_M(e) estimates t . (e - mean e).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from perank.model.batches import ReadBatch
+from perank.model.pe_rank import PERank
+from perank.training.optimizer import AdamW
+from perank.training.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMetric:
+    """S^(1/2) [E, E], the targets' mean [E], and their variance in this metric."""
+
+    root_EE: Tensor
+    mean_E: Tensor
+    variance: float
+
+    @classmethod
+    def of(cls, passages_XE: Tensor, targets_QE: Tensor) -> ReadMetric:
+        """Measure samples of passages' vectors and targets."""
+        centred_XE = (passages_XE - passages_XE.mean(0)).double()
+        values_E, basis_EE = torch.linalg.eigh(centred_XE.T @ centred_XE / len(centred_XE))
+        root_EE = ((basis_EE * values_E.clamp(min=0).sqrt()) @ basis_EE.T).float()
+        mean_E = targets_QE.mean(0)
+        return cls(root_EE, mean_E, float(((targets_QE - mean_E) @ root_EE).square().sum(1).mean()))
+
+
+class ReadModule(Stage):
+    """Train the LLM to read; the projector is frozen and only fills the prompt's slots."""
+
+    model: PERank
+    root_EE: Tensor
+    mean_E: Tensor
+
+    def __init__(self, model: PERank, metric: ReadMetric, optimizer: AdamW) -> None:
+        super().__init__(model, optimizer)
+        model.projector.requires_grad_(False)
+        if model.anchors is not None:
+            model.anchors.requires_grad_(False)
+        model.llm.get_input_embeddings().requires_grad_(False)  # words keep their vectors: few are in the rows
+        if (head := model.llm.get_output_embeddings()) is not None:
+            head.requires_grad_(False)
+        self.head = nn.Linear(model.llm.get_input_embeddings().embedding_dim, model.projector.width_in)
+        self.variance = metric.variance
+        self.register_buffer("root_EE", metric.root_EE, persistent=False)
+        self.register_buffer("mean_E", metric.mean_E, persistent=False)
+
+    def set_modes(self) -> None:
+        self.model.llm.train()
+        self.model.projector.eval()
+
+    def training_step(self, batch: ReadBatch, index: int) -> Tensor:
+        with self.autocast():
+            hidden_BD = self.model.read(batch.prompt, batch.vectors_BNE)
+        error_BE = self.head(hidden_BD.float()) + self.mean_E - batch.target_BE
+        loss = (error_BE @ self.root_EE).square().sum(1).mean() / self.variance
+        self.log_terms({"loss": loss, "explained": 1 - loss.detach()}, len(batch.target_BE))
+        return loss

@@ -1,0 +1,81 @@
+"""Data of the reading stage: a text as the prompt's query, a few random passages' vectors, and its target vector."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from perank.errors import BadInput, check_least
+from perank.model.batches import PromptBatch, ReadBatch
+from perank.model.prompts import Prompt, PromptBuilder
+from perank.records import Query, Vectors
+from perank.training.stream import StreamModule, StreamSettings, row_at
+
+
+@dataclass(frozen=True, slots=True)
+class ReadExample:
+    """A prompt, the ids of the passages at its slots, and the target [E]."""
+
+    prompt: Prompt
+    passages: tuple[str, ...]
+    target_E: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSettings(StreamSettings):
+    """Prompts show `passages` random passages; every `wide_every`-th step shows `wide`, as many as a window has."""
+
+    batch_size: int = 256
+    passages: int = 3
+    wide: int = 20
+    wide_every: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least("data", 1, passages=self.passages, wide=self.wide, wide_every=self.wide_every)
+
+
+class ReadData(StreamModule):
+    """Prompts of texts with their targets. Texts whose prompt is too long are skipped and counted in `dropped`."""
+
+    def __init__(
+        self,
+        texts: Sequence[Query],
+        targets: Vectors,
+        passage_ids: Sequence[str],
+        vectors: Vectors,
+        prompts: PromptBuilder,
+        settings: ReadSettings,
+    ) -> None:
+        super().__init__(settings)
+        self.targets, self.passage_ids, self.vectors = targets, passage_ids, vectors
+        self.prompts, self.settings = prompts, settings
+        self.keep([text for text in texts if self._fits(text)], len(texts), "no text fits", "raise prompt.max_length")
+
+    def example(self, position: int) -> ReadExample:
+        text = self.kept[row_at(position, self.rows, self.seed)]
+        wide = position // self.batch_size % self.settings.wide_every == 0
+        count = self.settings.wide if wide else self.settings.passages
+        dice = random.Random(f"{self.seed}:{position}:passages")
+        shown = tuple(self.passage_ids[dice.randrange(len(self.passage_ids))] for _ in range(count))
+        return ReadExample(self.prompts.rank(text.text, count), shown, self.targets.get([text.id])[0])
+
+    def collate(self, examples: Sequence[ReadExample]) -> ReadBatch:
+        vectors_XE = self.vectors.get([id for example in examples for id in example.passages])
+        vectors_BNE = vectors_XE.reshape(len(examples), -1, vectors_XE.shape[1])
+        return ReadBatch(
+            prompt=PromptBatch.of([example.prompt for example in examples]),
+            vectors_BNE=torch.from_numpy(np.ascontiguousarray(vectors_BNE, dtype=np.float32)),
+            target_BE=torch.from_numpy(np.stack([example.target_E for example in examples])),
+        )
+
+    def _fits(self, text: Query) -> bool:
+        try:
+            self.prompts.rank(text.text, self.settings.wide)
+        except BadInput:
+            return False
+        return True
