@@ -92,8 +92,13 @@ def overrides(world: Path, stage: str = "rank", *more: str) -> list[str]:
 
 def composed(world: Path, output: Path, stage: str = "rank", *more: str, config: str = "train") -> DictConfig:
     """The config of that command, with `output` in place of Hydra's folder."""
+    return composed_of([*overrides(world, stage), *more], output, config=config)
+
+
+def composed_of(settings: list[str], output: Path, *, config: str = "train") -> DictConfig:
+    """The config of a command with these overrides alone."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        found = compose(config, overrides=[*overrides(world, stage), *more])
+        found = compose(config, overrides=settings)
     with open_dict(found):
         found.paths.output = str(output)
     return found

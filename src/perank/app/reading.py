@@ -61,9 +61,11 @@ class ReadAssembly(Assembly):
         return make(model=self.model, metric=metric, optimizer=self.make("optimizer"))
 
     def before_fit(self) -> None:
-        """Begin the last layer as an even average."""
-        sample = self._sample(_SAMPLE)
-        explained = even_start(self.model.llm, lambda: self._run(sample), sample.vectors_QE @ self.stage.root_EE)
+        """Begin the last layer as an even average, and the head at what it says of the targets."""
+        sample, stage = self._sample(_SAMPLE), self.stage
+        self.model.eval()
+        explained = even_start(self.model.llm, lambda: self._read(sample)[1], sample.vectors_QE @ stage.root_EE)
+        stage.start(self._read(sample)[0], sample.vectors_QE)
         log.info("the even start explains %.3f of the targets' variance", explained)
 
     def after_fit(self) -> None:
@@ -96,17 +98,19 @@ class ReadAssembly(Assembly):
             relevant=[[places[id] for id in qrels.get(query, {}) if id in places] for query in queries],
         )
 
-    def _run(self, sample: Sample) -> Tensor:
-        """Run the LLM over the sample's queries; return the mask of their tokens, [Q, L]."""
-        lengths, shown, passages_XE = [], self.config.data.passages, sample.vectors_XE
+    @torch.no_grad()
+    def _read(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """Run the LLM over the sample's queries: h_1 [Q, D] in fp32, and the mask of their tokens [Q, L]."""
+        hidden, lengths = [], []
+        shown, passages_XE = self.config.data.passages, sample.vectors_XE
         for start in range(0, len(sample.queries), 64):
             texts = sample.queries[start : start + 64]
             places = torch.arange(start * shown, (start + len(texts)) * shown) % len(passages_XE)
             prompt = PromptBatch.of([self.prompts.rank(text, shown) for text in texts])
-            self.model.read(prompt, passages_XE[places].view(len(texts), shown, -1))
+            hidden.append(self.model.read(prompt, passages_XE[places].view(len(texts), shown, -1)).float())
             lengths.append(prompt.length_B)
         length_Q = torch.cat(lengths)
-        return torch.arange(int(length_Q.max())) < length_Q[:, None]
+        return torch.cat(hidden), torch.arange(int(length_Q.max())) < length_Q[:, None]
 
 
 def _spread(ids: list[str], size: int) -> list[str]:

