@@ -68,6 +68,7 @@ def test_reading_explains_the_targets_and_the_saved_model_scores_as_they_say(
         scores.append(saved.model.score_scale * (saved.model.project(sample.vectors_XE) @ h_1D[0]))
         targets.append(sample.vectors_XE @ target_E)
     estimate, truth = (torch.stack(rows) for rows in (scores, targets))
+    estimate, truth = (rows - rows.mean(0) for rows in (estimate, truth))  # what all queries share is left out
     estimate, truth = (rows - rows.mean(1, keepdim=True) for rows in (estimate, truth))
     assert torch.corrcoef(torch.stack([estimate.flatten(), truth.flatten()]))[0, 1] > 0.7
 

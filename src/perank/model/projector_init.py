@@ -94,7 +94,7 @@ def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> No
 
 
 def fit_reader(model: PERank, prompts: PromptBuilder, sample: Sample) -> None:
-    """Fit the projector and `score_scale` so that score_scale * h . E_M(e) estimates t . (e - mean e).
+    """Fit the projector and `score_scale` so that score_scale * h . E_M(e) estimates (t - mean t) . (e - mean e).
 
     The sample's query vectors are the targets t of a trained reader (`perank.training.read`).
     """
@@ -104,7 +104,7 @@ def fit_reader(model: PERank, prompts: PromptBuilder, sample: Sample) -> None:
     hidden_BD = _first_hidden(model, prompts, queries, passages_XE[drawn_BN])
     with torch.no_grad():
         scores_BX = hidden_BD @ model.project(passages_XE).float().T
-        targets_BX = sample.vectors_QE[: len(queries)] @ passages_XE.T
+        targets_BX = (sample.vectors_QE[: len(queries)] - sample.vectors_QE.mean(0)) @ passages_XE.T
         scores_BX, targets_BX = (values - values.mean(1, keepdim=True) for values in (scores_BX, targets_BX))
         model.score_scale.fill_((scores_BX * targets_BX).sum() / scores_BX.square().sum())
 
