@@ -24,12 +24,15 @@ _LARGE_CORPUS = 1_000_000  # passages; for larger ones, a store of the full corp
 class RunSuites(list[Suite]):
     """The suites of the config group `suite`."""
 
+    anchors_alone = "anchors alone"  # name of a model without its LLM in tables
+
     def __init__(self, inputs: Inputs) -> None:
         super().__init__(_suite(str(name), settings) for name, settings in inputs.config.suite.items() if settings)
         self.inputs = inputs
         # Cached per object: a cache on the class would keep every job's model during a sweep.
         self.candidate_store = cache(self._candidate_store)
         self.baselines = cache(self._baselines)
+        self._alone: dict[str, Evaluation] = {}
 
     def _candidate_store(self, suite: Suite) -> EmbeddingStore:
         """Return vectors of the suite's candidates, encoded once, or the store of its whole corpus if one exists."""
@@ -49,6 +52,16 @@ class RunSuites(list[Suite]):
             return [first]
         ranker = EncoderRanker(self.inputs.encoder, self.candidate_store(suite))
         return [first, evaluate_ranker(ranker, suite, system="encoder", progress=False)]
+
+    def baselines_of(self, model: Any, prompts: Any, suite: Suite) -> list[Evaluation]:
+        """Evaluate `baselines`, and the anchors of `model` without its LLM as it is at the first call (None: none)."""
+        found = self.baselines(suite)
+        if model is None:
+            return found
+        if suite.name not in self._alone:
+            ranker = self.reranker(model, prompts, suite, decoder="anchors")
+            self._alone[suite.name] = evaluate_ranker(ranker, suite, system=self.anchors_alone, progress=False)
+        return [*found, self._alone[suite.name]]
 
     @cached_property
     def windows(self) -> Windows:

@@ -20,7 +20,6 @@ from perank.reporting.comparison import Measure, System
 from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
 
-ANCHORS_ALONE = "anchors alone"  # the saved model without its LLM
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that labels must not set
 
 
@@ -120,8 +119,9 @@ def _saved(saved: SavedModel) -> list[System]:
 
     if model.model.anchors is None:
         return [System("PE-Rank", lambda: partial(measure, "PE-Rank", None))]
+    alone = saved.suites.anchors_alone
     return [
-        System(ANCHORS_ALONE, lambda: partial(measure, ANCHORS_ALONE, "anchors")),
+        System(alone, lambda: partial(measure, alone, "anchors")),
         System("PE-Rank+", lambda: partial(measure, "PE-Rank+", None)),
     ]
 
