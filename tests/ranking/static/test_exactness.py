@@ -1,4 +1,4 @@
-"""In fp64 no window differs from Algorithm 1: 2,000, of 2 to 100 passages, by both kinds of layers; with anchors too."""
+"""In fp64 no window differs from Algorithm 1: 2,000, of 2 to 100 passages, both kinds of layers; and with anchors."""
 
 from __future__ import annotations
 
