@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from perank.app.cost_study import CostStudy
-from perank.model.random_llm import random_mistral
+from perank.planning.random_llm import random_mistral
 from perank.reporting.cost_report import write_cost_report
 from perank.reporting.rows import read_results_csv
 from perank.train import train

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from perank.app.jobs import run
 from perank.app.saved_model import SavedModel
-from perank.app.systems import ANCHORS_ALONE, check_comparison, systems_of
+from perank.app.systems import check_comparison, systems_of
 from perank.errors import exits_cleanly
 from perank.files import read_json
 from perank.reporting.comparison import compared
@@ -33,7 +33,7 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     systems = systems_of(saved)
     baselines = {suite.name: saved.suites.baselines(suite, encoder=config.encoder_alone) for suite in saved.suites}
     comparison = compared(systems, saved.suites, baselines)
-    alone = [system.name for system in systems if system.name == ANCHORS_ALONE]
+    alone = [system.name for system in systems if system.name == saved.suites.anchors_alone]
     compare = dict.fromkeys([*config.compare, *alone])
     return comparison.save(Path(config.paths.output), compare, config.labels)
 

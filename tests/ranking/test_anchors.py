@@ -13,8 +13,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.anchors import AnchorSettings
 from perank.model.pe_rank import PERank
-from perank.ranking.anchors_alone import AnchorsAlone
-from perank.ranking.constrained import Constrained
+from perank.ranking.constrained import AnchorsAlone, Constrained
 from perank.ranking.decoder import WindowBatch
 from perank.ranking.reranker import Reranker
 from perank.ranking.single_pass import SinglePass

@@ -10,32 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from perank.app.inputs import Inputs
 from perank.app.run_suites import RunSuites
 from perank.app.settings import import_target
-from perank.app.systems import ANCHORS_ALONE
 from perank.app.training_data import align_data, listwise_data, rank_data, read_data
 from perank.baselines.text_listwise import TextListwise
-from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.result import Evaluation
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
 from perank.model.text_ranker import TextRanker
 from perank.saving.hub import save_pretrained, saved_weights
 from perank.saving.model_files import CONFIG
 from perank.saving.saved_text_ranker import save_text_ranker
-from perank.training.anchors_fit import fit_on_rows
+from perank.training.anchors_fit import fit
 from perank.training.checkpoints import model_weights
+
+_FITTED_ROWS = 4096  # the first of the stream: a few weights need no more
 
 
 class Assembly(Inputs):
     """The parts of a run, each built on first use and kept."""
-
-    def __init__(self, config: DictConfig, device: str = "cpu") -> None:
-        super().__init__(config, device)
-        self._measured: dict[str, list[Evaluation]] = {}
 
     @property
     def system(self) -> str:
@@ -81,7 +75,8 @@ class Assembly(Inputs):
     def before_fit(self) -> None:
         """Fit the model's anchors, if there are any to fit, to the training rows."""
         if self.anchors is not None and self.anchors.fit:
-            fit_on_rows(self.model.anchors, self.data)
+            some = range(min(_FITTED_ROWS, self.data.rows))
+            fit(self.model.anchors, self.data.collate([self.data.example(position) for position in some]))
 
     def after_fit(self) -> None:
         """What a stage does to its trained model before it is saved: nothing."""
@@ -90,15 +85,9 @@ class Assembly(Inputs):
         """Return a `Ranker` of the suite's candidates with the model's current weights."""
         return self.suites.reranker(self.model, self.prompts, suite)
 
-    def baselines(self, suite: Any) -> list[Evaluation]:
-        """Evaluate the first stage, the encoder, and the anchors of the model as it is at the first call."""
-        if suite.name not in self._measured:
-            found = list(self.suites.baselines(suite))
-            if self.anchors is not None:
-                alone = self.suites.reranker(self.model, self.prompts, suite, decoder="anchors")
-                found.append(evaluate_ranker(alone, suite, system=ANCHORS_ALONE, progress=False))
-            self._measured[suite.name] = found
-        return self._measured[suite.name]
+    def baselines(self, suite: Any) -> list[Any]:
+        """Evaluate the first stage, the encoder, and the anchors of the model as it is at the first call, if any."""
+        return self.suites.baselines_of(None if self.anchors is None else self.model, self.prompts, suite)
 
     def save(self, folder: str | Path, state: Mapping[str, Any] | None = None) -> Path:
         """Write the model with its current weights, or those in `state`, for `Reranker.from_pretrained`."""

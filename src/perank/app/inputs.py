@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from perank.app.settings import as_dict, check_arguments, import_target, instantiate
 from perank.files import cache_dir, file_lock
-from perank.model.anchors import AnchorSettings
 from perank.model.prompts import PromptBuilder
 from perank.records import Collection, Passage
 from perank.retrieval.encoding import QueryVectors, cached_store
@@ -61,10 +60,9 @@ class Inputs:
         return QueryVectors(self.collection.queries, self.encoder)
 
     @cached_property
-    def anchors(self) -> AnchorSettings | None:
-        """The anchors of the model to train, if any."""
-        found: AnchorSettings | None = self.make("anchors") if self.config.get("anchors") else None
-        return found
+    def anchors(self) -> Any:
+        """`AnchorSettings` of the model to train, or None."""
+        return self.make("anchors") if self.config.get("anchors") else None
 
     @cached_property
     def llm(self) -> Any:

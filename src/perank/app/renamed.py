@@ -35,7 +35,7 @@ RENAMED = {
     "projector=tokens": "projector.init=tokens",
     "projector=isometry": "projector.init=isometry",
     "residual=0.0": "anchors=null, the default",
-    "residual=*": "anchors=plus anchors.cosine=<residual> anchors.rank=null anchors.feedback=null anchors.llm=1.0",
+    "residual=*": "anchors=plus anchors.cosine=<residual>, anchors.rank and .feedback null, .llm 1.0, .fit false",
     "decoding.name=*": "decoding=constrained, speculative, single_pass, static or auto",
     "window=w20s10": "window.window=20 window.step=10",
     "window=w40s20": "window.window=40 window.step=20",

@@ -27,6 +27,8 @@ _LARGE_CORPUS = 1_000_000  # passages; for larger ones, a store of the full corp
 class RunSuites(list[Suite]):
     """The suites of the config group `suite`."""
 
+    anchors_alone = "anchors alone"  # name of a model without its LLM in tables
+
     def __init__(self, inputs: Inputs) -> None:
         super().__init__(_suite(str(name), settings) for name, settings in inputs.config.suite.items() if settings)
         self.inputs = inputs
@@ -34,6 +36,7 @@ class RunSuites(list[Suite]):
         self.candidate_store = cache(self._candidate_store)
         self.encoder_ranker = cache(self._encoder_ranker)
         self.baselines = cache(self._baselines)
+        self._alone: dict[str, Evaluation] = {}
 
     def _candidate_store(self, suite: Suite) -> EmbeddingStore:
         """Return vectors of the suite's candidates, encoded once, or the store of its whole corpus if one exists."""
@@ -68,6 +71,16 @@ class RunSuites(list[Suite]):
         settings = (self.inputs.config.get("ranker") or {}).get(FUSION)
         fusion: Fusion = instantiate(settings) if settings else Fusion()
         return fusion
+
+    def baselines_of(self, model: Any, prompts: Any, suite: Suite) -> list[Evaluation]:
+        """Evaluate `baselines`, and the anchors of `model` without its LLM as it is at the first call (None: none)."""
+        found = self.baselines(suite)
+        if model is None:
+            return found
+        if suite.name not in self._alone:
+            ranker = self.reranker(model, prompts, suite, decoder="anchors")
+            self._alone[suite.name] = evaluate_ranker(ranker, suite, system=self.anchors_alone, progress=False)
+        return [*found, self._alone[suite.name]]
 
     @cached_property
     def windows(self) -> Windows:

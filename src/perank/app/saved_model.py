@@ -10,7 +10,7 @@ from perank.app.inputs import Inputs
 from perank.app.run_suites import RunSuites
 from perank.errors import BadInput
 from perank.model.llm import LLMSettings
-from perank.model.random_llm import random_mistral
+from perank.planning.random_llm import random_mistral
 from perank.saving.hub import from_pretrained
 from perank.saving.pretrained import Pretrained
 from perank.saving.saved_text_ranker import is_text_ranker

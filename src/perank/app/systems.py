@@ -25,7 +25,6 @@ from perank.reporting.comparison import Measure, System
 from perank.reporting.rows import ResultRow
 from perank.sources.trec import read_run
 
-ANCHORS_ALONE = "anchors alone"  # the saved model without its LLM
 _FUSIONS = (Fusion, FittedFusion, ReciprocalRankFusion)
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that labels must not set
 
@@ -151,8 +150,9 @@ def _saved(saved: SavedModel) -> list[System]:
         return [System("text listwise", lambda: _measure(load(), "text listwise", config))]
     if saved.pretrained.model.anchors is None:
         return [System("PE-Rank", lambda: _pe_rank(saved, "PE-Rank"))]
+    alone = saved.suites.anchors_alone
     return [
-        System(ANCHORS_ALONE, lambda: _pe_rank(saved, ANCHORS_ALONE, "anchors")),
+        System(alone, lambda: _pe_rank(saved, alone, "anchors")),
         System("PE-Rank+", lambda: _pe_rank(saved, "PE-Rank+")),
     ]
 

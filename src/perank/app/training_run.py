@@ -40,6 +40,8 @@ _EXPECTED = (
 def check_training(config: DictConfig) -> None:
     """Raise `BadInput` for bad settings that would otherwise fail late or not at all."""
     check_keys([config.stage.name], ("align", "rank", "listwise", "read"), "stage")
+    if config.get("anchors") and config.stage.name != "rank":
+        raise BadInput("only stage 2 has anchors", remedy="use +experiment=rank, or anchors=null", id="anchors")
     for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning accepts any value
         if (value := config.trainer.get(name)) is not None and not value >= least:
             raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"trainer.{name}")

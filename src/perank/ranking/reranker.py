@@ -18,8 +18,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
-from perank.ranking.anchors_alone import AnchorsAlone
-from perank.ranking.constrained import Constrained
+from perank.ranking.constrained import AnchorsAlone, Constrained
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.single_pass import SinglePass

@@ -140,9 +140,7 @@ def save_pretrained(
     )
     with atomic_write(folder / "README.md") as file:
         file.write(how.card or _card(config))
-    written = asdict(config)
-    if config.anchors is None:
-        del written["anchors"]
+    written = {key: value for key, value in asdict(config).items() if value or key != "anchors"}
     if not layers:
         del written["llm"]["layers"]
     write_json(folder / CONFIG, written)

@@ -13,21 +13,10 @@ from torch import Tensor
 from perank.model.anchors import Anchors
 from perank.model.batches import RankBatch
 from perank.model.losses import listmle, log_probabilities, remaining
-from perank.training.rank_data import RankData, rank_batch
 
 log = logging.getLogger(__name__)
 
-_ROWS = 4096  # the first of the stream: a few weights need no more
 _PENALTY = 1e-4  # on the squared scores' deviation: a teacher that equals a feature has no finite maximum
-
-
-def fit_on_rows(anchors: Anchors, data: RankData, rows: int = _ROWS) -> dict[str, float]:
-    """Fit the weights in place on the first rows of the stream, and return them by name."""
-    batch = rank_batch([data.example(position) for position in range(min(rows, data.rows))])
-    fit(anchors, batch)
-    found = {name: round(float(anchors.weights[name].detach()), 4) for name in anchors.settings.terms}
-    log.info("anchors fitted on %d rows: %s", len(batch.order_BK), found)
-    return found
 
 
 def fit(anchors: Anchors, batch: RankBatch) -> None:
@@ -55,6 +44,7 @@ def fit(anchors: Anchors, batch: RankBatch) -> None:
     with torch.no_grad():
         for name, weight in weights.items():
             anchors.weights[name].copy_(weight / scales[name])
+    log.info("anchors fitted on %d rows: %s", len(order_BK), anchors.current.terms)
 
 
 def _deviation(values_BKN: Tensor, left_BKN: Tensor) -> Tensor:
