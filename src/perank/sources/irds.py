@@ -1,8 +1,8 @@
 """Any dataset of ir_datasets by id, as a collection: `msmarco-passage/trec-dl-2019/judged`, `beir/nfcorpus/test`.
 
 ir_datasets downloads on demand to its own folder (`IR_DATASETS_HOME`). Passages stay on disk: lookups read its document
-store, which each thread opens once, iteration streams. Its BEIR lacks Signal, News and Robust04 (licences); load those from a folder
-(`perank.sources.beir`).
+store, which each thread opens once, iteration streams. Its BEIR lacks Signal, News and Robust04 (licences); load those
+from a folder (`perank.sources.beir`).
 """
 
 from __future__ import annotations
