@@ -101,7 +101,9 @@ class RankingSet:
     def _tokens(self, found: Sequence[Candidates], lengths: Lengths | None) -> dict[str, int]:
         """Tokens of a prompt by query id, `batch_size` queries at a time; none without `lengths`."""
         tokens: dict[str, int] = {}
-        for start in range(0, len(found) if lengths else 0, self.batch_size):
+        if lengths is None:
+            return tokens
+        for start in range(0, len(found), self.batch_size):
             batch = found[start : start + self.batch_size]
             tokens |= zip((candidates.query.id for candidates in batch), lengths(batch), strict=True)
         return tokens
