@@ -20,7 +20,7 @@ import csv
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,19 +71,17 @@ class Part:
         }
 
 
-def parts_of(corpus: Corpus, queries: int, tokenizer: Any, prompts: PromptBuilder) -> list[Part]:
-    """All parts, each with work for `queries` queries."""
-    pages, found = corpus.candidates(queries, CANDIDATES), 8 * queries
-    passages, texts = queries * CANDIDATES, corpus.texts(4 * found)
+def parts_of(corpus: Corpus, queries: int, tokenizer: Any, prompts: PromptBuilder) -> Iterator[Part]:
+    """All parts, each with work for `queries` queries; stores are made when a part needs them."""
+    pages, passages, searched = corpus.candidates(queries, CANDIDATES), queries * CANDIDATES, 8 * queries
+    texts = corpus.texts(passages)
     # As if all the search's work per query grew with passages and width, as the product does.
     grown = QUERIES * (PASSAGES / corpus.passages) * (WIDTH / corpus.width)
-    return [
-        Part("tokenise for the teacher (pairs)", passages, QUERIES * CANDIDATES, *pairs(tokenizer, pages)),
-        Part("filter by length (rows)", queries, QUERIES, *lengths(prompts, pages)),
-        Part("tokenise and encode (passages)", len(texts), PASSAGES, *encoding(tokenizer, texts), GPU_SECONDS),
-        Part("search on a CPU (queries)", found, grown, *search(corpus, found, CANDIDATES)),
-        Part("look passages up (passages)", passages, QUERIES * CANDIDATES, *lookups(corpus, pages)),
-    ]
+    yield Part("tokenise for the teacher (pairs)", passages, QUERIES * CANDIDATES, *pairs(tokenizer, pages))
+    yield Part("filter by length (rows)", queries, QUERIES, *lengths(prompts, pages))
+    yield Part("tokenise and encode (passages)", passages, PASSAGES, *encoding(tokenizer, texts), GPU_SECONDS)
+    yield Part("search on a CPU (queries)", searched, grown, *search(corpus, searched, CANDIDATES))
+    yield Part("look passages up (passages)", passages, QUERIES * CANDIDATES, *lookups(corpus, pages))
 
 
 def report(parts: Iterable[Part], rounds: int, results: Path | None = None) -> None:
