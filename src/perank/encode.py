@@ -8,7 +8,8 @@ Examples:
     python -m perank.encode collection=nfcorpus dtype=float32                            # twice the disk
 
 Interrupted runs resume: run the same command again. With several devices (`trainer=ddp`) the first process reads,
-sorts and writes, and every process encodes its share of each batch of texts of similar length.
+sorts and writes, and every process encodes its share of each batch of texts of similar length. On a CPU it uses the
+cores that are idle when it starts; `OMP_NUM_THREADS` sets another number.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from perank.app.inputs import Inputs
 from perank.app.jobs import quiet_lightning, run
 from perank.errors import BadInput, exits_cleanly
+from perank.model.encoders.threads import share_cores
 from perank.retrieval.encoding import StoreOptions, cached_store
 from perank.retrieval.shared_encoder import SharedEncoder
 
@@ -34,6 +36,7 @@ def encode(config: DictConfig) -> None:
     """Encode the collection on the configured devices. Raises `BadInput` for invalid settings and texts."""
     fabric = _fabric(config.trainer.accelerator, config.trainer.devices)
     fabric.launch()
+    share_cores(fabric.world_size, on_cpu=fabric.device.type == "cpu")
     inputs = Inputs(config, device=str(fabric.device))
     encoder = SharedEncoder(inputs.encoder, fabric)
     if not fabric.is_global_zero:

@@ -24,6 +24,7 @@ from perank.app.settings import as_dict, check_arguments, import_target
 from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
 from perank.files import file_lock
+from perank.model.encoders.threads import share_cores
 
 
 def prepare(config: DictConfig) -> dict[str, Any]:
@@ -31,9 +32,10 @@ def prepare(config: DictConfig) -> dict[str, Any]:
     settings = as_dict(config.preparation)
     make = import_target(settings.pop("_target_"), "preparation")
     check_arguments(make, settings, "preparation", ("inputs",))
-    output = Path(settings["output"])
+    output, device = Path(settings["output"]), device_of(config.device)
+    share_cores(on_cpu=device == "cpu")
     with file_lock(output.parent / f".{output.name}.lock"):
-        manifest: dict[str, Any] = make(Inputs(config, device=device_of(config.device)), **settings)
+        manifest: dict[str, Any] = make(Inputs(config, device=device), **settings)
     return manifest
 
 

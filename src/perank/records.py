@@ -183,7 +183,7 @@ class Collection(Protocol):
 
     @property
     def passages(self) -> Mapping[str, Passage]:
-        """Passage id -> passage; may be lazy (iteration streams, indexing looks up one passage)."""
+        """Passage id -> passage; may be lazy (iteration streams, indexing looks up one passage, `get_many` several)."""
         ...
 
     @property
@@ -203,6 +203,14 @@ class FirstStage(Protocol):
     def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
         """Return up to `depth` passages per query, for `queries` or by default all of the collection's."""
         ...
+
+
+def passages_by_id(passages: Mapping[str, Passage], ids: Sequence[str]) -> tuple[Passage, ...]:
+    """Return the passages of `ids` in order, by one `get_many` if the mapping has it. Raises `KeyError` for the first
+    unknown id.
+    """
+    known = passages.get_many(ids) if hasattr(passages, "get_many") else passages
+    return tuple(known[id] for id in ids)
 
 
 def check_request(queries: Sequence[Query], depth: int) -> int:

@@ -104,6 +104,23 @@ def test_scores_are_those_of_one_pair_at_a_time(name: str, folders: dict[str, Pa
     assert scorer.scores(pairs) == pytest.approx(alone, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_pairs_are_tokenised_by_one_call_and_as_one_at_a_time(
+    name: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer: Any = ranker(name, folders).scorer
+    texts = ["dogs", "", " the cat ", "[SEP] </s> [CLS]", "\ufdd0cat", "the cat sat on a mat " * 40]
+    asked = [(query, text) for query in ("the cat", "dogs [SEP]") for text in texts]
+    alone = [scorer.pair(*texts) for texts in asked]
+    assert [pair.shortened for pair in alone] == 2 * [False, False, False, False, False, True]
+    assert scorer.pairs(asked) == alone
+    assert scorer.pairs([]) == []
+    monkeypatch.setattr(scorer, "pair", lambda *_: pytest.fail("tokenised alone"))
+    assert scorer.pairs([one for one in asked if 0 < len(one[1]) < 100]) == [
+        pair for pair, (_, text) in zip(alone, asked, strict=True) if text and not pair.shortened
+    ]
+
+
 @settings(max_examples=8)
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=4), st.sampled_from([None, 1, 100]))
 def test_company_changes_nothing(folders: dict[str, Path], sizes: list[int], batch_tokens: int | None) -> None:

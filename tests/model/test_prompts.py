@@ -145,6 +145,44 @@ def test_long_texts_are_shortened_at_their_end_and_everything_else_stays() -> No
     assert len(prompt.slots) == 3
 
 
+class Watched:
+    """A tokenizer that remembers the texts of each call."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.calls = tokenizer, list[list[str]]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, texts: str | list[str], **options: Any) -> Any:
+        self.calls.append([texts] if isinstance(texts, str) else texts)
+        return self.tokenizer(texts, **options)
+
+
+def test_a_prompt_that_fits_tokenises_every_text_once() -> None:
+    tokenizer: Any = Watched(chat_tokenizer())
+    PromptBuilder(tokenizer, "paper").rank_with_text("cats", ["a dog that barks", "mat"])
+    assert sum("a dog that barks" in text for call in tokenizer.calls for text in call) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(TEXT | st.just("[12] </s>" + SLOT), max_size=4), max_size=3),
+    st.sampled_from(VERSIONS),
+    st.sampled_from([MISTRAL, CHATML]),
+    st.booleans(),
+)
+def test_lengths_are_counted_together_as_the_prompts_have_them(
+    rows: list[list[str]], version: str, template: str, query_slot: bool
+) -> None:
+    asked = [(f"cats {number}", texts) for number, texts in enumerate(rows)]
+    tokenizer: Any = Watched(chat_tokenizer(template))
+    lengths = PromptBuilder(tokenizer, version, query_slot=query_slot).lengths_with_text(asked)
+    roomy = builder(version, template, query_slot=query_slot, max_length=1 << 30)
+    assert lengths == [len(roomy.rank_with_text(query, texts)) for query, texts in asked]
+    assert len(tokenizer.calls) == min(1, len(rows))
+
+
 def test_a_texts_budget_of_tokens_is_kept() -> None:
     prompt = builder(text_tokens=5).rank_with_text("cats", ["cat " * 50])
     bare = builder().rank_with_text("cats", [""])

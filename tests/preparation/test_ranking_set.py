@@ -52,7 +52,7 @@ class Backwards:
 
 
 def made(
-    folder: Path, length: Any = None, first_stage: Any = None, **settings: Any
+    folder: Path, lengths: Any = None, first_stage: Any = None, **settings: Any
 ) -> tuple[list[Any], dict[str, Any]]:
     maker = RankingSet(**{"candidates": 4, "block": 3, "max_tokens": None, **settings})
     parts, queries = Resumable(folder / "rows.jsonl", "print"), list(ASKED.queries.values())
@@ -60,7 +60,7 @@ def made(
     sources = RowSources(
         collection=ASKED, first_stage=first_stage or Turned(), query_vectors=unused, open_store=unused, depth=4
     )
-    statistics = maker.make(sources, RankerTeacher(ranker=Backwards), queries, parts, length, progress=False)
+    statistics = maker.make(sources, RankerTeacher(ranker=Backwards), queries, parts, lengths, progress=False)
     return read_rows(parts.output), statistics
 
 
@@ -97,10 +97,14 @@ def test_judged_passages_come_first_if_asked_for_and_the_teachers_order_stays_am
 
 
 def test_rows_of_as_many_tokens_as_the_limit_are_left_out_and_counted(tmp_path: Path) -> None:
-    def words(candidates: Candidates) -> int:
-        return sum(len(passage.text.split()) for passage in candidates.passages)
+    together = []
 
-    rows, counts = made(tmp_path, words, max_tokens=18)
+    def words(batch: Sequence[Candidates]) -> list[int]:
+        together.append(len(batch))
+        return [sum(len(passage.text.split()) for passage in candidates.passages) for candidates in batch]
+
+    rows, counts = made(tmp_path, words, max_tokens=18, batch_size=2)
+    assert together == [2, 1, 2, 1]  # blocks of three queries, whose last has one candidate only and isn't counted
     expected = [n for n in range(6) if sum((n + i) % 9 + 1 for i in range(4)) < 18]
     assert [row.query.id for row in rows] == [f"q{n}" for n in expected]
     assert counts["too_long"] == 6 - len(expected)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,8 @@ from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput
 from perank.records import Candidates, Passage, Query, Ranker, Ranking
 from perank.retrieval import dense
-from perank.retrieval.dense import Dense
+from perank.retrieval.dense import Dense, nearest
+from perank.retrieval.device_vectors import DeviceVectors
 from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
 from support.fake_encoders import HashEncoder, InMemory, collection
@@ -34,15 +36,23 @@ def brute_force(corpus: dict[str, str], query: str, encoder: HashEncoder, dtype:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @settings(deadline=None, max_examples=40)
-@given(corpora, st.integers(1, 45), st.integers(1, 7), st.integers(1, 5))
-def test_the_nearest_passages_are_found_whatever_the_chunks(
-    tmp_path_factory: pytest.TempPathFactory, dtype: str, corpus: dict[str, str], depth: int, shard_rows: int, rows: int
+@given(corpora, st.integers(1, 45), st.integers(1, 7), st.integers(1, 5), st.booleans())
+def test_the_nearest_passages_are_found_whatever_the_chunks_and_wherever_the_vectors_are(
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: str,
+    corpus: dict[str, str],
+    depth: int,
+    shard_rows: int,
+    rows: int,
+    keep: bool,
 ):
     encoder, asked = HashEncoder(), collection(corpus, {"q1": "one", "q2": "another", "q3": "u"})
     folder = tmp_path_factory.mktemp("store")
     store = encode_into(folder, corpus, encoder, StoreOptions(dtype=dtype, shard_rows=shard_rows, progress=False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "_ROWS_PER_CHUNK", rows)
+        patch.setattr(dense, "_chunk_rows", lambda *_: rows)
+        patch.setattr(dense, "_QUERIES", 2)
+        patch.setattr(DeviceVectors, "_fits", lambda _: keep)
         run = Dense(encoder, store, block=2).search(asked, depth=depth)
     for id, query in asked.queries.items():
         expected = brute_force(corpus, query.text, encoder, dtype)[:depth]
@@ -58,6 +68,53 @@ def test_scores_do_not_depend_on_the_company_of_a_query():
     alone = {id: searcher.search(asked, [query])[id] for id, query in asked.queries.items()}
     assert alone == together
     assert [list(run) for run in alone.values()] == [list(run) for run in together.values()]
+
+
+@pytest.mark.parametrize("order", ["random", "better and better", "equal"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_thousands_of_queries_find_in_one_pass_what_all_scores_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, keep: bool
+) -> None:
+    dice, depth = np.random.default_rng(0), 20
+    vectors_NE = dice.standard_normal((3000, 16))
+    if order == "better and better":  # every chunk beats all before it
+        vectors_NE = np.sort(vectors_NE[:, :1], axis=0) * [1.0, *[0.0] * 15] + 0.01 * vectors_NE
+    elif order == "equal":
+        vectors_NE = np.repeat(vectors_NE[:100], 30, axis=0)
+    vectors_NE = (vectors_NE / np.linalg.norm(vectors_NE, axis=1, keepdims=True)).astype(np.float32)
+    queries_QE = torch.nn.functional.normalize(torch.from_numpy(dice.standard_normal((2100, 16)).astype(np.float32)))
+    encoder = Listed(vectors_NE)
+    store = encode_into(tmp_path, encoder.texts, encoder, StoreOptions(shard_rows=700, progress=False))
+    monkeypatch.setattr(DeviceVectors, "_fits", lambda _: keep)
+    stored_NE = vectors_NE.astype(np.float16).astype(np.float64)
+    found = nearest(DeviceVectors(store), queries_QE, depth)
+    for query_E, rows in zip(queries_QE.double().numpy(), found, strict=True):
+        scores_N = stored_NE @ query_E
+        last = np.sort(scores_N)[-depth]
+        assert set(np.flatnonzero(scores_N >= last)) <= set(rows.tolist())
+        assert scores_N[rows].min() >= last - 1e-5  # and no others than fp32 can't tell from the last
+
+
+def test_a_gpus_vectors_are_read_from_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = collection({str(i): f"text {i}" for i in range(30)}, {f"q{i}": f"query {i}" for i in range(7)})
+    store = encode_into(tmp_path, {p.id: p.text for p in asked.passages.values()}, HashEncoder(), StoreOptions())
+    shards, reads = store.shards, []
+    monkeypatch.setattr(store, "shards", lambda: reads.append(1) or shards())
+    monkeypatch.setattr(dense, "_QUERIES", 2)
+    mapped = Dense(HashEncoder(), store, block=2).search(asked)
+    assert len(reads) == 4
+    monkeypatch.setattr(DeviceVectors, "_fits", lambda _: True)
+    searcher = Dense(HashEncoder(), store, block=2)
+    assert [searcher.search(asked), searcher.search(asked)] == [mapped, mapped]
+    assert len(reads) == 5
+
+
+def test_queries_are_encoded_in_blocks_however_many_are_searched_together() -> None:
+    asked, encoder, sizes = collection({"a": "x"}, {f"q{i}": f"query {i}" for i in range(7)}), HashEncoder(), []
+    encode = encoder.encode_queries
+    encoder.encode_queries = lambda texts: sizes.append(len(texts)) or encode(texts)  # type: ignore[method-assign]
+    Dense(encoder, block=3).search(asked)
+    assert sizes == [3, 3, 1]
 
 
 def test_the_collections_store_is_made_once_and_reused(own_cache: Path):
@@ -77,6 +134,17 @@ def test_a_store_of_another_encoder_or_another_corpus_is_refused(tmp_path: Path)
         Dense(HashEncoder(), store).search(collection({"a": "x", "b": "y"}))
     with pytest.raises(BadInput, match="0 passages per query"):
         Dense(HashEncoder(), store, depth=0).search(collection({"a": "x"}))
+
+
+class Listed(HashEncoder):
+    """Given vectors, for texts that are their numbers."""
+
+    def __init__(self, vectors_NE: np.ndarray) -> None:
+        super().__init__(vectors_NE.shape[1])
+        self.vectors_NE, self.texts = vectors_NE, {f"p{i}": str(i) for i in range(len(vectors_NE))}
+
+    def vector(self, text: str) -> np.ndarray:
+        return self.vectors_NE[int(text)]
 
 
 def filled(folder: Path, texts: dict[str, str]) -> EmbeddingStore:

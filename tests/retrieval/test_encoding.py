@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,34 @@ def test_killed_at_random_moments_it_goes_on_and_ends_with_the_same_bytes(tmp_pa
         assert process.returncode == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     EmbeddingStore.open(tmp_path / "killed").verify()
+
+
+class Ahead(HashEncoder):
+    """Encodes a batch when the next one is known; stops after `limit` texts."""
+
+    limit = 1 << 30
+
+    def encode_batches(self, batches: Iterable[Sequence[str]]) -> Iterator[torch.Tensor]:
+        for batch, _ in pairwise(chain(batches, [None])):
+            if self.seen >= self.limit:
+                raise KeyboardInterrupt
+            yield self.encode_passages(batch)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 256])
+def test_an_encoder_that_works_ahead_gives_the_same_bytes_and_goes_on_after_an_interruption(
+    tmp_path: Path, batch_size: int
+) -> None:
+    encode(tmp_path / "one", batch_size=batch_size)
+    stopped = Ahead()
+    stopped.limit = 5
+    with pytest.raises(KeyboardInterrupt):
+        encode(tmp_path / "ahead", encoder=stopped, batch_size=batch_size)
+    left = len(EmbeddingStore.open(tmp_path / "ahead"))
+    again = Ahead()
+    encode(tmp_path / "ahead", encoder=again, batch_size=batch_size)
+    assert again.seen == 10 - left
+    assert contents(tmp_path / "ahead") == contents(tmp_path / "one")
 
 
 def test_only_the_shards_that_are_missing_are_encoded(tmp_path: Path):

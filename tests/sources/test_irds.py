@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +11,9 @@ import pytest
 
 from perank.errors import BadInput
 from perank.records import Passage, Query
+from perank.sources.candidates import make_candidates
 from perank.sources.irds import IrdsCollection
+from support.forked import fork
 
 ir_datasets = pytest.importorskip("ir_datasets")
 
@@ -88,6 +92,47 @@ def test_going_through_the_passages_never_looks_them_up(home: Path, monkeypatch:
     passages = toy(home).passages
     monkeypatch.setattr(ir_datasets.indices.Docstore, "get", lambda *_: pytest.fail("looked up"))
     assert [passage.id for passage in passages.values()] == [id for id, _ in passages.items()]
+
+
+def openings(caplog: pytest.LogCaptureFixture) -> int:
+    """How often ir_datasets has logged that it opened a document store."""
+    return sum("Opening" in record.getMessage() for record in caplog.records)
+
+
+def test_a_thread_opens_the_document_store_once(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    collection = toy(home)
+    passages = collection.passages
+    expected = {passage.id: passage for passage in passages.values()}
+    before = openings(caplog)
+    for _ in range(3):
+        assert passages.get_many(["d3", "d9", "d1"]) == {id: expected[id] for id in ("d3", "d1")}  # type: ignore[attr-defined]
+        assert passages["d2"] == expected["d2"]
+    found = make_candidates(collection, {"q1": {"d1": 2.0, "d3": 1.0}, "q2": {"d2": 1.0}}, depth=2)
+    assert [c.passages for c in found] == [(expected["d2"],), (expected["d1"], expected["d3"])]
+    assert openings(caplog) - before == 1
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(passages.__getitem__, "d1").result() == expected["d1"]
+    assert openings(caplog) - before == 2
+
+
+def test_a_forked_worker_opens_the_document_store_again(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    passages = toy(home).passages
+    assert passages["d2"].text == "two words"
+    before = openings(caplog)
+
+    def look_up() -> None:
+        assert [passages[id].text for id in ("d1", "d2", "d1")] == ["one", "two words", "one"]
+        assert openings(caplog) - before == 1
+
+    assert os.waitpid(fork(look_up), 0)[1] == 0
+
+
+def test_passages_are_counted_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = toy(home).passages
+    monkeypatch.setattr(ir_datasets.formats.TsvDocs, "docs_count", lambda _: None)  # as before there is an index
+    assert len(passages) == 3
+    monkeypatch.setattr(passages, "stream", lambda: pytest.fail("counted again"))
+    assert len(passages) == 3
 
 
 def test_titles_are_kept_apart_and_text_fields_found(home: Path) -> None:

@@ -45,7 +45,7 @@ class Inputs:
         settings, more = as_dict(self.config.first_stage), {"progress": self.config.get("progress", False)}
         make = import_target(settings.pop("_target_"), "first_stage")
         if settings.pop("encoder", None) is not None:
-            block = 512 if self.device == "cpu" else 8192  # a block's scores: 32 and 512 MiB
+            block = 512 if self.device == "cpu" else 8192  # queries encoded together
             more |= {"encoder": self.encoder, "device": self.device, "block": block}
         check_arguments(make, settings, "first_stage", more)
         return make(**settings, **more)

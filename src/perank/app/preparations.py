@@ -13,7 +13,7 @@ from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput, check_least
 from perank.preparation import convert_authors as authors
 from perank.preparation.fingerprint import passages_digest, questions_digest, settings_of
-from perank.preparation.ranking_set import RankingSet, prompt_length, sampled
+from perank.preparation.ranking_set import RankingSet, prompt_lengths, sampled
 from perank.preparation.resumable import Resumable, prepared
 from perank.preparation.summaries import Summariser, wanted, write_summaries
 from perank.preparation.teachers import EncoderTeacher, RankerTeacher, RunTeacher, Teacher
@@ -47,9 +47,9 @@ def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings
 
     def make(parts: Resumable) -> Manifest:
         queries = sampled(inputs.collection.queries.values(), limit, config.seed)
-        length = prompt_length(inputs.roomy_prompts) if maker.max_tokens else None
+        lengths = prompt_lengths(inputs.roomy_prompts) if maker.max_tokens else None
         sources = row_sources(inputs, maker.candidates)
-        return maker.make(sources, teacher, queries, parts, length, progress=config.progress)
+        return maker.make(sources, teacher, queries, parts, lengths, progress=config.progress)
 
     return prepared(output, "ranking", known, make)
 

@@ -5,7 +5,7 @@ With one label the score is its logit; with two (monoBERT) the log-odds of the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,12 +36,19 @@ class CrossEncoder(PairScorer):
             raise self._no_room(query)
         return _pair(self._tokens(query, text, truncation="only_second", max_length=self.max_length), shortened=True)
 
+    def _whole(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
+        queries, texts = map(list, zip(*asked, strict=True))
+        tokens = self._tokens(queries, texts, return_attention_mask=False)
+        types = tokens.get("token_type_ids", [()] * len(asked))
+        rows = zip(tokens["input_ids"], types, strict=True)
+        return [Pair(tuple(ids), tuple(kinds)) for ids, kinds in rows]
+
     def _scores(self, inputs: Mapping[str, Tensor]) -> Tensor:
         logits_BC = self.model(**inputs).logits
         logits_BC = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
         return logits_BC[:, 0] if logits_BC.shape[1] == 1 else logits_BC[:, 1] - logits_BC[:, 0]
 
-    def _tokens(self, query: str, text: str, **options: Any) -> Any:
+    def _tokens(self, query: str | list[str], text: str | list[str], **options: Any) -> Any:
         # "[SEP]" in a text is ordinary text, not the special token.
         return self.tokenizer(query, text, split_special_tokens=True, verbose=False, **options)
 

@@ -5,7 +5,7 @@ The score is the first output token's logit of `true` minus that of `false`, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 from perank.baselines.pointwise import Pair, PairScorer
 from perank.errors import BadInput
 from perank.model.prompts import PromptBuilder, clean
+
+_PROMPT = "Query: {query} Document: {text} Relevant:"
 
 
 class MonoT5(PairScorer):
@@ -36,6 +38,11 @@ class MonoT5(PairScorer):
             ids = self._prompt(query, kept)
         return Pair(ids, shortened=kept != text)
 
+    def _whole(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
+        prompts = [_PROMPT.format(query=clean(query), text=clean(text)) for query, text in asked]
+        rows = self.tokenizer(prompts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [Pair((*ids, self.tokenizer.eos_token_id)) for ids in rows]
+
     def _scores(self, inputs: Mapping[str, Tensor]) -> Tensor:
         begin_B1 = torch.full_like(inputs["input_ids"][:, :1], self.model.config.decoder_start_token_id)
         logits_BV = self.model(**inputs, decoder_input_ids=begin_B1).logits[:, 0]
@@ -43,7 +50,7 @@ class MonoT5(PairScorer):
         return logits_BV[:, self.true] - logits_BV[:, self.false]
 
     def _prompt(self, query: str, text: str) -> tuple[int, ...]:
-        ids = self._ids(f"Query: {query} Document: {text} Relevant:")
+        ids = self._ids(_PROMPT.format(query=query, text=text))
         return (*ids, self.tokenizer.eos_token_id)
 
     def _ids(self, text: str) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -44,6 +45,17 @@ class PairScorer:
 
     def pair(self, query: str, text: str) -> Pair:
         """Tokenise one pair, truncating only the text. Raises `BadInput` if the query leaves no room for a text."""
+        raise NotImplementedError
+
+    def pairs(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
+        """Tokenise (query, text) pairs as `pair` does, all whole ones by one call of the tokenizer."""
+        whole = self._whole(asked) if asked else []
+        # Tokenizers treat an empty second text of a single call, but not of a batch, as missing.
+        fits = [text != "" and len(pair.ids) <= self.max_length for pair, (_, text) in zip(whole, asked, strict=True)]
+        return [pair if fit else self.pair(*texts) for pair, fit, texts in zip(whole, fits, asked, strict=True)]
+
+    def _whole(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
+        """Tokenise pairs without truncation."""
         raise NotImplementedError
 
     @torch.inference_mode()
@@ -89,7 +101,7 @@ class Pointwise:
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """Return one ranking per element of `batch`, in its order."""
         clock = Clock(self.scorer.device)
-        pairs = [self._pairs(candidates) for candidates in batch]
+        pairs = self._pairs(batch)
         flat = [(query, pair) for query, row in enumerate(pairs) for pair in dict.fromkeys(row)]
         known: list[dict[Pair, float]] = [{} for _ in batch]
         for group in batches([(len(pair.ids), 0) for _, pair in flat], self.batch_tokens):
@@ -99,11 +111,13 @@ class Pointwise:
         rate = clock.lap() / max(1, sum(len(pair.ids) for _, pair in flat))
         return [_ranking(*row, rate) for row in zip(batch, pairs, known, strict=True)]
 
-    def _pairs(self, candidates: Candidates) -> list[Pair]:
-        query = candidates.query
-        if not query.text.strip():
-            raise BadInput("the query is empty", remedy="give it a text", id=query.id)
-        return [self.scorer.pair(query.text, self.view(passage)) for passage in candidates.passages]
+    def _pairs(self, batch: Sequence[Candidates]) -> list[list[Pair]]:
+        for query in (candidates.query for candidates in batch):
+            if not query.text.strip():
+                raise BadInput("the query is empty", remedy="give it a text", id=query.id)
+        asked = [(found.query.text, self.view(passage)) for found in batch for passage in found.passages]
+        pairs = iter(self.scorer.pairs(asked))
+        return [list(islice(pairs, len(candidates))) for candidates in batch]
 
 
 def _ranking(candidates: Candidates, pairs: Sequence[Pair], known: Mapping[Pair, float], rate: float) -> Ranking:

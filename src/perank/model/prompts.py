@@ -71,13 +71,27 @@ class PromptBuilder:
         """The prompt of Table 9: every passage as its vector followed by its text."""
         cut = [self.cut(self.template.clean(text), self.text_tokens) for text in texts]
         prompt = self._rank(query, len(texts), cut)
-        allowed = max((self.count(text) for text in cut), default=0)
+        too_long = len(prompt) > self.max_length
+        allowed = max((self.count(text) for text in cut), default=0) if too_long else 0
         while len(prompt) > self.max_length and allowed > 0:
             over = len(prompt) - self.max_length
             allowed -= max(1, over // max(1, len(texts)))
             cut = [self.cut(text, max(allowed, 0)) for text in cut]
             prompt = self._rank(query, len(texts), cut)
         return self._checked(prompt, query)
+
+    def lengths_with_text(self, rows: Sequence[tuple[str, Sequence[str]]]) -> list[int]:
+        """Return the tokens of a prompt with whole texts for each (query, texts), by one call of the tokenizer.
+
+        They are those of `rank_with_text` without limits, and every text is tokenised once.
+        """
+        cleaned = [(query, [self.template.clean(text) for text in texts]) for query, texts in rows]
+        specials = self.tokenizer.all_special_tokens
+        runs = [_runs(self._rank_pieces(query, len(texts), texts), specials) for query, texts in cleaned]
+        plain = list(dict.fromkeys(text for row in runs for text, special in row if _is_text(text, special)))
+        ids = self.tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"] if plain else []
+        length = dict(zip(plain, map(len, ids), strict=True))
+        return [sum(length[text] if _is_text(text, special) else 1 for text, special in row) for row in runs]
 
     def chat(self, user: str, answer: str | None = None) -> Prompt:
         """Render a user message with slots in the chat template, up to the answer.
@@ -108,12 +122,15 @@ class PromptBuilder:
         return Prompt(tuple(ids), tuple(slots), query_slot)
 
     def _rank(self, query: str, n: int, texts: Sequence[str] | None) -> Prompt:
+        return self.ids_of_rendered(self._rank_pieces(query, n, texts))
+
+    def _rank_pieces(self, query: str, n: int, texts: Sequence[str] | None) -> list[tuple[str, bool]]:
         shape, query = self.template, clean(query)
         if not query:
             raise BadInput("the query is empty", remedy="give it a text")
         texts = None if texts is None else [clean(text) for text in texts]
         user = shape.message(query, n, slot=SLOT, texts=texts, query_slot=QUERY_SLOT if self.query_slot else "")
-        return self.ids_of_rendered(self.in_chat(user) if shape.chat else [(user, False)])
+        return self.in_chat(user) if shape.chat else [(user, False)]
 
     def _checked(self, prompt: Prompt, query: str) -> Prompt:
         if len(prompt) > self.max_length:
@@ -166,6 +183,10 @@ def unmarked(text: str) -> str:
 def clean(text: str) -> str:
     """Remove the noncharacters used for slots, and surrounding white space."""
     return unmarked(text).strip()
+
+
+def _is_text(run: str, special: bool) -> bool:
+    return not special and run not in (SLOT, QUERY_SLOT)
 
 
 def _runs(pieces: Sequence[tuple[str, bool]], specials: Sequence[str]) -> list[tuple[str, bool]]:

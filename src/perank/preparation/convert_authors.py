@@ -22,7 +22,7 @@ from perank.model.templates import ALIGN_INSTRUCTIONS, template
 from perank.preparation import authors_jsonl
 from perank.preparation.authors_jsonl import PLACEHOLDER, AlignmentRow, RankingRow
 from perank.records import Collection, Passage, Query
-from perank.training.rows import RankRow, passage_of, read_rows, write_rows
+from perank.training.rows import RankRow, passages_of, read_rows, write_rows
 
 
 def described(kind: str, counts: dict[str, int], path: Path) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _alignment(passages: Iterable[Passage]) -> Iterator[AlignmentRow]:
 
 def _ranking(collection: Collection, rows_path: str | Path, limit: int | None) -> Iterator[RankingRow]:
     for line, row in enumerate(islice(read_rows(rows_path), limit), start=1):
-        passages = [passage_of(collection.passages, id, path=rows_path, line=line) for id in row.passage_ids]
+        passages = passages_of(collection.passages, row.passage_ids, path=rows_path, line=line)
         with _theirs(row.query.id):
             theirs = ranking_row(row.query.text, [passage.contents for passage in passages], row.order)
         yield theirs

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run
 from perank.retrieval.dense import Dense
 from perank.retrieval.encoding import QueryVectors
 from perank.retrieval.store import EmbeddingStore
-from perank.training.rows import RankRow, passage_of, read_rows, write_rows
+from perank.training.rows import RankRow, passages_of, read_rows, write_rows
 
 _POOLS = "first_stage, dense, log_uniform and first_stage_deep"
 
@@ -107,9 +107,8 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
     collection = sources.collection
     pools = [_pool(name, sources, settings) for name in settings.pools]
     judged = {} if teacher.judged_first is False else collection.qrels
-    passage = cache(partial(passage_of, collection.passages))  # lookups in a collection on disk are slow
     drawn = islice(draws(collection.queries, collection.qrels, pools, settings.seed), settings.rows)
-    found = (Candidates(query, tuple(map(passage, ids))) for query, ids in drawn)
+    found = (Candidates(query, passages_of(collection.passages, ids)) for query, ids in drawn)
     rows = [ordered_row(*ordered) for ordered in teacher_orders(teacher, found, sources, judged)]
     if settings.first is not None:
         rows = [placed_row(row, rank_order(sources.run.get(row.query.id, {})), settings.first) for row in rows]

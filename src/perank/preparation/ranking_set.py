@@ -22,7 +22,7 @@ from perank.records import Candidates, Query
 from perank.sources.candidates import make_candidates
 from perank.training.rows import RankRow, row_record
 
-Length = Callable[[Candidates], int]
+Lengths = Callable[[Sequence[Candidates]], list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +57,13 @@ class RankingSet:
         teacher: Teacher,
         queries: Sequence[Query],
         parts: Resumable,
-        length: Length | None = None,
+        lengths: Lengths | None = None,
         *,
         progress: bool = True,
     ) -> dict[str, Any]:
         """Create the missing blocks, join all to the output, and return its statistics.
 
-        `length` counts the tokens of a prompt with the candidates' texts.
+        `lengths` counts the tokens of a prompt with the candidates' texts for each of several queries.
         """
         from tqdm import tqdm
 
@@ -72,7 +72,7 @@ class RankingSet:
             for number, start in enumerate(starts):
                 block, name = queries[start : start + self.block], f"rows-{number:05d}.json"
                 if not parts.has(name):
-                    parts.write(name, {"queries": list(self._entries(sources, teacher, block, length))})
+                    parts.write(name, {"queries": list(self._entries(sources, teacher, block, lengths))})
                 bar.update(len(block))
         statistics = RankingStatistics()
         entries = (entry for part in parts.read("rows-") for entry in part["queries"])
@@ -80,7 +80,7 @@ class RankingSet:
         return statistics.as_dict()
 
     def _entries(
-        self, sources: RowSources, teacher: Teacher, block: Sequence[Query], length: Length | None
+        self, sources: RowSources, teacher: Teacher, block: Sequence[Query], lengths: Lengths | None
     ) -> Iterator[dict[str, Any]]:
         """Yield a record per query: its rows, and values for the statistics."""
         run = sources.first_stage.search(sources.collection, block, self.candidates)
@@ -90,16 +90,27 @@ class RankingSet:
         judged = sources.collection.qrels
         ordered = teacher_orders(teacher, enough, sources, judged if self.judged_first else {}, self.batch_size)
         orders = {candidates.query.id: order for candidates, order in ordered}
+        tokens = self._tokens(enough, lengths)
         for candidates in found:
-            entry: dict[str, Any] = {"query_id": candidates.query.id, "found": len(candidates), "rows": []}
-            if (order := orders.get(candidates.query.id)) is not None:
-                entry |= self._ordered(candidates, order, judged.get(candidates.query.id, {}), length)
+            id = candidates.query.id
+            entry: dict[str, Any] = {"query_id": id, "found": len(candidates), "rows": []}
+            if (order := orders.get(id)) is not None:
+                entry |= self._ordered(candidates, order, judged.get(id, {}), tokens.get(id))
             yield entry
 
+    def _tokens(self, found: Sequence[Candidates], lengths: Lengths | None) -> dict[str, int]:
+        """Tokens of a prompt by query id, `batch_size` queries at a time; none without `lengths`."""
+        tokens: dict[str, int] = {}
+        if lengths is None:
+            return tokens
+        for start in range(0, len(found), self.batch_size):
+            batch = found[start : start + self.batch_size]
+            tokens |= zip((candidates.query.id for candidates in batch), lengths(batch), strict=True)
+        return tokens
+
     def _ordered(
-        self, candidates: Candidates, order: tuple[int, ...], grades: dict[str, int], length: Length | None
+        self, candidates: Candidates, order: tuple[int, ...], grades: dict[str, int], tokens: int | None
     ) -> dict[str, Any]:
-        tokens = None if length is None else length(candidates)
         fits = tokens is None or self.max_tokens is None or tokens < self.max_tokens
         return {
             "tokens": tokens,
@@ -116,14 +127,15 @@ class RankingSet:
             yield replace(row, ranks=tuple(range(len(shown)))).shown(shown)
 
 
-def prompt_length(prompts: Any) -> Length:
-    """Return a function that counts the tokens of a prompt with the candidates' texts."""
+def prompt_lengths(prompts: Any) -> Lengths:
+    """Return a function that counts the tokens of prompts with the candidates' texts."""
 
-    def length(candidates: Candidates) -> int:
-        texts = [passage.contents for passage in candidates.passages]
-        return len(prompts.rank_with_text(candidates.query.text, texts))
+    def lengths(batch: Sequence[Candidates]) -> list[int]:
+        rows = [(found.query.text, [passage.contents for passage in found.passages]) for found in batch]
+        counts: list[int] = prompts.lengths_with_text(rows)
+        return counts
 
-    return length
+    return lengths
 
 
 def sampled(queries: Iterable[Query], limit: int | None, seed: int) -> list[Query]:

@@ -68,6 +68,13 @@ def encode_into(
         return writer.finish()
 
 
+def encoded_batches(encoder: TextEncoder, batches: Iterable[Sequence[str]]) -> Iterator[Any]:
+    """Yield the vectors of each batch of passages; an encoder with `encode_batches` may tokenise some in advance."""
+    if hasattr(encoder, "encode_batches"):
+        return iter(encoder.encode_batches(batches))
+    return map(encoder.encode_passages, batches)
+
+
 def cached_store(
     collection_name: str,
     passages: Mapping[str, Passage],
@@ -138,9 +145,10 @@ def _contents(passages: Mapping[str, Passage]) -> Iterator[tuple[str, str]]:
 def _vectors(chunk: Chunk, encoder: TextEncoder, batch_size: int, bar: Any) -> np.ndarray:
     vectors_NE = np.empty((len(chunk.ids), encoder.width), dtype=np.float32)
     order = sorted(range(len(chunk.texts)), key=lambda i: (-len(chunk.texts[i]), i))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        found_BE = np.asarray(encoder.encode_passages([chunk.texts[i] for i in batch]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    texts = ([chunk.texts[i] for i in batch] for batch in batches)
+    for batch, found in zip(batches, encoded_batches(encoder, texts), strict=True):
+        found_BE = np.asarray(found)
         check_vectors(found_BE, [chunk.ids[i] for i in batch], encoder.width)
         vectors_NE[batch] = found_BE
         bar.update(len(batch))

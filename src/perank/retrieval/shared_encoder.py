@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from perank.records import Identity, TextEncoder
+from perank.retrieval.encoding import encoded_batches
 
 
 class SharedEncoder:
@@ -36,6 +37,12 @@ class SharedEncoder:
         if self._fabric.world_size == 1:
             return self._encoder.encode_passages(texts)
         return self._share(self._fabric.broadcast(list(texts)))
+
+    def encode_batches(self, batches: Iterable[Sequence[str]]) -> Iterator[Any]:
+        """Yield the vectors of each batch; a single process tokenises in advance."""
+        if self._fabric.world_size == 1:
+            return encoded_batches(self._encoder, batches)
+        return map(self.encode_passages, batches)
 
     def serve(self) -> None:
         """Encode parts of the first process's batches until it calls `close`."""

@@ -166,6 +166,13 @@ class Ids(Sequence[str]):
     def __contains__(self, id: object) -> bool:
         return id in self._store
 
+    def of(self, rows_B: np.ndarray) -> list[str]:
+        """Return the ids of existing rows [B] in order."""
+        starts = self._store.manifest.starts
+        shards_B = np.searchsorted(starts, rows_B, side="right") - 1
+        places = zip(shards_B.tolist(), (rows_B - starts[shards_B]).tolist(), strict=True)
+        return [self._store._shard(number).id_at(row) for number, row in places]
+
     def at(self, row: int) -> str:
         """Return the id of an existing row."""
         starts = self._store.manifest.starts

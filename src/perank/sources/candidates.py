@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from perank.errors import BadInput
-from perank.records import Candidates, Collection, Passage, Query, Ranking, Run, rank_order, strictly_decreasing
+from perank.records import Candidates, Collection, Query, Ranking, Run, passages_by_id, rank_order, strictly_decreasing
 
 
 def make_candidates(
@@ -43,14 +43,10 @@ def candidates_run(rankings: Iterable[Ranking]) -> Run:
 
 def _candidates(collection: Collection, query: Query, scores: dict[str, float], depth: int) -> Candidates:
     ids = rank_order(scores)[:depth]
-    passages = tuple(_passage(collection, query.id, id) for id in ids)
-    return Candidates(query, passages, tuple(scores[id] for id in ids))
-
-
-def _passage(collection: Collection, query_id: str, passage_id: str) -> Passage:
     try:
-        return collection.passages[passage_id]
+        passages = passages_by_id(collection.passages, ids)
     except KeyError as error:
-        problem = f"the run names a passage for query {query_id!r} that {collection.name} has no text for"
+        problem = f"the run names a passage for query {query.id!r} that {collection.name} has no text for"
         remedy = "check that run and collection belong together"
-        raise BadInput(problem, remedy=remedy, id=passage_id) from error
+        raise BadInput(problem, remedy=remedy, id=error.args[0]) from error
+    return Candidates(query, passages, tuple(scores[id] for id in ids))

@@ -1,13 +1,15 @@
 """Any dataset of ir_datasets by id, as a collection: `msmarco-passage/trec-dl-2019/judged`, `beir/nfcorpus/test`.
 
 ir_datasets downloads on demand to its own folder (`IR_DATASETS_HOME`). Passages stay on disk: lookups read its document
-store, iteration streams. Its BEIR lacks Signal, News and Robust04 (licences); load those from a folder
-(`perank.sources.beir`).
+store, which each thread opens once, iteration streams. Its BEIR lacks Signal, News and Robust04 (licences); load those
+from a folder (`perank.sources.beir`).
 """
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+import os
+import threading
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from contextlib import contextmanager
 from functools import cached_property
 from textwrap import shorten
@@ -87,18 +89,31 @@ class _Passages(Mapping[str, Passage]):
 
     def __init__(self, id: str, dataset: Any) -> None:
         self._id, self._dataset = id, dataset
+        self._stores: dict[tuple[int, int], Any] = {}  # by process and thread: an open file has one position
+        self._count: int | None = None
 
     def __getitem__(self, id: str) -> Passage:
+        return self.get_many([id])[id]
+
+    def get_many(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Return the passages of `ids` that exist, by id."""
+        place = os.getpid(), threading.get_ident()
+        store = self._stores.pop(place, None)  # put back only if the lookup succeeds
         with _supplying(self._id, "docs"):
-            return _to_passage(self._dataset.docs_store().get(id))
+            store = store or self._dataset.docs_store()
+            found = {row.doc_id: _to_passage(row) for row in store.get_many_iter(ids)}
+        self._stores[place] = store
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return (passage.id for passage in self.stream())
 
     def __len__(self) -> int:
-        with _supplying(self._id, "docs"):
-            count = self._dataset.docs_count()
-        return sum(1 for _ in self.stream()) if count is None else int(count)
+        if self._count is None:  # without ir_datasets' index, counting reads all passages
+            with _supplying(self._id, "docs"):
+                count = self._dataset.docs_count()
+            self._count = sum(1 for _ in self.stream()) if count is None else int(count)
+        return self._count
 
     def items(self) -> ItemsView[str, Passage]:
         return _Items(self)

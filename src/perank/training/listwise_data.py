@@ -13,7 +13,7 @@ from perank.model.batches import IGNORE, AnswerBatch, padded
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.records import Passage
 from perank.sources.views import text_view
-from perank.training.rows import RankRow, passage_of
+from perank.training.rows import RankRow, passages_of
 from perank.training.stream import StreamModule, StreamSettings, row_at, shuffled
 
 
@@ -58,7 +58,7 @@ class ListwiseData(StreamModule):
         row: RankRow = self.kept[row_at(position, self.rows, self.seed)]
         n = len(row.order)
         row = row.shown(shuffled(n, self.seed, position))
-        texts = [self.view(passage_of(self.passages, id)) for id in row.passage_ids]
+        texts = [self.view(passage) for passage in passages_of(self.passages, row.passage_ids)]
         prompt = self.prompts.rank(row.query.text, texts, within=self._room(n))
         answer = self.prompts.answer(prompt, row.order)
         return AnswerExample((*prompt.ids, *answer), (*([IGNORE] * len(prompt.ids)), *answer))

@@ -13,7 +13,7 @@ from perank.model.batches import Origin, PromptBatch, RankBatch, padded
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Passage, Vectors
 from perank.training.curriculum import schedule_of, shortened, stage_at
-from perank.training.rows import RankRow, check_ranks, passage_of
+from perank.training.rows import RankRow, check_ranks, passages_of
 from perank.training.stream import LengthGroups, StreamModule, StreamSettings, shuffled
 
 
@@ -124,7 +124,7 @@ class RankData(StreamModule):
     def _content(self, row: RankRow) -> Prompt | None:
         if self.text_of is None:
             return None
-        texts = [passage_of(self.text_of, id).contents for id in row.passage_ids]
+        texts = [passage.contents for passage in passages_of(self.text_of, row.passage_ids)]
         return self.prompts.rank_with_text(row.query.text, texts)
 
     def _length(self, row: RankRow) -> int | None:

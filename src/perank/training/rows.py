@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from perank.errors import BadInput
 from perank.files import json_lines, write_json_lines
-from perank.records import Passage, Query
+from perank.records import Passage, Query, passages_by_id
 from perank.sources.fields import text_in
 
 
@@ -53,13 +53,16 @@ def write_rows(path: str | Path, rows: Iterable[RankRow]) -> int:
     return write_json_lines(path, map(row_record, rows))
 
 
-def passage_of(passages: Mapping[str, Passage], id: str, **place: Any) -> Passage:
-    """Return a row's passage. Raises `BadInput` with `place` (the row's path and line) if it is missing."""
+def passages_of(passages: Mapping[str, Passage], ids: Sequence[str], **place: Any) -> tuple[Passage, ...]:
+    """Return a row's passages. Raises `BadInput` with `place` (the row's path and line) if one is missing."""
     try:
-        return passages[id]
+        return passages_by_id(passages, ids)
     except KeyError as error:
-        remedy = "use the collection that the rows were made from"
-        raise BadInput("the collection has no text for this passage", remedy=remedy, id=id, **place) from error
+        problem, remedy = (
+            "the collection has no text for this passage",
+            "use the collection that the rows were made from",
+        )
+        raise BadInput(problem, remedy=remedy, id=error.args[0], **place) from error
 
 
 def check_ranks(rows: Iterable[RankRow]) -> None:

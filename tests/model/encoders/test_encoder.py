@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.encoders.encoder import Encoder, length_batches
+from perank.model.encoders.encoder import Encoder, length_batches, padded
 
 WORDS = "query passage : the cat sat on a mat dogs ran far away [ ] sep cls".split()  # noqa: SIM905
 TEXTS = [
@@ -96,6 +98,52 @@ def test_batches_hold_every_text_once_longest_first_within_the_budget(lengths: l
     flat = [lengths[i] for batch in batches for i in batch]
     assert flat == sorted(lengths, reverse=True)
     assert all(len(batch) == 1 or lengths[batch[0]] * len(batch) <= budget for batch in batches)
+
+
+@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=9), min_size=1, max_size=7), st.integers(0, 3))
+def test_padded_ids_and_masks_are_those_of_plain_lists(rows: list[list[int]], value: int) -> None:
+    length = max(map(len, rows))
+    ids_BL, mask_BL = padded(rows, value)
+    assert ids_BL.tolist() == [row + [value] * (length - len(row)) for row in rows]
+    assert mask_BL.tolist() == [[1] * len(row) + [0] * (length - len(row)) for row in rows]
+    assert ids_BL.dtype == mask_BL.dtype == torch.int64
+
+
+BATCHES = [TEXTS, TEXTS[:1], [], TEXTS[2:5], TEXTS[::-1]]
+
+
+def test_batches_are_encoded_as_each_alone_bit_by_bit(folder: Path) -> None:
+    prefixed = encoder(folder, passage_prefix="passage : ", batch_tokens=30)
+    found = list(prefixed.encode_batches(iter(BATCHES)))
+    assert len(found) == len(BATCHES)
+    assert all(map(torch.equal, found, map(prefixed.encode_passages, BATCHES)))
+
+
+def test_a_batch_is_tokenised_while_the_one_before_it_is_encoded(folder: Path) -> None:
+    busy, tokenised = encoder(folder), Event()
+    tokenizer, model = busy.tokenizer, busy.model
+
+    def tokenise(texts: list[str], **options: Any) -> Any:
+        if "dogs ran far away" in texts:
+            tokenised.set()
+        return tokenizer(texts, **options)
+
+    def encode(**inputs: Tensor) -> Any:
+        assert tokenised.wait(30), "the second batch was not tokenised while the first was encoded"
+        return model(**inputs)
+
+    encode.config = model.config  # type: ignore[attr-defined]
+    tokenise.pad_token_id = tokenizer.pad_token_id  # type: ignore[attr-defined]
+    busy.__dict__ |= {"tokenizer": tokenise, "model": encode}
+    assert len(list(busy.encode_batches([["the cat"], ["dogs ran far away"]]))) == 2
+
+
+def test_a_subclass_with_vectors_of_its_own_keeps_them(folder: Path) -> None:
+    class Constant(Encoder):
+        def encode_passages(self, texts: Sequence[str]) -> Tensor:
+            return torch.ones(len(texts), 1)
+
+    assert [found.tolist() for found in Constant(str(folder)).encode_batches([["a", "b"], []])] == [[[1.0], [1.0]], []]
 
 
 def test_prefixes_stand_before_the_texts_they_are_meant_for(folder: Path) -> None:

@@ -7,16 +7,19 @@ loaded on first use, so a config can be composed and printed without loading wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from perank.errors import BadInput
 from perank.model.encoders.packed_linear import pack_linears
+from perank.model.encoders.prefetch import prefetched
 from perank.model.encoders.static_vectors import StaticVectors, is_static
 from perank.model.locate import locate, reading
 from perank.model.precision import dtype_of, known_device
@@ -31,6 +34,9 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cls": lambda hidden, mask: hidden[:, 0],
     "last": lambda hidden, mask: hidden[torch.arange(len(hidden), device=mask.device), mask.sum(1) - 1],
 }
+
+Inputs = tuple[list[int], Tensor, Tensor]
+"""Positions of some of the texts, and their ids and mask: int64 [B, L] on the CPU."""
 
 
 @dataclass(eq=False)
@@ -125,26 +131,58 @@ class Encoder:
         """Unit vectors [B, E], fp32 on the CPU."""
         return self._encode([self.passage_prefix + text for text in texts])
 
-    @torch.inference_mode()
+    def encode_batches(self, batches: Iterable[Sequence[str]]) -> Iterator[Tensor]:
+        """Yield `encode_passages` of each batch; the next ones are tokenised while one is encoded."""
+        if type(self).encode_passages is not Encoder.encode_passages:  # a subclass with vectors of its own
+            yield from map(self.encode_passages, batches)
+            return
+        _ = self.width  # loads the model, which checks the options
+        texts = ([self.passage_prefix + text for text in batch] for batch in batches)
+        yield from map(self._vectors, prefetched(self._inputs, texts))
+
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        vectors = torch.empty(len(texts), self.width)  # loads the model, which checks the options
+        _ = self.width  # loads the model, which checks the options
+        return self._vectors(self._inputs(texts))
+
+    def _inputs(self, texts: Sequence[str]) -> list[Inputs]:
+        """Tokenise texts, and group them into padded batches of similar length."""
         if not texts:
-            return vectors
-        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+            return []
+        ids = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
         if [] in ids:
             raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
-        budget = self.batch_tokens or (1024 if self.torch_device.type == "cpu" else 16384)
-        for chosen in length_batches([len(row) for row in ids], budget):
-            vectors[chosen] = self._pooled([ids[i] for i in chosen]).cpu()
-        return torch.nn.functional.normalize(vectors, dim=-1)
-
-    def _pooled(self, ids: list[list[int]]) -> Tensor:
-        length = max(map(len, ids))
+        on_cpu = self.torch_device.type == "cpu"
+        groups = length_batches([len(row) for row in ids], self.batch_tokens or (1024 if on_cpu else 16384))
         pad = self.tokenizer.pad_token_id or 0
-        ids_BL = torch.tensor([row + [pad] * (length - len(row)) for row in ids], device=self.torch_device)
-        mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=self.torch_device)
+        return [(chosen, *padded([ids[i] for i in chosen], pad, pinned=not on_cpu)) for chosen in groups]
+
+    @torch.inference_mode()
+    def _vectors(self, inputs: Sequence[Inputs]) -> Tensor:
+        vectors_BE = torch.empty(sum(len(chosen) for chosen, _, _ in inputs), self.width)
+        for chosen, ids_BL, mask_BL in inputs:
+            vectors_BE[chosen] = self._pooled(ids_BL, mask_BL).cpu()
+        return torch.nn.functional.normalize(vectors_BE, dim=-1)
+
+    def _pooled(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        ids_BL, mask_BL = (tensor.to(self.torch_device, non_blocking=True) for tensor in (ids_BL, mask_BL))
         hidden_BLE = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
         return POOLINGS[self.pooling](hidden_BLE.float(), mask_BL)
+
+
+def padded(rows: Sequence[Sequence[int]], value: int, *, pinned: bool = False) -> tuple[Tensor, Tensor]:
+    """Right-pad ids with `value` to the longest row; return them and their mask, int64 [B, L] on the CPU."""
+    length_B = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    mask_BL = np.arange(length_B.max()) < length_B[:, None]
+    ids_BL = np.full(mask_BL.shape, value, dtype=np.int64)
+    ids_BL[mask_BL] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(length_B.sum()))
+    ids, mask = torch.from_numpy(ids_BL), torch.from_numpy(mask_BL.astype(np.int64))
+    return (ids.pin_memory(), mask.pin_memory()) if pinned else (ids, mask)
 
 
 def length_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
