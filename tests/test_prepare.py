@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
+from baselines.test_splade import save_masked_lm
 from perank.errors import BadInput
 from perank.files import CONF_DIR
 from perank.preparation.resumable import Resumable
@@ -145,6 +146,26 @@ def test_what_teaches_drawn_rows_teaches_prepared_ones(world: Path, tmp_path: Pa
     assert manifest["preparation"]["judged_first"] is False
     prepare(config(world, tmp_path / "b.jsonl", *ROWS, *fused, "teacher.weight=0"))
     assert read_rows(tmp_path / "b.jsonl") != read_rows(tmp_path / "a.jsonl")
+
+
+def test_a_sparse_ranker_teaches_alone_and_fused_and_judgements_go_first_where_wanted(
+    world: Path, tmp_path: Path
+) -> None:
+    folder, judged = save_masked_lm(tmp_path / "splade"), BeirCollection(world / "collection", "train").qrels
+    common = [*ROWS, "first_stage=bm25", "preparation.orders=[retrieved]"]
+    at = {"splade": "teacher.ranker", "fused_splade": "teacher.fusion.scorer"}
+    alone = [f"+{at['splade']}.{key}" for key in (f"name={folder}", "max_length=32")]
+    fused = [override.replace(at["splade"], at["fused_splade"]) for override in alone]
+    # with all weight on the texts, the fused teacher's order is the sparse ranker's
+    texts = [f"teacher.fusion.{name}=0.0" for name in ("cosine", "log_rank", "feedback")]
+    prepare(config(world, tmp_path / "a.jsonl", *common, "teacher=splade", *alone, "teacher.judged_first=false"))
+    prepare(config(world, tmp_path / "b.jsonl", *common, "teacher=fused_splade", *fused, *texts))
+    assert read_rows(tmp_path / "a.jsonl") == read_rows(tmp_path / "b.jsonl")
+    prepare(config(world, tmp_path / "c.jsonl", *common, "teacher=fused_splade", *fused, "teacher.judged_first=true"))
+    for row in read_rows(tmp_path / "c.jsonl"):
+        relevant = [id for id in row.passage_ids if judged[row.query.id].get(id)]
+        assert [row.passage_ids[i] for i in row.order[: len(relevant)]] == relevant
+    assert any(row.order != (0, 1, 2, 3, 4) for row in read_rows(tmp_path / "c.jsonl"))
 
 
 def test_wikipedia_becomes_texts_to_align_on(world: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def job(sweep: Path, number: int, *, seed: int, variant: str, done: bool = True)
         suite = small_suite()
         evaluate_run(suite.first_stage_run, suite, system="bm25").save(folder)
         evaluate_ranker(Keeping(), suite, system="encoder", progress=False).save(folder)
+        evaluate_ranker(Keeping(), suite, system="fusion", progress=False).save(folder)
         evaluate_ranker(Reversing(), suite, system="PE-Rank", progress=False).save(folder)
     return folder
 
@@ -62,8 +63,9 @@ def test_a_sweep_becomes_tidy_rows_a_table_in_two_languages_and_a_figure(
     model = [row for row in rows if row.system == "PE-Rank" and row.metric == "ndcg@10"]
     assert {(row.variant, row.seed) for row in model} == {("a", 0), ("a", 1), ("a", None), ("b", 0)}
     assert {row.window for row in model} == {20}
-    plain = [row for row in rows if row.system in ("bm25", "encoder")]
+    plain = [row for row in rows if row.system in ("bm25", "encoder", "fusion")]
     assert {(row.variant, row.seed, row.window, row.backbone) for row in plain} == {("", None, None, "")}
+    assert {(row.system, row.encoder) for row in plain} == {("bm25", ""), ("encoder", "tiny"), ("fusion", "tiny")}
     assert all(row.device and row.version and row.study == "table" for row in rows)
     text = (sweep / "table.md").read_text()
     assert text.count("| PE-Rank") == 2
@@ -102,7 +104,7 @@ def test_a_study_gives_layout_and_the_papers_figures(sweep: Path, tmp_path: Path
 def test_written_results_can_be_tabulated_again(sweep: Path, tmp_path: Path) -> None:
     tabulate([sweep / "0"])
     again = tabulate([sweep / "0" / "results.csv"], output=tmp_path / "again")
-    assert {line.shown for line in again.lines} == {("BM25",), ("encoder",), ("PE-Rank", "a")}
+    assert {line.shown for line in again.lines} == {("BM25",), ("encoder",), ("fusion",), ("PE-Rank", "a")}
 
 
 @pytest.mark.parametrize(

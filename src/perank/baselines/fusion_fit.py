@@ -23,6 +23,7 @@ from perank.records import Candidates, Qrels
 
 log = logging.getLogger(__name__)
 
+_BLOCK = 64  # queries whose vectors are held at once
 _RIDGE = 1e-6  # on the weights of features of deviation 1: bounds them if a feature separates all queries
 
 
@@ -64,12 +65,16 @@ class FittedFusion:
         graded = [(found, grades) for found, grades in graded if any(grades)]
         if not graded:
             raise BadInput("no query has a relevant candidate", remedy="fit on other queries", id=self.judged.name)
-        known = FusionRanker(self.shape, vectors).evidence([found for found, _ in graded])
-        features = [self.shape.features(evidence, self.features) for evidence, _ in known]
+        features = self._features([found for found, _ in graded], FusionRanker(self.shape, vectors))
         weights = fitted_weights(features, [grades for _, grades in graded], self.likelihood)
         fitted: dict[str, Any] = dict.fromkeys(FEATURES, 0.0) | dict(zip(self.features, weights, strict=True))
         log.info("%s: fitted on %d queries of %s", described(fitted), len(graded), self.judged.name)
         return replace(self.shape, **fitted)
+
+    def _features(self, candidates: Sequence[Candidates], ranker: FusionRanker) -> list[np.ndarray]:
+        blocks = [candidates[start : start + _BLOCK] for start in range(0, len(candidates), _BLOCK)]
+        known = (evidence for block in blocks for evidence, _ in ranker.evidence(block))
+        return [self.shape.features(evidence, self.features) for evidence in known]
 
 
 def described(weights: dict[str, float]) -> str:

@@ -1,7 +1,7 @@
 """Read the results of runs: metrics, per-query scores and settings, or rows of a results.csv.
 
 A finished run's folder has metrics.json, that of an unfinished job only .hydra. Settings that only a model has (prompt,
-window, seed, variant) are not attributed to the first stage and the encoder.
+window, seed, variant) are not attributed to the first stage, the encoder and their fusion.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _of_run(folder: Path) -> Iterator[Measurement]:
         mine = {key: entry[key] for key in _ENTRY if key in entry}
         is_model = entry["costs"].get("forwards_per_query", 0) > 0
         labels = {k: v for k, v in settings.items() if is_model or k not in _MODELS}
-        if not is_model and entry["system"] != "encoder":
+        if not is_model and entry["system"] not in ("encoder", "fusion"):
             labels.pop("encoder", None)
         yield Measurement(
             {**labels, **mine, "system": entry["system"]},
