@@ -1,4 +1,4 @@
-"""The first steps of `trainer=deepspeed_zero2`, with the engine simulated on the CPU: no package deepspeed is needed."""
+"""The first steps of `trainer=deepspeed_zero2`, with the engine simulated on the CPU, without the package deepspeed."""
 
 from __future__ import annotations
 

@@ -18,5 +18,5 @@ class WholeBatchPrecision(DeepSpeedPrecision):
     def convert_input(self, data: Any) -> Any:
         return data
 
-    def backward(self, tensor: Any, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def backward(self, tensor: Any, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         super().backward(tensor, model, optimizer, *args, scale_wrt_gas=False, **kwargs)
