@@ -133,7 +133,9 @@ def test_bad_settings_end_with_exit_code_2_and_leave_no_numbers(
     assert not list(tmp_path.rglob("metrics.json"))
 
 
-@pytest.mark.parametrize(("gpu", "named", "device"), [(True, [], "cuda"), (False, [], "cpu"), (True, ["device=cpu"], "cpu")])
+@pytest.mark.parametrize(
+    ("gpu", "named", "device"), [(True, [], "cuda"), (False, [], "cpu"), (True, ["device=cpu"], "cpu")]
+)
 def test_a_model_ranks_on_the_gpu_if_there_is_one_unless_a_device_is_named(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, named: list[str], device: str
 ) -> None:

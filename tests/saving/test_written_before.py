@@ -20,8 +20,8 @@ from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
 from perank.model.projector_io import load_projector
 from perank.ranking.reranker import Reranker
-from perank.ranking.windows import Windows
 from perank.ranking.vectors import check_store
+from perank.ranking.windows import Windows
 from perank.records import Passage
 from perank.retrieval.encoding import StoreOptions, cached_store, encode_into
 from perank.retrieval.store import EmbeddingStore

@@ -106,6 +106,19 @@ class LLMSettings:
             )
 
 
+def recompute_frozen_layers(llm: Any) -> None:
+    """Make gradient checkpointing work in a frozen LLM in eval mode.
+
+    transformers recomputes a layer only in train mode. The layers alone are put into it: their parts stay in eval mode,
+    so nothing is dropped out. Layers with a dropout of their own (OPT) stay in eval mode and keep their activations.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for layer in llm.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and not isinstance(getattr(layer, "dropout", None), float):
+            layer.training = layer.gradient_checkpointing
+
+
 @contextmanager
 def _unreported(quiet: bool) -> Iterator[None]:
     """Suppress transformers' report of unused weights, which are expected if layers are left out."""

@@ -1,8 +1,8 @@
 """Shard a model (FSDP2, torch's `fully_shard`), access its parts, and gather it again.
 
 Each layer of the LLM is one group of weights, the projector another; embeddings, final norm and head belong to the
-root. A group is gathered only while it computes. Training calls `step_states`, `token_logits` or `answer_loss`, where
-the root gathers its group; code that calls the parts directly (decoding) must run inside `gathered`.
+root. A group is gathered only while it computes. Training calls `step_states`, `reconstruction_loss` or `answer_loss`,
+where the root gathers its group; code that calls the parts directly (decoding) must run inside `gathered`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shard_model(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
     options = {"mesh": mesh, "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)}
     for group in (*layers, *(child for child in model.children() if child is not model.llm), model):
         fully_shard(group, **options)
-    for method in ("step_states", "token_logits", "answer_loss"):
+    for method in ("step_states", "reconstruction_loss", "answer_loss"):
         if hasattr(model, method):
             register_fsdp_forward_method(model, method)
 
