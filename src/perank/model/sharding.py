@@ -64,25 +64,34 @@ def full_state(module: nn.Module) -> dict[str, Tensor]:
     """
     if not is_sharded(module):
         return module.state_dict()
-    import torch.distributed as dist
-
     names = dict(module.named_parameters(remove_duplicate=False))
     made: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, value in module.state_dict().items():
         key = id(names.get(name, value))
         if key not in made:
-            made[key] = full_tensor(value)
-        if dist.get_rank() == 0:
+            made[key] = full_on_first(value)
+        if is_first():
             state[name] = made[key]
-        else:
-            made[key] = torch.empty(0)
     return state
 
 
-def full_tensor(value: Any) -> Any:
-    """Gather a sharded tensor on the CPU (all devices must call it); other values are returned unchanged."""
-    return value.full_tensor().cpu() if _in_shards(value) else value
+def full_on_first(value: Any) -> Any:
+    """Gather a sharded tensor on the first device's CPU; elsewhere its whole is dropped, and an empty one returned.
+
+    All devices must call it. Other values are returned unchanged.
+    """
+    if not _in_shards(value):
+        return value
+    whole = value.full_tensor()
+    return whole.cpu() if is_first() else torch.empty(0)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files, or the only one."""
+    import torch.distributed as dist
+
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
 def shard_state_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
