@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class LLMSettings:
         options: dict[str, Any] = dict(self.options)
         if self.quantise:
             options["quantization_config"] = _four_bits(self.dtype)
+            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}  # this process's own GPU
         config, path = self.config(), locate(self.name)
         with _unreported(self.num_layers is not None), reading(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(

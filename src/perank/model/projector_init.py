@@ -10,6 +10,7 @@ larger, and its softmax would start saturated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +69,14 @@ def started_model(
     residual: float,
     sample: Callable[[], Sample],
 ) -> PERank:
-    """Build PE-Rank for this LLM and encoder width E. Raises `BadInput` for a projector file of other widths."""
+    """Build PE-Rank for this LLM and encoder width E, on the LLM's device: a quantised one is loaded onto a GPU.
+
+    Raises `BadInput` for a projector file of other widths.
+    """
     projector = Projector(width, llm.get_input_embeddings().embedding_dim)
     model = PERank(llm, projector, residual=residual)
+    projector.to(_device_of(model))
+    model.score_scale = model.score_scale.to(_device_of(model))
     if settings.path is not None:
         load_projector(projector, settings.path)
     elif settings.init != "default":
@@ -81,7 +87,7 @@ def started_model(
 
 
 def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> None:
-    embedding_VD = model.llm.get_input_embeddings().weight.detach().float()
+    embedding_VD = model.llm.get_input_embeddings().weight.detach().float().cpu()
     scale = float(embedding_VD.square().mean().sqrt())
     targets_XD = _token_means(sample.texts, prompts.tokenizer, embedding_VD) if init == "tokens" else None
     model.projector.fit_(sample.vectors_XE, targets_XD, scale=scale)
@@ -121,13 +127,15 @@ def _query_map(model: PERank, prompts: PromptBuilder, sample: Sample, n: int = 2
 
 @torch.no_grad()
 def _first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_BNE: Tensor) -> Tensor:
-    """h_1 [B, D] in fp32: the hidden state before the first rank."""
-    prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries])
-    with autocast_for(model, torch.device("cpu")):
+    """h_1 [B, D] in fp32 on the CPU: the hidden state before the first rank."""
+    place = _device_of(model)
+    prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries]).to(place)
+    vectors_BNE = vectors_BNE.to(place)
+    with autocast_for(model, place):
         query_BD = model.project(vectors_BNE[:, 0]) if prompts.query_slot else None
         embedded_BLD = model.embed(prompt, model.project(vectors_BNE), query_BD)
         hidden_BLD = model.decoder(inputs_embeds=embedded_BLD, use_cache=False).last_hidden_state
-    return hidden_BLD[torch.arange(len(queries)), prompt.length_B - 1].float()
+    return hidden_BLD[torch.arange(len(queries), device=place), prompt.length_B - 1].float().cpu()
 
 
 @torch.no_grad()
@@ -142,8 +150,13 @@ def _calibrate(model: PERank, prompts: PromptBuilder, sample: Sample, deviation:
         candidates_BN=torch.ones(rows, n, dtype=torch.bool),
         order_BK=torch.arange(n).expand(rows, n),
         query_BE=sample.vectors_QE[:rows] if prompts.query_slot or model.residual else None,
-    )
-    with autocast_for(model, torch.device("cpu")):
-        measured = model.step_scores(batch).std(-1).mean()
-    if torch.isfinite(measured) and measured > 0:
+    ).to(_device_of(model))
+    with autocast_for(model, _device_of(model)):
+        measured = float(model.step_scores(batch).std(-1).mean())
+    if math.isfinite(measured) and measured > 0:
         model.score_scale.fill_(deviation / measured)
+
+
+def _device_of(model: PERank) -> torch.device:
+    device: torch.device = model.llm.get_input_embeddings().weight.device
+    return device
