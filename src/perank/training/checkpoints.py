@@ -64,7 +64,9 @@ def read_checkpoint(
     checksums = not mmap if checksums is None else checksums
     try:
         content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-        damaged = zipfile.ZipFile(path).testzip() if checksums else None  # torch writes checksums but never compares them
+        damaged = (
+            zipfile.ZipFile(path).testzip() if checksums else None
+        )  # torch writes checksums but never compares them
     except FileNotFoundError as error:
         raise BadInput("the checkpoint is missing", remedy="check ckpt_path", path=path) from error
     except Exception as error:  # a damaged file can make torch raise any exception

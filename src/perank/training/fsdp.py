@@ -54,7 +54,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return {**found, "state": states} if is_first() else {}
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Map the file instead of reading it: every device copies its shares out of the pages that all of them share."""
+        """Map the file instead of reading it: devices copy their shares out of pages that a host holds once."""
         return read_checkpoint(checkpoint_path, mmap=True, checksums=True)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
