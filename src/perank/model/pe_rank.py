@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from perank.model.batches import AlignBatch, PromptBatch, RankBatch
+from perank.model.losses import token_loss
 from perank.model.projector import Projector
-from perank.model.vocabulary import token_loss
 
 
 class PERank(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from perank.model.batches import AnswerBatch
-from perank.model.vocabulary import token_loss
+from perank.model.losses import token_loss
 
 
 class TextRanker(nn.Module):

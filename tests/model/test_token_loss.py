@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from perank.model import vocabulary
+from perank.model import losses
 from perank.model.batches import IGNORE
-from perank.model.vocabulary import token_loss, vocabulary_logits
+from perank.model.losses import token_loss, vocabulary_logits
 from support import tiny
 
 
 @pytest.mark.parametrize("block", [1, 3, 1024])
 def test_loss_and_gradient_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(vocabulary, "BLOCK", block)
+    monkeypatch.setattr(losses, "BLOCK", block)
     llm, dice = tiny.tiny_llm().double(), torch.Generator().manual_seed(0)
     hidden_BLD = torch.randn(2, 6, 32, generator=dice, dtype=torch.float64)
     targets_BL = torch.randint(4, 40, (2, 6), generator=dice).index_fill(1, torch.tensor([0, 1, 4]), IGNORE)
