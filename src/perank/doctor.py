@@ -41,26 +41,35 @@ def doctor(config: DictConfig) -> RunPlan:
     assembly.model = model_on_meta(llm_on_meta(assembly.llm), encoder.config.hidden_size)
     assert assembly.stage  # creating the stage freezes the parts that it doesn't train
     data, aligning = config.data, config.stage.name == "align"
-    rows = Rows(data.batch_size, _lengths(assembly), data.rows, data.epochs, vocabulary=aligning)
+    lengths, longest = _lengths(assembly)
+    rows = Rows(data.batch_size, lengths, data.rows, data.epochs, vocabulary=aligning, longest=longest)
     gpu = as_dict(config.gpus[config.gpu])
     check_arguments(Gpu, gpu, f"gpus.{config.gpu}")
     return plan_of(assembly.model, encoder, assembly.llm, rows, as_dict(config.trainer), Gpu(**gpu))
 
 
-def _lengths(assembly: Assembly) -> list[int]:
-    """Return the lengths in tokens of a typical row's sequences."""
+def _lengths(assembly: Assembly) -> tuple[list[int], list[int]]:
+    """Return the lengths in tokens of the sequences of a typical row, and of the longest one possible."""
     config, data = assembly.config, assembly.config.data
     prompts = assembly.make("prompt")(tokenizer_of(assembly.llm))
     if config.stage.name == "align":
-        return [align_length(prompts, text_tokens=data.text_tokens, passage_tokens=config.passage_tokens)]
-    return rank_lengths(
-        prompts,
-        candidates=data.candidates,
-        steps=data.steps,
-        texts=assembly.make("loss").needs_content,
-        query_tokens=config.query_tokens,
-        passage_tokens=config.passage_tokens,
+        tokens = [config.passage_tokens, data.text_tokens]
+        typical, longest = ([align_length(prompts, text_tokens=data.text_tokens, passage_tokens=n)] for n in tokens)
+        return typical, longest
+    shortened = prompts.max_length // data.candidates + 1  # texts of so many tokens fill the prompt
+    tokens = [config.passage_tokens, shortened if prompts.text_tokens is None else prompts.text_tokens]
+    typical, longest = (
+        rank_lengths(
+            prompts,
+            candidates=data.candidates,
+            steps=data.steps,
+            texts=assembly.make("loss").needs_content,
+            query_tokens=config.query_tokens,
+            passage_tokens=n,
+        )
+        for n in tokens
     )
+    return typical, [max(pair) for pair in zip(typical, longest, strict=True)]
 
 
 @exits_cleanly

@@ -20,7 +20,9 @@ from omegaconf import DictConfig
 from perank.app.jobs import run
 from perank.app.saved_model import SavedModel
 from perank.app.systems import check_comparison, systems_of
+from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
+from perank.evaluation.result import device_name
 from perank.files import read_json
 from perank.reporting.comparison import compared
 from perank.reporting.rows import ResultRow
@@ -29,13 +31,14 @@ from perank.reporting.rows import ResultRow
 def evaluate(config: DictConfig) -> list[ResultRow]:
     """Evaluate the first stage, the encoder, run files, rankers and the model on every suite."""
     check_comparison(config)
-    saved = SavedModel(config)
+    saved = SavedModel(config, device=device_of(config.device))
     systems = systems_of(saved)
     baselines = {suite.name: saved.suites.baselines(suite, encoder=config.encoder_alone) for suite in saved.suites}
     comparison = compared(systems, saved.suites, baselines)
     alone = [system.name for system in systems if system.name == saved.suites.anchors_alone]
     compare = dict.fromkeys([*config.compare, *alone])
-    return comparison.save(Path(config.paths.output), compare, config.labels)
+    labels = {"device": device_name(saved.device), **config.labels}
+    return comparison.save(Path(config.paths.output), compare, labels)
 
 
 @exits_cleanly

@@ -22,7 +22,18 @@ Run = dict[str, dict[str, float]]
 """query id -> passage id -> score. The order is by `rank_order`, never by dict order or a file's rank column."""
 
 Identity = Mapping[str, str | int | bool]
-"""Everything that an encoder's vectors depend on, as JSON values; an EmbeddingStore records it and rejects others."""
+"""Everything that an encoder's vectors depend on, as JSON values; an EmbeddingStore records it and rejects others.
+
+Its `dtype`, the type the encoder computed in, is recorded too, but does not tell vectors apart: see `differences`.
+"""
+
+
+def differences(there: Identity, here: Identity) -> list[str]:
+    """Return the fields in which two encoders differ, other than the type they compute in.
+
+    A corpus encoded in bf16 on a GPU is the corpus that a CPU would encode in fp32, up to rounding.
+    """
+    return [name for name in {**there, **here} if name != "dtype" and there.get(name) != here.get(name)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from perank.model.llm import LLMSettings
 from perank.planning.composition import Parallelism, StepShape, parameter_groups
-from perank.planning.compute import Work, micro_batch_flops, work
+from perank.planning.compute import WAITING, Work, micro_batch_flops, work
 from support import tiny
 
 
@@ -51,4 +51,13 @@ def test_steps_and_hours_by_hand() -> None:
     assert (found.rows, found.tokens, found.steps) == (32, 4 * 30 * 4 * 2, 7263)  # 14,526 micro-batches
     assert work([], shape, setup, rows=None, epochs=1).steps is None
     hours = Work(rows=1, tokens=1, flops=1e15, steps=3600).hours(setup, tflops=100.0, utilisation=0.5)
-    assert hours == pytest.approx(5.0)  # 3600 x 1e15 / (4 x 1e14 x 0.5) = 18,000 seconds
+    waiting = 3600 * 2 * WAITING / 3600  # two micro-batches per step
+    assert hours == pytest.approx(5.0 + waiting)  # 3600 x 1e15 / (4 x 1e14 x 0.5) = 18,000 seconds
+
+
+def test_a_small_model_is_as_slow_as_the_run_that_the_waiting_was_taken_from() -> None:
+    """6.7 steps a second of 4.98e12 FLOPs on a GPU of 989 TFLOP/s: 3.4% of its peak."""
+    setup = Parallelism(kind="one", gpus=1, nodes=1, element=2, wide=True, accumulate=1)
+    seconds = Work(rows=512, tokens=1, flops=4.98e12, steps=1).seconds(setup, tflops=989.0, utilisation=0.35)
+    assert 1 / seconds == pytest.approx(6.7, abs=0.05)
+    assert 4.98e12 / seconds / 989e12 == pytest.approx(0.034, abs=0.001)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,11 @@ def kept(layers: int, setup: Parallelism, *, checkpointing: bool = False, lora: 
     llm = tiny.tiny_llm(layers=layers, width=WIDTH, heads=HEADS, kv_heads=KV)
     llm = llm.to(torch.float32 if setup.wide or setup.element == 4 else torch.bfloat16).train()
     llm = LLMSettings(lora=lora, gradient_checkpointing=checkpointing).prepare(llm)
+    return held(llm, setup)
+
+
+def held(llm: Any, setup: Parallelism) -> int:
+    """Bytes that the layers of this LLM leave for the backward pass."""
     shapes = {tuple(p.shape) for p in llm.parameters()} | {tuple(p.T.shape) for p in llm.parameters() if p.dim() == 2}
     found: dict[int, torch.Tensor] = {}
 
@@ -79,6 +85,31 @@ def test_with_checkpointing_a_layer_keeps_its_input_alone() -> None:
     assert measured == ROWS * LENGTH * 4 * WIDTH
     again = activations(shape(4, checkpointing=True), ONE).bytes - activations(shape(3, checkpointing=True), ONE).bytes
     assert again == measured
+
+
+def test_a_layer_of_a_frozen_llm_keeps_the_planned_share() -> None:
+    """Of Mistral's proportions: an inner width of 3.5 times the width, a quarter of the heads for keys and values."""
+    sizes = {"hidden_size": 64, "intermediate_size": 224, "num_attention_heads": 8, "num_key_value_heads": 2}
+    found = []
+    for layers in (4, 3):
+        llm = tiny.llm_of("mistral", 40, num_hidden_layers=layers, sliding_window=None, **sizes)
+        found.append(held(llm.bfloat16().requires_grad_(False), BF16))
+    frozen = StepShape(
+        layers=1, width=64, inner=224, heads=8, queries=64, keys_values=32, rows=ROWS, lengths=[LENGTH],
+        checkpointing=False, frozen=True,
+    )  # fmt: skip
+    planned = ROWS * LENGTH * layer_bytes(frozen, BF16)
+    assert 0.95 * planned < found[0] - found[1] <= planned
+
+
+def test_memory_goes_by_the_longest_row_and_by_one_block_of_logits() -> None:
+    typical = shape(4, checkpointing=True)
+    longest = activations(replace(typical, longest=[2 * LENGTH]), BF16).bytes
+    assert longest == pytest.approx(2 * activations(typical, BF16).bytes)
+    for tokens, scored in ((100, 100), (5000, 1024)):
+        scoring = replace(typical, rows=1, lengths=[tokens], logits=1000)
+        logits = activations(scoring, BF16).bytes - activations(replace(scoring, logits=0), BF16).bytes
+        assert logits == scored * 1000 * 18
 
 
 def test_adapters_keep_no_more_than_is_planned_for() -> None:

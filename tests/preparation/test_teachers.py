@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perank.app.training_data import teacher_of
 from perank.baselines.fusion import Fusion
 from perank.errors import BadInput
+from perank.files import CONF_DIR
 from perank.preparation.teachers import EncoderTeacher, FusedTeacher, RankerTeacher, RunTeacher, Teacher, teacher_orders
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Run
 from perank.sources.trec import write_run
+from support import tiny
 
 QUERY = Query("q", "a query")
 
@@ -138,3 +144,29 @@ def test_a_rankers_order_stays_among_passages_of_one_grade() -> None:
 def test_a_teacher_that_ranks_nothing_is_refused_when_it_is_loaded() -> None:
     with pytest.raises(BadInput, match="the teacher is not a ranker"):
         scores(RankerTeacher(ranker=dict), candidates("ab"))
+
+
+def test_the_cross_encoder_tells_near_candidates_apart_where_bf16_would_tie_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits of 4 to 8 are 0.03 apart in bf16, which `auto` chooses on a GPU; those of near candidates are closer."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    tokenizer = tiny.tiny_tokenizer(bert=True)
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), num_labels=1, initializer_range=0.5, **sizes)
+    model = BertForSequenceClassification(config)
+    torch.nn.init.normal_(model.classifier.weight, std=1e-3)
+    torch.nn.init.constant_(model.classifier.bias, 6.0)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr("perank.model.precision.multiplies_bf16", lambda device: True)
+    named = ["teacher=cross_encoder", f"teacher.ranker.name={tmp_path}", "+teacher.ranker.device=cpu"]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        teacher: Any = teacher_of(compose("prepare", overrides=named))
+    pointwise = teacher.loaded.ranker
+    pairs = [pointwise.scorer.pair(tiny.QUERY.text, passage.contents) for passage in tiny.PASSAGES]
+    scores = pointwise.scorer.scores(pairs)
+    assert max(scores) - min(scores) < 0.03 < min(scores)
+    assert len(set(scores)) == len(pairs)

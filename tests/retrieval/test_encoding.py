@@ -17,11 +17,12 @@ import pytest
 import torch
 
 from perank.errors import BadInput
-from perank.records import Passage
+from perank.records import Passage, Query
+from perank.retrieval.dense import Dense
 from perank.retrieval.encoding import StoreOptions, cached_store, encode_into
 from perank.retrieval.store import EmbeddingStore, shard_path
 from perank.retrieval.store_writer import StoreWriter
-from support.fake_encoders import HashEncoder, flip_bit
+from support.fake_encoders import HashEncoder, collection, flip_bit
 
 TEXTS = {f"p{i}": "word " * (i * 7 % 5 + 1) + str(i) for i in range(10)}
 
@@ -291,3 +292,23 @@ def test_a_store_in_a_folder_of_ones_own_is_compared_with_the_passages(tmp_path:
     assert cached_store("c", passages, HashEncoder(), tmp_path).folder == tmp_path
     with pytest.raises(BadInput, match="has changed"):
         cached_store("c", {**passages, "p1": Passage("p1", "new")}, HashEncoder(), tmp_path)
+
+
+@pytest.mark.parametrize(("filled", "asks"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_what_was_encoded_in_another_type_is_not_encoded_again(own_cache: Path, filled: str, asks: str):
+    passages = {id: Passage(id, text) for id, text in TEXTS.items()}
+    store = cached_store("c", passages, HashEncoder(dtype=filled))
+    encoder = HashEncoder(dtype=asks)
+    assert cached_store("c", passages, encoder).folder == store.folder
+    assert encoder.seen == 0
+    assert store.identity["dtype"] == filled  # recorded all the same
+    assert Dense(encoder, store).search(collection(TEXTS), [Query("q", "word")], 3).keys() == {"q"}
+
+
+def test_more_passages_than_allowed_are_not_encoded_but_read(own_cache: Path):
+    passages = {id: Passage(id, text) for id, text in TEXTS.items()}
+    few = StoreOptions(most=9)
+    with pytest.raises(BadInput, match=r"10 passages would have to be encoded on the CPU.*perank\.encode"):
+        cached_store("c", passages, HashEncoder(), options=few)
+    cached_store("c", passages, HashEncoder())
+    assert len(cached_store("c", passages, HashEncoder(), options=few)) == 10

@@ -21,8 +21,10 @@ from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
 from perank.model.projector_io import load_projector
 from perank.ranking.reranker import Reranker
+from perank.ranking.vectors import check_store
 from perank.ranking.windows import Windows
-from perank.retrieval.encoding import StoreOptions, encode_into
+from perank.records import Passage
+from perank.retrieval.encoding import StoreOptions, cached_store, encode_into
 from perank.retrieval.store import EmbeddingStore
 from perank.saving.hub import from_pretrained
 from perank.saving.saved_text_ranker import load_text_ranker
@@ -181,3 +183,22 @@ def test_a_whole_store_gives_its_vectors_and_a_half_finished_one_is_finished(tmp
     encode_into(tmp_path / "half", items, encoder, StoreOptions(shard_rows=2, progress=False))
     for name in ("shard-00000.bin", "shard-00001.bin", "index-0000000003.bin"):
         assert (tmp_path / "half" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("computed", ["bfloat16", "float32", "float16"])
+def test_a_cached_store_whose_name_says_its_encoders_type_is_found_by_every_type(
+    own_cache: Path, computed: str
+) -> None:
+    """Its name was a digest of the encoder's settings with the type, the number of passages, and their texts."""
+    settings = {"name": "hash", "pooling": "mean", "dtype": computed}
+    parts = [part.encode() for pair in zip(IDS, TEXTS, strict=True) for part in pair]
+    texts = hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in parts)).hexdigest()
+    described = "\n".join([json.dumps(settings, sort_keys=True), "3", texts])
+    name = f"corpus-{hashlib.sha256(described.encode()).hexdigest()[:16]}"
+    items = dict(zip(IDS, TEXTS, strict=True))
+    encode_into(own_cache / "embeddings" / name, items, HashEncoder(dtype=computed), StoreOptions(progress=False))
+    for dtype in ("float32", "bfloat16", "float16"):
+        encoder = HashEncoder(dtype=dtype)
+        store = cached_store("corpus", {id: Passage(id, text) for id, text in items.items()}, encoder)
+        assert (store.folder.name, encoder.seen) == (name, 0)
+        check_store(store, encoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment
 
 from perank.errors import BadInput
 from perank.model.batches import RankBatch
@@ -19,6 +21,7 @@ from perank.model.pe_rank import PERank
 from perank.model.sharding import full_state, gathered, is_sharded, shard_model
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
+from perank.training.fsdp import ShardedStrategy
 from support import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*returned a view tensor.*")  # nothing changes it in place
@@ -98,6 +101,37 @@ def test_a_checkpoint_of_the_whole_model_loads_into_shards_and_back(mesh: Any) -
         assert torch.equal(back.state_dict()[name], value)
 
 
+@pytest.mark.parametrize(("rank", "most"), [(0, 10_000), (1, 2)], ids=["the first device", "another device"])
+def test_only_the_first_device_holds_the_gathered_tensors_of_a_checkpoint(
+    mesh: Any, monkeypatch: pytest.MonkeyPatch, rank: int, most: int
+) -> None:
+    from torch.distributed.tensor import DTensor
+
+    model, alive, peak, gather = made(lora=False), [], [0], DTensor.full_tensor
+    shard_model(model, mesh, None)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    sum(p.full_tensor().sum() for p in trained).backward()
+    optimizer.step()
+
+    def watched(self: Any, **options: Any) -> torch.Tensor:
+        whole = gather(self, **options).clone()
+        alive.append(weakref.ref(whole))
+        peak[0] = max(peak[0], sum(reference() is not None for reference in alive))
+        return whole
+
+    monkeypatch.setattr(DTensor, "full_tensor", watched)
+    monkeypatch.setattr(dist, "get_rank", lambda *_: rank)
+    strategy = ShardedStrategy(dtype=None)
+    strategy._lightning_module = model  # type: ignore[assignment]
+    strategy.cluster_environment = LightningEnvironment()
+    strategy.cluster_environment._global_rank = rank
+    states = strategy.lightning_module_state_dict(), strategy.optimizer_state(optimizer)
+    assert len(alive) == 3 * len(trained)  # weights and two moments: all devices take part in gathering
+    assert peak[0] <= most
+    assert [bool(state) for state in states] == [rank == 0] * 2
+
+
 def test_it_ranks_in_shards_between_two_steps(mesh: Any) -> None:
     one, sharded = made(lora=False), made(lora=False)
     shard_model(sharded, mesh, None)
@@ -118,3 +152,20 @@ def test_an_llm_without_layers_of_the_usual_kind_is_refused(mesh: Any, tmp_path:
     model.llm.model.layers = torch.nn.ModuleList()
     with pytest.raises(BadInput, match="no layers to shard"):
         shard_model(model, mesh, None)
+
+
+def test_shards_are_read_from_a_mapped_file_whose_checksums_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight, mapped, load = torch.randn(1000), [], torch.load
+    filled: dict[str, Any] = {name: [{}] for name in ("optimizer_states", "lr_schedulers", "random_states")}
+    torch.save({"state_dict": {"weight": weight}, "global_step": 1, "loops": {}, **filled}, tmp_path / "x.ckpt")
+    monkeypatch.setattr(torch, "load", lambda *a, **named: mapped.append(named["mmap"]) or load(*a, **named))
+    found = ShardedStrategy().load_checkpoint(tmp_path / "x.ckpt")
+    assert torch.equal(found["state_dict"]["weight"], weight)
+    assert mapped == [True]
+    damaged = bytearray((tmp_path / "x.ckpt").read_bytes())
+    damaged[damaged.index(weight.numpy().tobytes()) + 5] ^= 1
+    (tmp_path / "x.ckpt").write_bytes(damaged)
+    with pytest.raises(BadInput, match="wrong checksum"):
+        ShardedStrategy().load_checkpoint(tmp_path / "x.ckpt")

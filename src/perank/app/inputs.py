@@ -12,8 +12,10 @@ from perank.app.settings import as_dict, check_arguments, import_target, instant
 from perank.files import cache_dir, file_lock
 from perank.model.prompts import PromptBuilder
 from perank.records import Collection, Passage
-from perank.retrieval.encoding import QueryVectors, cached_store
+from perank.retrieval.encoding import QueryVectors, StoreOptions, cached_store
 from perank.retrieval.store import EmbeddingStore
+
+_MOST_ON_CPU = 200_000  # passages that are encoded on a CPU without being asked to: an hour on two cores
 
 
 class Inputs:
@@ -80,6 +82,8 @@ class Inputs:
         return PromptBuilder(self.llm.tokenizer(), self.config.prompt.version, max_length=1 << 30)
 
     def encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:
-        """Return the cached store of these passages, encoding them if needed."""
+        """Return the cached store of these passages, encoding them if needed, unless a CPU would take hours for it."""
+        on_cpu = str(getattr(self.encoder, "torch_device", "")) == "cpu"
+        options = StoreOptions(most=_MOST_ON_CPU if on_cpu else None)
         with file_lock(cache_dir() / "embeddings" / f".{name}.lock"):  # other devices need the same store
-            return cached_store(name, passages, self.encoder)
+            return cached_store(name, passages, self.encoder, options=options)

@@ -101,6 +101,7 @@ class Evaluate:
     paths: Paths
     model: str | None
     dtype: str
+    device: str
     run: str | list[str] | None
     download: bool
     compare: list[str]

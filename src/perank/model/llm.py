@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class LLMSettings:
         options: dict[str, Any] = dict(self.options)
         if self.quantise:
             options["quantization_config"] = _four_bits(self.dtype)
+            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}  # this process's own GPU
         config, path = self.config(), locate(self.name)
         with _unreported(self.num_layers is not None), reading(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -112,6 +114,19 @@ class LLMSettings:
             return AutoTokenizer.from_pretrained(
                 path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
             )
+
+
+def recompute_frozen_layers(llm: Any) -> None:
+    """Make gradient checkpointing work in a frozen LLM in eval mode.
+
+    transformers recomputes a layer only in train mode. The layers alone are put into it: their parts stay in eval mode,
+    so nothing is dropped out. Layers with a dropout of their own (OPT) stay in eval mode and keep their activations.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for layer in llm.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and not isinstance(getattr(layer, "dropout", None), float):
+            layer.training = layer.gradient_checkpointing
 
 
 @contextmanager

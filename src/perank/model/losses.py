@@ -9,18 +9,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from perank.errors import BadInput
+from perank.model.batches import IGNORE
 
 _REDUCTIONS = ("sum", "mean")
+BLOCK = 1024  # positions whose logits, the largest tensor of a step, are held at once; recomputed in the backward pass
 
 
 def reconstruction(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     """Eq. 3 as a mean over the target tokens of the batch; targets of -100 are ignored."""
     return torch.nn.functional.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten())
+
+
+def token_loss(llm: Any, hidden_BLD: Tensor, targets_BL: Tensor) -> Tensor:
+    """Mean cross entropy over all targets that aren't -100; the hidden state at l - 1 predicts the target at l."""
+    predicted_BL = targets_BL[:, 1:] != IGNORE
+    hidden_XD, targets_X = hidden_BLD[:, :-1][predicted_BL], targets_BL[:, 1:][predicted_BL]
+    blocks = zip(hidden_XD.split(BLOCK), targets_X.split(BLOCK), strict=True)
+    sums = [checkpoint(_summed, llm, *block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
+    return torch.stack(sums).sum() / len(targets_X)
+
+
+def vocabulary_logits(llm: Any, hidden_XD: Tensor) -> Tensor:
+    """Return what a causal LM makes of its last hidden states: [X, V], with the scaling or cap of its family."""
+    logits_XV, config = llm.get_output_embeddings()(hidden_XD), llm.config
+    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        logits_XV = logits_XV * scale
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
+        logits_XV = logits_XV / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+        logits_XV = torch.tanh(logits_XV / cap) * cap
+    return logits_XV
+
+
+def _summed(llm: Any, hidden_XD: Tensor, targets_X: Tensor) -> Tensor:
+    return reconstruction(vocabulary_logits(llm, hidden_XD)[None], targets_X[None]) * len(targets_X)
 
 
 def remaining(order_BK: Tensor, candidates_BN: Tensor) -> Tensor:

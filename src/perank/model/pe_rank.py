@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from perank.model.anchors import Anchors, AnchorSettings
 from perank.model.batches import AlignBatch, Origin, PromptBatch, RankBatch
+from perank.model.losses import token_loss
 from perank.model.projector import Projector
 
 
@@ -129,6 +130,12 @@ class PERank(nn.Module):
         """Logits [B, L, V] of the instruction and the text to reconstruct (Eq. 2)."""
         embedded_BLD = self.embed(batch.prompt, self.project(batch.vectors_BNE))
         return self.llm(inputs_embeds=embedded_BLD, use_cache=False).logits
+
+    def reconstruction_loss(self, batch: AlignBatch) -> Tensor:
+        """Eq. 3 as a mean over the batch's target tokens; logits are computed for these alone."""
+        embedded_BLD = self.embed(batch.prompt, self.project(batch.vectors_BNE))
+        hidden_BLD = self.decoder(inputs_embeds=embedded_BLD, use_cache=False).last_hidden_state
+        return token_loss(self.llm, hidden_BLD, batch.targets_BL)
 
 
 def splice(embedded_BLD: Tensor, slots_BN: Tensor, vectors_BND: Tensor) -> Tensor:

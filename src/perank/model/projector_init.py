@@ -10,6 +10,7 @@ larger, and its softmax would start saturated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,9 +70,14 @@ def started_model(
     anchors: AnchorSettings | None = None,
     sample: Callable[[], Sample],
 ) -> PERank:
-    """Build PE-Rank for this LLM and encoder width E. Raises `BadInput` for a projector file of other widths."""
+    """Build PE-Rank for this LLM and encoder width E, on the LLM's device: a quantised one is loaded onto a GPU.
+
+    Raises `BadInput` for a projector file of other widths.
+    """
     projector = Projector(width, llm.get_input_embeddings().embedding_dim)
     model = PERank(llm, projector, anchors=anchors)
+    projector.to(_device_of(model))
+    model.score_scale = model.score_scale.to(_device_of(model))
     if settings.path is not None:
         load_projector(projector, settings.path)
     elif settings.init != "default":
@@ -82,7 +88,7 @@ def started_model(
 
 
 def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> None:
-    embedding_VD = model.llm.get_input_embeddings().weight.detach().float()
+    embedding_VD = model.llm.get_input_embeddings().weight.detach().float().cpu()
     scale = float(embedding_VD.square().mean().sqrt())
     targets_XD = _token_means(sample.texts, prompts.tokenizer, embedding_VD) if init == "tokens" else None
     model.projector.fit_(sample.vectors_XE, targets_XD, scale=scale)
@@ -103,7 +109,7 @@ def fit_reader(model: PERank, prompts: PromptBuilder, sample: Sample) -> None:
     drawn_BN = torch.arange(20).expand(len(queries), 20)
     hidden_BD = _first_hidden(model, prompts, queries, passages_XE[drawn_BN])
     with torch.no_grad():
-        scores_BX = hidden_BD @ model.project(passages_XE).float().T
+        scores_BX = hidden_BD @ model.project(passages_XE.to(_device_of(model))).float().cpu().T
         targets_BX = (sample.vectors_QE[: len(queries)] - sample.vectors_QE.mean(0)) @ passages_XE.T
         scores_BX, targets_BX = (values - values.mean(1, keepdim=True) for values in (scores_BX, targets_BX))
         model.score_scale.fill_((scores_BX * targets_BX).sum() / scores_BX.square().sum())
@@ -138,13 +144,13 @@ def _query_map(model: PERank, prompts: PromptBuilder, sample: Sample, n: int = 2
 
 @torch.no_grad()
 def _first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_BNE: Tensor) -> Tensor:
-    """h_1 [B, D] in fp32: the hidden state before the first rank."""
-    prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries])
-    with autocast_for(model, torch.device("cpu")):
-        query_BD = model.project(vectors_BNE[:, 0]) if prompts.query_slot else None
-        embedded_BLD = model.embed(prompt, model.project(vectors_BNE), query_BD)
-        hidden_BLD = model.decoder(inputs_embeds=embedded_BLD, use_cache=False).last_hidden_state
-    return hidden_BLD[torch.arange(len(queries)), prompt.length_B - 1].float()
+    """h_1 [B, D] in fp32 on the CPU: the hidden state before the first rank."""
+    place = _device_of(model)
+    prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries]).to(place)
+    vectors_BNE = vectors_BNE.to(place)
+    with autocast_for(model, place):
+        hidden_BD = model.read(prompt, vectors_BNE, vectors_BNE[:, 0] if prompts.query_slot else None)
+    return hidden_BD.float().cpu()
 
 
 @torch.no_grad()
@@ -159,9 +165,14 @@ def _calibrate(model: PERank, prompts: PromptBuilder, sample: Sample, deviation:
         candidates_BN=torch.ones(rows, n, dtype=torch.bool),
         order_BK=torch.arange(n).expand(rows, n),
         query_BE=sample.vectors_QE[:rows] if prompts.query_slot else None,
-    )
-    with autocast_for(model, torch.device("cpu")):
+    ).to(_device_of(model))
+    with autocast_for(model, _device_of(model)):
         (hidden_BKD,), projected_BND = model.step_states(batch, [batch.prompt])
-    measured = (hidden_BKD.float() @ projected_BND.float().mT).std(-1).mean()
-    if torch.isfinite(measured) and measured > 0:
+    measured = float((hidden_BKD.float() @ projected_BND.float().mT).std(-1).mean())
+    if math.isfinite(measured) and measured > 0:
         model.score_scale.fill_(deviation / measured)
+
+
+def _device_of(model: PERank) -> torch.device:
+    device: torch.device = model.llm.get_input_embeddings().weight.device
+    return device

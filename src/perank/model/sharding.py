@@ -1,8 +1,8 @@
 """Shard a model (FSDP2, torch's `fully_shard`), access its parts, and gather it again.
 
 Each layer of the LLM is one group of weights, the projector another; embeddings, final norm and head belong to the
-root. A group is gathered only while it computes. Training calls `step_states`, `token_logits` or `answer_loss`, where
-the root gathers its group; code that calls the parts directly (decoding) must run inside `gathered`.
+root. A group is gathered only while it computes. Training calls `step_states`, `reconstruction_loss` or `answer_loss`,
+where the root gathers its group; code that calls the parts directly (decoding) must run inside `gathered`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def shard_model(model: Any, mesh: Any, dtype: torch.dtype | None) -> None:
     options = {"mesh": mesh, "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)}
     for group in (*layers, *(child for child in model.children() if child is not model.llm), model):
         fully_shard(group, **options)
-    for method in ("step_states", "token_logits", "answer_loss"):
+    for method in ("step_states", "reconstruction_loss", "answer_loss"):
         if hasattr(model, method):
             register_fsdp_forward_method(model, method)
 
@@ -66,25 +66,34 @@ def full_state(module: nn.Module) -> dict[str, Tensor]:
     """
     if not is_sharded(module):
         return module.state_dict()
-    import torch.distributed as dist
-
     names = dict(module.named_parameters(remove_duplicate=False))
     made: dict[int, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, value in module.state_dict().items():
         key = id(names.get(name, value))
         if key not in made:
-            made[key] = full_tensor(value)
-        if dist.get_rank() == 0:
+            made[key] = full_on_first(value)
+        if is_first():
             state[name] = made[key]
-        else:
-            made[key] = torch.empty(0)
     return state
 
 
-def full_tensor(value: Any) -> Any:
-    """Gather a sharded tensor on the CPU (all devices must call it); other values are returned unchanged."""
-    return value.full_tensor().cpu() if _in_shards(value) else value
+def full_on_first(value: Any) -> Any:
+    """Gather a sharded tensor on the first device's CPU; elsewhere its whole is dropped, and an empty one returned.
+
+    All devices must call it. Other values are returned unchanged.
+    """
+    if not _in_shards(value):
+        return value
+    whole = value.full_tensor()
+    return whole.cpu() if is_first() else torch.empty(0)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files, or the only one."""
+    import torch.distributed as dist
+
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
 def shard_state_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:

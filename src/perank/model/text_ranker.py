@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from perank.model.batches import IGNORE, AnswerBatch
-from perank.model.losses import reconstruction
+from perank.model.batches import AnswerBatch
+from perank.model.losses import token_loss
 
 
 class TextRanker(nn.Module):
@@ -28,6 +28,4 @@ class TextRanker(nn.Module):
         Rows are right-padded: with causal attention a token never sees what is to its right.
         """
         hidden_BLD = self.decoder(input_ids=batch.ids_BL, use_cache=False).last_hidden_state
-        predicted_BL = batch.targets_BL[:, 1:] != IGNORE
-        logits_XV = self.llm.get_output_embeddings()(hidden_BLD[:, :-1][predicted_BL])
-        return reconstruction(logits_XV[None], batch.targets_BL[:, 1:][predicted_BL][None])
+        return token_loss(self.llm, hidden_BLD, batch.targets_BL)

@@ -130,8 +130,9 @@ class StepShape:
     """The LLM's sizes and a micro-batch's shape.
 
     LLM: D width, I inner width, H heads, Q width of the queries, K width of keys and values together. Micro-batch:
-    `rows` per GPU, and `lengths` of the sequences before one backward pass (with texts, without). `adapted` holds the
-    input widths of a layer's adapted matrices; `logits` is V if the vocabulary head runs.
+    `rows` per GPU, and `lengths` of a typical row's sequences before one backward pass (with texts, without); `longest`
+    are those of the longest row, to which a micro-batch may be padded (default: `lengths`). `adapted` holds the input
+    widths of a layer's adapted matrices; `logits` is V if the vocabulary head runs; `frozen`: no layer is trained.
     """
 
     layers: int
@@ -145,8 +146,15 @@ class StepShape:
     checkpointing: bool
     adapted: Sequence[int] = ()
     logits: int = 0
+    longest: Sequence[int] = ()
+    frozen: bool = False
 
     @property
     def tokens(self) -> int:
         """Tokens of all sequences in a micro-batch."""
         return self.rows * sum(self.lengths)
+
+    @property
+    def padded(self) -> list[int]:
+        """Tokens of each sequence in a micro-batch that is padded to the longest row."""
+        return [self.rows * length for length in self.longest or self.lengths]

@@ -11,9 +11,11 @@ P numbers, T of them trained, on w GPUs:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from perank.model.losses import BLOCK
 from perank.planning.composition import (
     EMBEDDINGS,
     HEAD,
@@ -29,6 +31,14 @@ from perank.planning.composition import (
 GIB = 2**30
 RESERVED = 1.0 * GIB  # CUDA's own context and the libraries' workspaces
 FRAGMENTATION = 0.05  # memory lost in the allocator, as a fraction of everything else
+FROZEN = 0.72  # of a trained layer's activations, see SOURCES
+LOGIT_BYTES = {2: 18, 4: 16}  # by the logits' own bytes: they, fp32, log-softmax, and the gradients of all three
+SOURCES = {
+    "activations per layer": "what transformers' Llama layer keeps, to the byte (tests/planning/test_gpu_memory.py)",
+    "frozen layers": f"{FROZEN:.0%} of that, counted on a Mistral layer's proportions (the same file)",
+    "bytes per logit": "18 in bf16: counted by hand; no run has measured them",
+    "1 GiB and 5%": "assumed for CUDA and its allocator; no run has measured them",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +128,21 @@ def stepping(parts: Sequence[ParameterGroup], setup: Parallelism) -> MemoryItem:
 
 def activations(shape: StepShape, setup: Parallelism) -> MemoryItem:
     """What forward passes keep for the backward pass; never attention's L x L scores (SDPA, flash)."""
-    layer = layer_bytes(shape, setup)
-    logits = shape.tokens * shape.logits * (2 * setup.element + 8)  # own type, fp32, and the gradients of both
+    layer, tokens = layer_bytes(shape, setup), sum(shape.padded)
+    scored = min(tokens, BLOCK) if shape.logits else 0  # positions whose logits exist at once
+    logits = scored * shape.logits * LOGIT_BYTES[setup.element]
     if not shape.checkpointing:
-        text = f"{shape.tokens:,} tokens x {shape.layers} layers x {layer:,} bytes"
-        found = shape.tokens * shape.layers * layer
+        text = f"{tokens:,} tokens x {shape.layers} layers x {layer:,} bytes"
+        found = tokens * shape.layers * layer
     else:
-        inputs, longest = stream_bytes(setup) * shape.width, shape.rows * max(shape.lengths)
+        inputs, longest = stream_bytes(setup) * shape.width, max(shape.padded)
         text = (
-            f"{shape.tokens:,} tokens x {shape.layers} layers' inputs of {inputs:,} bytes + {longest:,} tokens"
+            f"{tokens:,} tokens x {shape.layers} layers' inputs of {inputs:,} bytes + {longest:,} tokens"
             f" x {layer:,} bytes of the recomputed layer"
         )
-        found = shape.tokens * shape.layers * inputs + longest * layer
+        found = tokens * shape.layers * inputs + longest * layer
     if logits:
-        text += f" + {shape.tokens:,} x {shape.logits:,} logits"
+        text += f" + {scored:,} x {shape.logits:,} logits x {LOGIT_BYTES[setup.element]} bytes"
     return MemoryItem("activations", found + logits, text)
 
 
@@ -139,12 +150,14 @@ def layer_bytes(shape: StepShape, setup: Parallelism) -> int:
     """Bytes that one layer keeps per token; in bf16: 16 D + 4 Q + 2 K + 8 I + 4 H + 8 (letters as in `StepShape`).
 
     Measured on transformers' Llama and Mistral layers with SDPA, which compute their norms in fp32. Adapters keep
-    their input in fp32 and its dropout mask. An upper bound: frozen weights don't keep their inputs.
+    their input in fp32 and its dropout mask. An upper bound: frozen weights don't keep their inputs, and layers without
+    any trained weight keep `FROZEN` of it.
     """
     per_width = {(2, False): 16, (2, True): 26, (4, False): 24}[setup.element, setup.wide]
     in_attention = setup.element * (2 * shape.queries + shape.keys_values)
     own = per_width * shape.width + in_attention + 4 * setup.element * shape.inner
-    return own + 4 * shape.heads + 8 + sum(9 * width for width in shape.adapted)
+    whole = own + 4 * shape.heads + 8 + sum(9 * width for width in shape.adapted)
+    return math.ceil(FROZEN * whole) if shape.frozen else whole
 
 
 def stream_bytes(setup: Parallelism) -> int:

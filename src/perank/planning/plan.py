@@ -38,6 +38,7 @@ class Gpu:
 class Rows:
     """`batch` rows per GPU and micro-batch, whose sequences have these `lengths`; `total` rows (None: unknown).
 
+    `longest` are the lengths of the longest row's sequences, which memory has to hold; compute goes by typical ones.
     `vocabulary` is whether every token is scored against the whole vocabulary.
     """
 
@@ -46,6 +47,7 @@ class Rows:
     total: int | None
     epochs: int
     vocabulary: bool
+    longest: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,4 +120,6 @@ def _shape(llm: Any, checkpointing: bool, rows: Rows) -> StepShape:
         checkpointing=checkpointing,
         adapted=[module.in_features for module in layer.modules() if hasattr(module, "lora_A")],
         logits=sizes.vocab_size if rows.vocabulary else 0,
+        longest=rows.longest,
+        frozen=not any(parameter.requires_grad for parameter in llm.get_decoder().layers.parameters()),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from perank.planning import compute, gpu_memory
 from perank.planning.gpu_memory import GIB
 from perank.planning.plan import RunPlan
 
@@ -35,6 +36,11 @@ def plan_tables(plan: RunPlan) -> Iterator[Table]:
     used.add_row("needed", f"{plan.needed / GIB:.2f}", f"of {plan.gpu.memory_gib}: {fits}", style="bold")
     yield used
     yield _work(plan)
+    sources = Table("factor", title="where the factors come from")
+    sources.add_column("source")
+    for factor, source in {**gpu_memory.SOURCES, **compute.SOURCES}.items():
+        sources.add_row(factor, source)
+    yield sources
 
 
 def _work(plan: RunPlan) -> Table:
@@ -51,6 +57,9 @@ def _work(plan: RunPlan) -> Table:
     table.add_row("FLOPs per step", f"{done.flops:.3g}", "see perank/planning/compute.py")
     hours = done.hours(plan.setup, gpu.bf16_tflops, gpu.utilisation)
     table.add_row("steps", "?" if done.steps is None else f"{done.steps:,}", "from data.rows" if done.steps else "")
-    assumed = f"at {gpu.utilisation:.0%} (assumed) of {plan.setup.gpus} x {gpu.bf16_tflops:g} TFLOP/s"
+    seconds = done.seconds(plan.setup, gpu.bf16_tflops, gpu.utilisation)
+    share = done.flops / (seconds * plan.setup.gpus * gpu.bf16_tflops * 1e12)
+    peak = f"{plan.setup.gpus} x {gpu.bf16_tflops:g} TFLOP/s"
+    assumed = f"at {share:.1%} of {peak}: {gpu.utilisation:.0%} (assumed) while computing, and waiting"
     table.add_row("hours", "?" if hours is None else f"{hours:.1f}", assumed)
     return table

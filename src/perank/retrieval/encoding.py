@@ -25,16 +25,21 @@ from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of_texts
 
 _HASHED_PASSAGES = 1_000_000  # larger corpora are identified by their first million passages and size
+_COMPUTED_IN = ("bfloat16", "float32", "float16")  # types that were part of the names of cached stores until 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions:
-    """`dtype` on disk, texts per batch, rows per shard, and whether to show a progress bar."""
+    """`dtype` on disk, texts per batch, rows per shard, and whether to show a progress bar.
+
+    `most` passages are encoded at most (None: any number); a store that exists may hold more.
+    """
 
     dtype: str = "float16"
     batch_size: int = 256
     shard_rows: int = 65_536
     progress: bool = True
+    most: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -85,11 +90,17 @@ def cached_store(
     """Return the store of a collection's passages (title and text), encoding them on first use.
 
     The default `folder` is in the cache, under a fingerprint of the encoder's identity and the passages' ids and texts,
-    so that splits of a corpus share it; the collection's name is there for readability.
+    so that splits of a corpus share it; the collection's name is there for readability. The type in which the encoder
+    computes doesn't matter: what a GPU has encoded in bf16 is not encoded again on a CPU. Raises `BadInput` if more
+    passages than `options.most` would have to be encoded.
     """
-    where = Path(folder) if folder else _cached(collection_name, passages, encoder)
     if folder is None and (store := finished_store(collection_name, passages, encoder)) is not None:
         return store
+    if options.most is not None and len(passages) > options.most:
+        problem = f"{len(passages):,} passages would have to be encoded on the CPU"
+        remedy = "encode them first: python -m perank.encode with the same collection and encoder, and trainer=gpu"
+        raise BadInput(problem, remedy=remedy, id=collection_name)
+    where = Path(folder) if folder else _cached(collection_name, passages, encoder)[0]
     return encode_into(where, _contents(passages), encoder, options, total=len(passages))
 
 
@@ -97,10 +108,11 @@ def finished_store(
     collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder
 ) -> EmbeddingStore | None:
     """Return the complete store in the cache, or None, without encoding."""
-    with suppress(BadInput):  # missing or damaged: encode_into handles both
-        store = EmbeddingStore.open(_cached(collection_name, passages, encoder), encoder.identity)
-        if store.complete and len(store) == len(passages):
-            return store
+    for folder in _cached(collection_name, passages, encoder):
+        with suppress(BadInput):  # missing or damaged: encode_into handles both
+            store = EmbeddingStore.open(folder, encoder.identity)
+            if store.complete and len(store) == len(passages):
+                return store
     return None
 
 
@@ -155,10 +167,16 @@ def _vectors(chunk: Chunk, encoder: TextEncoder, batch_size: int, bar: Any) -> n
     return vectors_NE
 
 
-def _cached(collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder) -> Path:
-    known = [json.dumps(dict(encoder.identity), sort_keys=True), str(len(passages))]
-    known.append(digest_of_texts(islice(_contents(passages), _HASHED_PASSAGES)))
-    fingerprint = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
-    folder = cache_dir() / "embeddings"
+def _cached(collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder) -> list[Path]:
+    """Return the folder in the cache where the store is or will be, then those of earlier versions that exist."""
+    texts = [str(len(passages)), digest_of_texts(islice(_contents(passages), _HASHED_PASSAGES))]
+    known = {key: value for key, value in encoder.identity.items() if key != "dtype"}
+    own = encoder.identity.get("dtype")
+    types = [] if own is None else [own, *(other for other in _COMPUTED_IN if other != own)]
+    folder, found = cache_dir() / "embeddings", []
+    for identity in [known, *({**known, "dtype": dtype} for dtype in types)]:
+        described = "\n".join([json.dumps(identity, sort_keys=True), *texts])
+        found.append(hashlib.sha256(described.encode()).hexdigest()[:16])
+    earlier = [path for fingerprint in found for path in folder.glob(f"*-{fingerprint}")]
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", collection_name)
-    return next(folder.glob(f"*-{fingerprint}"), folder / f"{readable}-{fingerprint}")
+    return earlier or [folder / f"{readable}-{found[0]}"]

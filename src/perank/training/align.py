@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from perank.model.batches import IGNORE, AlignBatch
-from perank.model.losses import reconstruction
+from perank.model.llm import recompute_frozen_layers
 from perank.model.pe_rank import PERank
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
 
 
 class AlignModule(Stage):
-    """Train only the projector; the LLM is frozen and stays in eval mode."""
+    """Train only the projector; the LLM is frozen and drops nothing out."""
 
     model: PERank
 
@@ -23,12 +23,12 @@ class AlignModule(Stage):
 
     def set_modes(self) -> None:
         self.model.llm.eval()
+        recompute_frozen_layers(self.model.llm)
         self.model.projector.train()
 
     def training_step(self, batch: AlignBatch, index: int) -> Tensor:
         with self.autocast():
-            logits_BLV = self.model.token_logits(batch)
-        targets_BT = batch.targets_BL[:, 1:]
-        loss = reconstruction(logits_BLV[:, :-1], targets_BT) * self.token_share((targets_BT != IGNORE).sum())
-        self.log_terms({"loss": loss}, len(targets_BT))
+            loss = self.model.reconstruction_loss(batch)
+        loss = loss * self.token_share((batch.targets_BL != IGNORE).sum())
+        self.log_terms({"loss": loss}, len(batch.targets_BL))
         return loss

@@ -54,14 +54,19 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def read_checkpoint(path: str | Path, *, map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
+def read_checkpoint(
+    path: str | Path, *, map_location: Any = "cpu", mmap: bool = False, checksums: bool | None = None
+) -> dict[str, Any]:
     """Return a checkpoint's content: tensors and plain types only. Raises `BadInput` for anything else.
 
-    With `mmap`, tensors are read on first access and checksums are not compared.
+    With `mmap`, tensors are read on first access, and checksums are compared only on request.
     """
+    checksums = not mmap if checksums is None else checksums
     try:
         content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-        damaged = None if mmap else zipfile.ZipFile(path).testzip()  # torch writes checksums but never compares them
+        damaged = (
+            zipfile.ZipFile(path).testzip() if checksums else None
+        )  # torch writes checksums but never compares them
     except FileNotFoundError as error:
         raise BadInput("the checkpoint is missing", remedy="check ckpt_path", path=path) from error
     except Exception as error:  # a damaged file can make torch raise any exception

@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 
 from perank.model.lora import trained_state
 from perank.model.precision import dtype_of
-from perank.model.sharding import full_tensor, shard_like, shard_model
+from perank.model.sharding import full_on_first, is_first, shard_like, shard_model
+from perank.training.checkpoints import read_checkpoint
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -39,17 +40,22 @@ class ShardedStrategy(ModelParallelStrategy):
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the trained weights as full tensors on the first device, which writes them; {} on the others."""
+        """Return the trained weights as full tensors on the first device, which writes them; {} on the others.
+
+        Tensors are gathered one by one: only the first device's host holds more than one of them.
+        """
         assert self.lightning_module is not None
-        return self._first({name: full_tensor(value) for name, value in trained_state(self.lightning_module).items()})
+        state = {name: full_on_first(value) for name, value in trained_state(self.lightning_module).items()}
+        return state if is_first() else {}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         found = getattr(optimizer, "_optimizer", optimizer).state_dict()  # Lightning wraps it
-        states = {i: {key: full_tensor(value) for key, value in state.items()} for i, state in found["state"].items()}
-        return self._first({**found, "state": states})
+        states = {i: {key: full_on_first(value) for key, value in state.items()} for i, state in found["state"].items()}
+        return {**found, "state": states} if is_first() else {}
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        return self.checkpoint_io.load_checkpoint(checkpoint_path)
+        """Map the file instead of reading it: devices copy their shares out of pages that a host holds once."""
+        return read_checkpoint(checkpoint_path, mmap=True, checksums=True)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, found in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
@@ -60,6 +66,3 @@ class ShardedStrategy(ModelParallelStrategy):
                         key: shard_like(value, parameter) for key, value in states.get(number, {}).items()
                     }
             optimizer.load_state_dict({**found, "state": states})
-
-    def _first(self, content: dict[str, Any]) -> dict[str, Any]:
-        return content if self.global_rank == 0 else {}

@@ -81,11 +81,14 @@ class Stage(lightning.LightningModule):
     def log_terms(self, terms: dict[str, torch.Tensor], rows: int) -> None:
         """Log losses by name, averaged over devices, and the number of rows trained on so far by all devices.
 
-        Raises `BadInput` if the loss isn't finite, before it reaches the weights and the next checkpoint.
+        Raises `BadInput` on all devices if the loss isn't finite on one of them, before it reaches the weights and the
+        next checkpoint: a device that stopped alone would leave the others waiting for it.
         """
-        if not terms["loss"].isfinite():
-            problem = f"the loss is {terms['loss'].item()} after {self.global_step} steps"
-            raise BadInput(problem, remedy="lower optimizer.lr and resume from the last checkpoint")
+        own = bool(terms["loss"].isfinite())
+        if not self.trainer.strategy.reduce_boolean_decision(own):
+            problem = "another device's loss isn't finite" if own else f"the loss is {terms['loss'].item()}"
+            remedy = "lower optimizer.lr and resume from the last checkpoint"
+            raise BadInput(f"{problem} after {self.global_step} steps", remedy=remedy)
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=rows, sync_dist=True)
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready

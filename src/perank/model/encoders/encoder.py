@@ -70,7 +70,10 @@ class Encoder:
 
     @property
     def identity(self) -> Identity:
-        """The settings that determine the vectors; device and batch size are not included."""
+        """The settings that determine the vectors, and the type they are computed in, which is only recorded.
+
+        Device and batch size are not included.
+        """
         return {
             "name": self.name,
             "revision": self.revision or "",
