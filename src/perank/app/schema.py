@@ -11,6 +11,7 @@ from typing import Any
 
 from perank.app.settings import check_keys
 from perank.errors import BadInput, check_least
+from perank.evaluation.suites import check_on_failure
 
 Group = Mapping[str, Any]
 
@@ -63,12 +64,14 @@ class Train:
     residual: float
     evaluate: bool
     evaluate_every: int | None
+    on_failure: str = "first_stage"
     labels: Group
     variant: str | None = None
     variants: Group = field(default_factory=dict)
     by_scale: Group = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_on_failure(self.on_failure)
         if not 0 <= self.seed < 2**32:
             raise BadInput(f"the seed is {self.seed}", remedy="choose one from 0 to 4294967295", id="seed")
 
@@ -104,11 +107,13 @@ class Evaluate:
     download: bool
     compare: list[str]
     encoder_alone: bool
+    on_failure: str = "first_stage"
     batch_size: int
     labels: Group
 
     def __post_init__(self) -> None:
         check_least("", 1, batch_size=self.batch_size)
+        check_on_failure(self.on_failure)
 
 
 @dataclass(kw_only=True)

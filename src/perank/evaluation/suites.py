@@ -16,7 +16,9 @@ from perank.errors import BadInput
 from perank.evaluation.metrics import measure, parse_metric
 from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
 from perank.sources.candidates import make_candidates
-from perank.sources.trec import read_run
+from perank.sources.trec import check_ids, read_run
+
+ON_FAILURE = ("first_stage", "zero", "stop")
 
 
 @dataclass(eq=False)
@@ -25,8 +27,10 @@ class Suite:
 
     `first_stage` is the name of one of the collection's runs, the path of a run file, a run, or a retriever.
     `depth` is the number of candidates per query; `max_queries` takes a sample by hash of the query ids.
-    `binary_cutoff` is the lowest relevant grade for MRR, MAP, recall and precision (2 on TREC DL).
-    Raises `BadInput` for a number below 1, and for unknown or missing metrics.
+    `binary_cutoff` is the lowest relevant grade for MRR, MAP, recall and precision (2 on TREC DL). The first metric is
+    what tables, verdicts and sweeps go by. `on_failure` says what becomes of a query that can't be ranked: it keeps the
+    order of the "first_stage", it scores "zero", or the evaluation ends ("stop").
+    Raises `BadInput` for a number below 1, for unknown or missing metrics, and for another `on_failure`.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Suite:
     max_queries: int | None = None
     metrics: Sequence[str] = ("ndcg@10", "mrr@10", "map", "recall@100")
     binary_cutoff: int = 1
+    on_failure: str = "first_stage"
 
     def __post_init__(self) -> None:
         self.metrics = tuple(self.metrics)
@@ -47,6 +52,7 @@ class Suite:
             number = getattr(self, what)
             if number is not None and number < 1:
                 raise BadInput(f"{what} is {number}", remedy="use 1 or more", id=self.name)
+        check_on_failure(self.on_failure)
 
     @cached_property
     def query_ids(self) -> list[str]:
@@ -87,6 +93,11 @@ class Suite:
         """A description of the sample; "" if all judged queries are measured."""
         judged, measured = len(self.collection.qrels), len(self.query_ids)
         return f"a sample of {measured} of {judged} judged queries, by hash of their ids" if measured < judged else ""
+
+    def check_writable(self) -> None:
+        """Raise `BadInput` for ids that the files of an evaluation can't hold, before anything is ranked."""
+        for query_id in self.query_ids:
+            check_ids(query_id, self.first_stage_run.get(query_id, ()), self.name)
 
     def candidates(self, query_ids: Sequence[str] | None = None) -> list[Candidates]:
         """Return candidates of `query_ids` (default: all), without queries for which the first stage found none."""
@@ -138,6 +149,12 @@ class Suite:
             problem = f"{len(strangers)} queries don't belong to the suite: {', '.join(strangers[:3])}"
             raise BadInput(problem, remedy="take them from its query_ids", id=self.name)
         return query_ids
+
+
+def check_on_failure(choice: str) -> None:
+    """Raise `BadInput` unless it is one of the choices."""
+    if choice not in ON_FAILURE:
+        raise BadInput(f"unknown choice {choice!r}", remedy=f"choose {', '.join(ON_FAILURE)}", id="on_failure")
 
 
 def _name_of(thing: object) -> str:

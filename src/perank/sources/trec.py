@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -49,9 +49,10 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
     that are empty or contain blanks, and for scores that `read_run` would refuse.
     """
     with atomic_write(path) as file:
+        _check_column("tag", tag, path)
         for query_id, scores in run.items():
+            check_ids(query_id, scores, path)
             for rank, passage_id in enumerate(rank_order(scores), start=1):
-                _check_writable(query_id, passage_id, tag, path)
                 score = fields.finite(float(scores[passage_id]), path, None, passage_id)
                 file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n")
 
@@ -152,8 +153,14 @@ def _check_ranks(query_id: str, places: list[tuple[int, float, int, str]], path:
             raise BadInput(problem, remedy=remedy, path=path, line=line, id=id)
 
 
-def _check_writable(query_id: str, passage_id: str, tag: str, path: str | Path) -> None:
-    for what, text in (("query id", query_id), ("passage id", passage_id), ("tag", tag)):
-        if not text or len(text.split()) != 1 or text != text.strip():
-            remedy = "use ids without blanks, or map them before writing"
-            raise BadInput(f"a run's columns can't hold the {what} {text!r}", remedy=remedy, path=path, id=passage_id)
+def check_ids(query_id: str, passage_ids: Iterable[str], path: str | Path) -> None:
+    """Raise `BadInput` for ids that a run's columns can't hold: empty ones and those with blanks."""
+    for what, ids in (("query id", [query_id]), ("passage id", passage_ids)):
+        for id in ids:
+            _check_column(what, id, path)
+
+
+def _check_column(what: str, text: str, path: str | Path) -> None:
+    if not text or len(text.split()) != 1 or text != text.strip():
+        remedy = "use ids without blanks, or map them before writing"
+        raise BadInput(f"a run's columns can't hold the {what} {text!r}", remedy=remedy, path=path, id=text)
