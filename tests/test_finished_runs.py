@@ -1,4 +1,4 @@
-"""A finished training run is never lost: the model is saved first, and one query or system costs no other its results."""
+"""A finished run is never lost: the model is saved first, and one query or system costs no other its results."""
 
 from __future__ import annotations
 

@@ -65,6 +65,10 @@ def _append(file: str, text: str) -> Callable[[Path], object]:
     return partial(_write, file, text)
 
 
+def _instead(file: str, judgements: str) -> Callable[[Path], object]:
+    return lambda world: (world / file).write_text("query-id\tcorpus-id\tscore\n" + judgements)
+
+
 def _write(file: str, text: str, world: Path) -> None:
     path = world / file
     path.write_text((path.read_text() if path.exists() else "") + text)
@@ -101,7 +105,9 @@ def commands() -> Iterator[Command]:
         "corpus: missing text": (_text_out_of("collection/corpus.jsonl"), (), "corpus.jsonl:3"),
         "queries: empty query": (_append("collection/queries.jsonl", '{"_id": "q99", "text": ""}\n'), (), "'q99'"),
         "queries: missing text": (_text_out_of("collection/queries.jsonl"), (), "queries.jsonl:3"),
-        "qrels: unknown query": (_append("collection/qrels/train.tsv", "q77\tp1\t1\n"), (), "'q77'"),
+        "qrels: of other queries": (_instead("collection/qrels/test.tsv", "q77\tp1\t1\n"), (), "'q77'"),
+        "qrels: of another corpus": (_instead("collection/qrels/test.tsv", "q13\tv2-13\t1\n"), (), "relevant passages"),
+        "qrels: of another corpus, train": (_instead("collection/qrels/train.tsv", "q1\tv2-1\t1\n"), (), "relevant"),
         "qrels: broken line": (_append("collection/qrels/test.tsv", "q1 p1 1\n"), (), "test.tsv:7"),
         "rows: unknown passage": (_append("rows.jsonl", ROW), (rows,), "rows.jsonl:1, id 'nowhere'"),
         "rows: unknown query": (_append("rows.jsonl", STRANGER * 4), (rows, "prompt.query_slot=true"), "'q99'"),

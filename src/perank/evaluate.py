@@ -35,7 +35,7 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     saved, output = SavedModel(config), Path(config.paths.output)
     systems = systems_of(saved)
     for suite in saved.suites:
-        suite.check_writable()
+        suite.check()
     baselines = {suite.name: saved.suites.baselines(suite, encoder=config.encoder_alone) for suite in saved.suites}
     known = [evaluation.system for evaluations in baselines.values() for evaluation in evaluations]
     check_names([system.name for system in systems], config.compare, saved.suites, known)

@@ -182,10 +182,16 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
                 if (text := line.strip("\r\n")) and not text.isspace():
                     yield number, text
     except UnicodeDecodeError as error:
-        raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path, line=number + 1) from error
+        raise BadInput("not UTF-8 text", remedy=_as_utf8(path), path=path, line=number + 1) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         problem = "the gzip stream is broken"
         raise BadInput(problem, remedy="download the file again", path=path, line=number + 1) from error
+
+
+def _as_utf8(path: Path) -> str:
+    with path.open("rb") as file:
+        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    return f"save the file as UTF-8{', as iconv -f UTF-16 -t UTF-8 does' if is_utf16 else ''}"
 
 
 def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

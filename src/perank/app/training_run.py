@@ -89,7 +89,7 @@ class TrainingRun:
         )
 
     def fit(self) -> None:
-        """Train from the start or from a checkpoint, save and evaluate; resuming a finished run only does the latter."""
+        """Train from the start or from a checkpoint, save and evaluate; a finished run is only evaluated again."""
         wandb_tables.describe(self.trainer, self.config)
         checkpoint = resumed_from(self.config.ckpt_path, self.output)
         _keep(self.output / "metrics.csv")

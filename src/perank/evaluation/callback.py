@@ -61,7 +61,7 @@ class RankingEvaluation(lightning.Callback):
         """Read the suites, encode their candidates, and evaluate the baselines: their errors come before training."""
         read_entries(self.output / "metrics.json")
         for suite in self.suites:
-            suite.check_writable()
+            suite.check()
             check_prompts(self.ranker_for(suite), suite)
             if trainer.is_global_zero:
                 self.baselines_for(suite)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from perank.errors import BadInput
 from perank.evaluation.attempts import RankedBatch, rank_each
+from perank.evaluation.matching import check_passages
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
@@ -99,7 +100,8 @@ def evaluate_run(
     if run and not any(id in suite.collection.qrels for id in run):
         problem = f"{system} answers none of the judged queries of {suite.collection.name}, but {', '.join([*run][:3])}"
         raise BadInput(problem, remedy="use a run for this collection", id=suite.name)
-    counted = {id: run[id] for id in qrels if run.get(id)}
+    counted = suite.without_itself({id: run[id] for id in qrels if run.get(id)})
+    check_passages(counted, suite.collection, system)
     return Evaluation(
         suite=suite.name,
         system=system,
@@ -108,7 +110,7 @@ def evaluate_run(
         bills=dict(bills or {}),
         seconds=seconds,
         labels=suite.labels,
-        note=_note(suite, len(qrels) - len(counted), len(run) - len(counted)),
+        note=_note(suite, counted, len(qrels) - len(counted), len(run) - len(counted)),
     )
 
 
@@ -124,9 +126,18 @@ def _ranked(ranker: Ranker, candidates: Sequence[Candidates], size: int, progres
     return rank_each(ranker, candidates, batch_size=size, progress=progress, label=suite.name, patient=patient)
 
 
-def _note(suite: Suite, unanswered: int, outside: int) -> str:
+def _unknown(suite: Suite, run: Run) -> int:
+    """Count results without a text, where passages are in memory."""
+    passages = suite.collection.passages
+    in_memory = isinstance(passages, dict)
+    return sum(id not in passages for scores in run.values() for id in scores) if in_memory else 0
+
+
+def _note(suite: Suite, run: Run, unanswered: int, outside: int) -> str:
+    unknown = _unknown(suite, run)
     parts = [
         suite.note,
+        f"{unknown} results are not in the corpus" if unknown else "",
         f"{unanswered} queries without results score 0" if unanswered else "",
         f"{outside} queries of the run are not measured" if outside else "",
     ]

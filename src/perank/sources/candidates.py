@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from perank.errors import BadInput
 from perank.records import Candidates, Collection, Passage, Query, Ranking, Run, rank_order, strictly_decreasing
+from perank.sources.fields import near
 
 
 def make_candidates(
@@ -52,5 +53,6 @@ def _passage(collection: Collection, query_id: str, passage_id: str) -> Passage:
         return collection.passages[passage_id]
     except KeyError as error:
         problem = f"the run names a passage for query {query_id!r} that {collection.name} has no text for"
-        remedy = "check that run and collection belong together"
+        other = near(passage_id, collection.passages)
+        remedy = f"write {other!r}, as the collection does" if other else "check that run and collection belong together"
         raise BadInput(problem, remedy=remedy, id=passage_id) from error
