@@ -18,6 +18,7 @@ from perank.evaluate import main as evaluate
 from perank.train import main as train
 from support import toy
 
+MISSPELT = {"encodr", "batchsize", "write decoding="}  # keys that don't exist; the other cases are about values
 NEVER = ("*.part", "*.ckpt", "model", "projector.safetensors", "metrics.json", "results.csv")
 
 _KEPT = {evaluate: ("suite", "encoder", "window"), encode: ("collection", "encoder")}  # of the toy run's overrides
@@ -56,6 +57,8 @@ def run(command: Command, folder: Path) -> str:
         return "silent"
     left = [path.name for pattern in NEVER for path in output.rglob(pattern)]
     message = said[said.rfind("perank: ") :]
+    if "Could not override" in message and command.says not in MISSPELT:
+        return f"Hydra refused the key before perank saw the value: {message!r}"
     if code != 2 or left or command.says not in message or "Traceback" in said:
         return f"exit code {code}, left {left}, said {message!r}"
     return "refused"
