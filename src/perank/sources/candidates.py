@@ -54,5 +54,7 @@ def _passage(collection: Collection, query_id: str, passage_id: str) -> Passage:
     except KeyError as error:
         problem = f"the run names a passage for query {query_id!r} that {collection.name} has no text for"
         other = near(passage_id, collection.passages)
-        remedy = f"write {other!r}, as the collection does" if other else "check that run and collection belong together"
+        remedy = (
+            f"write {other!r}, as the collection does" if other else "check that run and collection belong together"
+        )
         raise BadInput(problem, remedy=remedy, id=passage_id) from error
