@@ -1,18 +1,40 @@
-"""The command line that continues with a run's folder: the present command with `ckpt_path`, quoted for a shell."""
+"""Command lines to copy: overrides quoted for Hydra and the shell, and the command that evaluates a run again."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 
 def quoted(key: str, value: str) -> str:
     """Return `key='value'` as Hydra reads any text, quoted for a shell."""
-    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
-    return shlex.quote(f"{key}='{escaped}'")
+    text = f"{key}={as_text(value)}"
+    return shlex.quote(text) if set(text) & set('"$`!\\') else f'"{text}"'
+
+
+def as_text(value: str) -> str:
+    """Return any text as a value of Hydra's grammar: in quotes, with quotes and the backslashes before them escaped."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f"'{escaped}'"
+
+
+def as_it_was_meant(override: str) -> str | None:
+    """Return an override that Hydra can't parse with its value in quotes; None if that isn't what is wrong."""
+    key, equals, value = override.partition("=")
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        value = value[1:-1]
+    try:
+        read = OverridesParser.create().parse_override(f"{key}={as_text(value)}").value()
+    except HydraException:
+        return None
+    return quoted(key, value) if equals and read == value else None
 
 
 def evaluated_again(output: Path) -> tuple[Path, str]:
