@@ -111,7 +111,7 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
 
 
 def _with_text(collection: Collection) -> Qrels:
-    """Return the relevant passages that are in the corpus; warn of others. Raises `BadInput` if there are only those."""
+    """Return the relevant passages that are in the corpus, and warn of others. Raises `BadInput` if none is."""
     relevant = {query: [id for id, grade in grades.items() if grade > 0] for query, grades in collection.qrels.items()}
     unique = dict.fromkeys(id for ids in relevant.values() for id in ids)
     missing = {id for id in unique if id not in collection.passages}

@@ -1,8 +1,8 @@
 """BEIR folders: corpus.jsonl, queries.jsonl and qrels/<split>.tsv with a header line, as the BEIR benchmark ships them.
 
-Files may be gzipped. A BEIR queries file holds all splits; the collection contains the queries that its split judges, and the runs stored
-next to the corpus (`run.<name>.trec`). `TextFolder` is such a folder without judgements, written by `perank.prepare`
-for alignment or from the authors' rows.
+Files may be gzipped. A BEIR queries file holds all splits; the collection contains the queries that its split judges,
+and the runs stored next to the corpus (`run.<name>.trec`). `TextFolder` is such a folder without judgements, written
+by `perank.prepare` for alignment or from the authors' rows.
 """
 
 from __future__ import annotations

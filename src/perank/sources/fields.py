@@ -10,9 +10,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Container
-from urllib.parse import unquote
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from perank.errors import BadInput
 

@@ -1,8 +1,9 @@
 """TREC's formats: runs (six columns), qrels (four columns), and folders with both and the texts.
 
-Runs may also have the three columns of MS MARCO, `query passage rank`. The order of the others comes from its scores (`perank.records.rank_order`). Its rank column is checked and otherwise unused:
+A run's order comes from its scores (`perank.records.rank_order`). Its rank column is checked and otherwise unused:
 a passage ranked below one that it outscores means that one of the columns is wrong. This check compares scores in
-fp32, as trec_eval reads them, so near-ties may have any order.
+fp32, as trec_eval reads them, so near-ties may have any order. Runs may also have the three columns of MS MARCO,
+`query passage rank`, whose order is that of the ranks.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
 def read_run(path: str | Path) -> Run:
     """Read query id -> passage id -> score from `query Q0 passage rank score tag` lines.
 
-    Lines `query passage rank`, as MS MARCO's, give the scores -1, -2, ... Raises `BadInput` for a wrong number of columns, a duplicate passage of a query, a score that isn't a finite fp32
-    number, and a rank that isn't an integer or contradicts the scores.
+    Lines `query passage rank`, as MS MARCO's, give the scores -1, -2, ... Raises `BadInput` for a wrong number of
+    columns, a duplicate passage of a query, a score that isn't a finite fp32 number, and a rank that isn't an integer,
+    contradicts the scores, or occurs twice where ranks are all there is.
     """
     if next((len(_BLANKS.split(text.strip(" \t\v\f"))) for _, text in lines(path)), 6) == 3:
         return _ranked_run(path)
