@@ -24,8 +24,15 @@ CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else _CHECKOU
 
 
 def cache_dir() -> Path:
-    """Return the folder for recomputable files (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank."""
-    return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
+    """Return the folder for recomputable files (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank.
+
+    Raises `BadInput` for a user without a home.
+    """
+    try:
+        return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
+    except RuntimeError as error:
+        problem = "this user has no home, where the cache would be"
+        raise BadInput(problem, remedy="set PERANK_CACHE to a folder that can be written", id="PERANK_CACHE") from error
 
 
 def shared_dir() -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from perank.errors import BadInput
 from perank.evaluation.matching import check_passages, missing_passages, queries_among_passages, queries_with_text
-from perank.evaluation.metrics import measure, parse_metric
+from perank.evaluation.metrics import load_metrics, measure, parse_metric
 from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
 from perank.sources.candidates import make_candidates
 from perank.sources.trec import check_ids, read_run
@@ -137,6 +137,7 @@ class Suite:
 
     def check(self) -> None:
         """Raise `BadInput` if nothing fits together, or an evaluation's files can't hold an id: before ranking."""
+        load_metrics()
         self.missing  # noqa: B018
         for query_id in self.query_ids:
             check_ids(query_id, self.first_stage_run.get(query_id, ()), self.name)
