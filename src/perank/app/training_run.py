@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from perank.app import wandb_tables
 from perank.app.again import evaluated_again
 from perank.app.assembly import Assembly, TextAssembly
-from perank.app.settings import check_keys, instantiate
+from perank.app.settings import as_dict, check_keys, instantiate
 from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation
 from perank.model.projector_io import projector_of, save_projector
@@ -70,6 +70,8 @@ class TrainingRun:
     def trainer(self) -> Any:
         config = self.config
         named = {name: logger for name, logger in config.logger.items() if logger}
+        if "wandb" in named:
+            wandb_tables.check_logger(as_dict(named["wandb"]))
         modes = {"wandb": {"mode": wandb_tables.wandb_mode()}} if "wandb" in named else {}
         loggers = [instantiate(logger, **modes.get(name, {})) for name, logger in named.items()]
         callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]

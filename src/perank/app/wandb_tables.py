@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +18,15 @@ from perank.records import rank_order
 
 _EXAMPLES, _DEPTH, _CHARACTERS = 5, 5, 160  # queries per suite, passages per query, characters per passage
 EXAMPLE_COLUMNS = ("suite", "query", "rank", "first stage's rank", "grade", "passage")
+_CHECKED = {  # of the logger's arguments: W&B's own names
+    "tags": "run_tags",
+    "project": "project",
+    "id": "run_id",
+    "name": "run_name",
+    "group": "run_group",
+    "job_type": "run_job_type",
+}
+_LONGEST_NAME = 128
 _COSTS = ("forwards_per_query", "seconds_per_query")
 
 
@@ -30,6 +39,23 @@ def wandb_mode() -> str:
     import wandb
 
     return "online" if wandb.login(prompt=False) else "offline"
+
+
+def check_logger(settings: Mapping[str, Any]) -> None:
+    """Raise `BadInput` for tags, names and ids that W&B refuses, by its own rules and its server's limit on names."""
+    import wandb
+
+    for name, own in _CHECKED.items():
+        value, place = settings.get(name), f"logger.wandb.{name}"
+        try:
+            wandb.Settings(**{own: value})
+        except (ValueError, wandb.UsageError) as error:
+            causes = getattr(error, "errors", list)()
+            said = causes[0]["msg"] if causes else str(error)
+            raise BadInput(f"W&B refuses {value!r}: {said}", remedy=f"set {place}", id=place) from error
+        if isinstance(value, str) and len(value) > _LONGEST_NAME:
+            problem = f"{len(value)} characters, W&B takes {_LONGEST_NAME}"
+            raise BadInput(problem, remedy=f"set {place} to a shorter one", id=place)
 
 
 def describe(trainer: Any, config: DictConfig) -> None:
