@@ -218,3 +218,54 @@ ENCODE = {
     "trainer.devices=x": "trainer",
     "trainer.devices=-5": "trainer",
 }
+
+PREPARE = {
+    "preparation=rankng": "ranking",
+    "preparation.limit=0": "limit",
+    "preparation.limit=many": "preparation.limit",
+    "preparation.candidates=0": "candidates",
+    "preparation.orders=[sorted]": "sorted",
+    "preparation.orders=[]": "orders",
+    "preparation.minimum=0": "minimum",
+    "preparation.block=0": "block",
+    "preparation.batch_size=0": "batch_size",
+    "preparation.max_tokens=0": "max_tokens",
+    "preparation.output=WORLD": "another preparation.output",
+    "preparation.output=null": "preparation.output",
+    "+preparation.limt=3": "preparation.limt",
+    "teacher=oracle": "ranker",
+    "teacher=run": "teacher.path",
+    "collection.folder=nowhere": "no judgements",
+    "seed=one": "expected int",
+    "device=abacus": "abacus",
+    "progress=perhaps": "expected bool",
+}
+
+DOCTOR = {
+    "gpu=h200": "a100_80gb",
+    "gpus.a100_80gb.memory_gib=much": "expected float",
+    "+gpus.a100_80gb.colour=3": "a100_80gb.colour",
+    "query_tokens=0": "use 1 or more",
+    "passage_tokens=-1": "use 1 or more",
+    "data.batch_size=0": "use 1 or more",
+    "data.epochs=0": "use 1 or more",
+    "data.candidates=many": "data.candidates",
+    "backbone.name=nowhere/none": "can't",
+    "stage.name=sort": "choose among",
+}
+
+EFFICIENCY = {
+    "study=table9": "table3_efficiency",
+    "layouts.table3_efficiency=[[20,20]]": "layouts",
+    "layouts.table3_efficiency=[[0,20,10]]": "layouts",
+    "layouts.table3_efficiency=[]": "no layouts",
+    "queries=0": "use 1 or more",
+    "text_queries=0": "use 1 or more",
+    "text_length=0": "use 1 or more",
+    "device=abacus": "abacus",
+    "dtype=float7": "float7",
+    "model=nowhere/none": "can't",
+    "quality=maybe": "expected bool",
+    "into=3": "expected str",
+    "+suite.beir.metrics=[mrr@10]": "measured in ndcg@10",
+}

@@ -129,6 +129,21 @@ FORMATS = [
         },
     ),
     Format(
+        "MS MARCO run",
+        "run.tsv",
+        read_run,
+        ("q1\ta\t1",),
+        {
+            "two columns": "q1\tb",
+            "six columns": "q1 Q0 b 2 1 t",
+            "rank a word": "q1\tb\ttwo",
+            "rank a fraction": "q1\tb\t1.5",
+            "rank negative": "q1\tb\t-1",
+            "rank twice": "q1\tb\t1",
+            "passage twice": "q1\ta\t2",
+        },
+    ),
+    Format(
         "TREC qrels",
         "qrels.txt",
         read_qrels,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from perank.app.settings import check_keys
+from perank.app.settings import check_keys, check_type
 from perank.errors import BadInput, check_least
 from perank.evaluation.suites import check_on_failure
 
@@ -169,6 +169,13 @@ class Efficiency:
 
     def __post_init__(self) -> None:
         check_keys([self.study], list(map(str, self.layouts)), "layouts")
+        check_least("", 1, queries=self.queries, text_queries=self.text_queries, text_length=self.text_length)
+        place = f"layouts.{self.study}"
+        if not self.layouts[self.study]:
+            raise BadInput("there are no layouts", remedy="name some as [candidates, window, step]", id=place)
+        for layout in self.layouts[self.study]:
+            check_type(layout if isinstance(layout, str) else tuple(layout), tuple[int, int, int], place)
+            check_least(place, 1, candidates=layout[0], window=layout[1], step=layout[2])
 
 
 SCHEMAS: dict[str, type] = {
