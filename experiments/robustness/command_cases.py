@@ -104,6 +104,7 @@ def _text_out_of(file: str) -> Callable[[Path], object]:
 
 
 ROW = '{"query_id": "q1", "query": "otter", "passages": ["p1", "nowhere"], "order": [0, 1]}\n'
+OTHERS = "".join(f"q{i}\tv2-{i}\t1\n" for i in range(12))
 STRANGER = '{"query_id": "q99", "query": "otter", "passages": ["p1", "p2"], "order": [0, 1]}\n'
 
 
@@ -130,7 +131,7 @@ def commands() -> Iterator[Command]:
         "queries: missing text": (_text_out_of("collection/queries.jsonl"), (), "queries.jsonl:3"),
         "qrels: of other queries": (_instead("collection/qrels/test.tsv", "q77\tp1\t1\n"), (), "'q77'"),
         "qrels: of another corpus": (_instead("collection/qrels/test.tsv", "q13\tv2-13\t1\n"), (), "relevant passages"),
-        "qrels: of another corpus, train": (_instead("collection/qrels/train.tsv", "q1\tv2-1\t1\n"), (), "relevant"),
+        "qrels: of another corpus, train": (_instead("collection/qrels/train.tsv", OTHERS), (), "relevant"),
         "qrels: broken line": (_append("collection/qrels/test.tsv", "q1 p1 1\n"), (), "test.tsv:7"),
         "rows: unknown passage": (_append("rows.jsonl", ROW), (rows,), "rows.jsonl:1, id 'nowhere'"),
         "rows: unknown query": (_append("rows.jsonl", STRANGER * 4), (rows, "prompt.query_slot=true"), "'q99'"),

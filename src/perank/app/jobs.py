@@ -27,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from perank.app.again import as_it_was_meant, as_text
+from perank.app.commands.again import as_it_was_meant, as_text
 from perank.app.renamed import check_overrides
 from perank.app.schema import SCHEMAS
 from perank.app.settings import check_config, check_type

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from perank.app import wandb_tables
-from perank.app.again import evaluated_again
 from perank.app.assembly import Assembly, TextAssembly
+from perank.app.commands.again import evaluated_again
 from perank.app.settings import as_dict, check_keys, instantiate
 from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from perank.app.again import as_it_was_meant, as_text, quoted
+from perank.app.commands.again import as_it_was_meant, as_text, quoted
 from perank.app.jobs import _expand_home, bad_input
 from perank.errors import BadInput
 from perank.evaluate import main

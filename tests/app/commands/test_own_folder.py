@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from perank.app import jobs
-from perank.app.own_folder import LOCK, OwnFolder
+from perank.app.commands.own_folder import LOCK, OwnFolder
 from perank.errors import exits_cleanly
 from perank.files import file_lock
 from support import toy
