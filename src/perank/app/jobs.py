@@ -143,10 +143,12 @@ def _remedy(error: Exception) -> str:
 def _expand_home(node: Any) -> None:
     """Replace ~/ at the beginning of every text of a config by the user's folder."""
     for key in node if OmegaConf.is_dict(node) else range(len(node)):
-        value = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-        if OmegaConf.is_config(value) and not value._is_none():
+        value: Any = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+        if value is None or value._is_none():
+            continue
+        if OmegaConf.is_config(value):
             _expand_home(value)
-        elif value is not None and isinstance(text := value._value(), str) and text.startswith("~/"):
+        elif isinstance(text := value._value(), str) and text.startswith("~/"):
             node[key] = os.path.expanduser(text)  # noqa: PTH111 - as it is where there is no home
 
 

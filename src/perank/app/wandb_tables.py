@@ -44,13 +44,15 @@ def wandb_mode() -> str:
 def check_logger(settings: Mapping[str, Any]) -> None:
     """Raise `BadInput` for tags, names and ids that W&B refuses, by its own rules and its server's limit on names."""
     import wandb
+    from wandb.errors import UsageError
 
+    rules: Any = wandb.Settings
     for name, own in _CHECKED.items():
         value, place = settings.get(name), f"logger.wandb.{name}"
         try:
-            wandb.Settings(**{own: value})
-        except (ValueError, wandb.UsageError) as error:
-            causes = getattr(error, "errors", list)()
+            rules(**{own: value})
+        except (ValueError, UsageError) as error:
+            causes: list[Any] = getattr(error, "errors", list)()
             said = causes[0]["msg"] if causes else str(error)
             raise BadInput(f"W&B refuses {value!r}: {said}", remedy=f"set {place}", id=place) from error
         if isinstance(value, str) and len(value) > _LONGEST_NAME:
@@ -76,7 +78,7 @@ def show(trainer: Any, stage: str, suites: Sequence[Suite], measured: Sequence[S
         examples = [
             list(row) for suite, systems in zip(suites, measured, strict=True) for row in _examples(suite, systems)
         ]
-        run.log({"results": wandb.Table(columns=columns, data=results)})
+        run.log({"results": wandb.Table(columns=[*columns], data=results)})
         run.log({"example rankings": wandb.Table(columns=list(EXAMPLE_COLUMNS), data=examples)})
         for systems in measured:
             for name, value in {**systems[-1].means, **systems[-1].costs}.items():

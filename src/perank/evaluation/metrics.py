@@ -86,7 +86,8 @@ def load_metrics() -> Any:
         for name in [name for name in sys.modules if name.partition(".")[0] == "ranx"]:
             del sys.modules[name]
         folder = cache_dir() / "numba"
-        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(folder)
+        config: Any = numba.config
+        os.environ["NUMBA_CACHE_DIR"] = config.CACHE_DIR = str(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             import ranx.metrics
