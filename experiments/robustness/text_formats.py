@@ -75,7 +75,7 @@ FORMATS = [
         read_passages,
         (changed(PASSAGE, _id="a"),),
         json_defects(PASSAGE, ("_id", "text", "title"))
-        | {"id used before": changed(PASSAGE, _id="a"), "empty id": changed(PASSAGE, _id="")},
+        | {"id used before": changed(PASSAGE, _id="a", text="other"), "empty id": changed(PASSAGE, _id="")},
     ),
     Format(
         "BEIR queries",
@@ -84,7 +84,7 @@ FORMATS = [
         (changed(QUERY, _id="q1"),),
         json_defects(QUERY, ("_id", "text"))
         | {
-            "id used before": changed(QUERY, _id="q1"),
+            "id used before": changed(QUERY, _id="q1", text="other"),
             "empty id": changed(QUERY, _id=" "),
             "empty query": changed(QUERY, text=""),
             "blank query": changed(QUERY, text=" \t "),
@@ -107,7 +107,7 @@ FORMATS = [
             "no passage": "q1\t\t1",
             "grade in other digits": "q1\tb\t\u0663",
         },
-        whole={"no header": "q1\ta\t1\n"},
+        whole={"no header": "q1\ta\t1\n", "no header, a fraction": "q1\ta\t1.0\nq1\tb\t0.0\n"},
     ),
     Format(
         "TREC run",
@@ -126,6 +126,21 @@ FORMATS = [
             "passage twice": "q1 Q0 a 2 1 t",
             "rank contradicts score": "q1 Q0 b 2 99 t",
             "score with underscore": "q1 Q0 b 2 1_0 t",
+        },
+    ),
+    Format(
+        "MS MARCO run",
+        "run.tsv",
+        read_run,
+        ("q1\ta\t1",),
+        {
+            "two columns": "q1\tb",
+            "six columns": "q1 Q0 b 2 1 t",
+            "rank a word": "q1\tb\ttwo",
+            "rank a fraction": "q1\tb\t1.5",
+            "rank negative": "q1\tb\t-1",
+            "rank twice": "q1\tb\t1",
+            "passage twice": "q1\ta\t2",
         },
     ),
     Format(

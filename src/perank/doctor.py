@@ -33,14 +33,16 @@ from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta
 def doctor(config: DictConfig) -> RunPlan:
     """Plan a training run. Raises `BadInput` for a config that can't be planned, but not for one that won't fit."""
     check_keys([config.stage.name], ("align", "rank"), "stage")
-    for key in ("batch_size", "epochs"):
-        check_type(config.data[key], int, f"data.{key}")
+    aligning = config.stage.name == "align"
+    for key in ("batch_size", "epochs", "rows", *(("text_tokens",) if aligning else ("candidates", "steps"))):
+        optional = key in ("rows", "steps", "text_tokens")
+        check_type(config.data[key], int | None if optional else int, f"data.{key}")
         check_least("data", 1, **{key: config.data[key]})
     assembly = Assembly(config)
     encoder = encoder_on_meta(assembly.encoder)
     assembly.model = model_on_meta(llm_on_meta(assembly.llm), encoder.config.hidden_size)
     assert assembly.stage  # creating the stage freezes the parts that it doesn't train
-    data, aligning = config.data, config.stage.name == "align"
+    data = config.data
     lengths, longest = _lengths(assembly)
     rows = Rows(data.batch_size, lengths, data.rows, data.epochs, vocabulary=aligning, longest=longest)
     gpu = as_dict(config.gpus[config.gpu])

@@ -64,12 +64,13 @@ def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except BadInput as error:
-            _stop(error)
+            stop(error)
 
     return wrapped
 
 
-def _stop(error: BadInput) -> NoReturn:
+def stop(error: BadInput) -> NoReturn:
+    """Print one message and exit with code 2."""
     import sys
 
     sys.stderr.write(f"perank: {error}\n")

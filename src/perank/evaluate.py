@@ -24,21 +24,28 @@ from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
 from perank.evaluation.result import device_name
 from perank.files import read_json
-from perank.reporting.comparison import compared
+from perank.reporting.comparison import check_names, compared
 from perank.reporting.rows import ResultRow
 
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
-    """Evaluate the first stage, the encoder, run files, rankers and the model on every suite."""
+    """Evaluate the first stage, the encoder, run files, rankers and the model on every suite.
+
+    Every evaluation is written as soon as it is complete, and again with its p-values at the end.
+    """
     check_comparison(config)
-    saved = SavedModel(config, device=device_of(config.device))
+    saved, output = SavedModel(config, device=device_of(config.device)), Path(config.paths.output)
     systems = systems_of(saved)
+    for suite in saved.suites:
+        suite.check()
     baselines = {suite.name: saved.suites.baselines(suite, encoder=config.encoder_alone) for suite in saved.suites}
-    comparison = compared(systems, saved.suites, baselines)
+    known = [evaluation.system for evaluations in baselines.values() for evaluation in evaluations]
+    check_names([system.name for system in systems], config.compare, saved.suites, known)
+    comparison = compared(systems, saved.suites, baselines, lambda each: each.save(output, baselines[each.suite]))
     alone = [system.name for system in systems if system.name == saved.suites.anchors_alone]
     compare = dict.fromkeys([*config.compare, *alone])
     labels = {"device": device_name(saved.device), **config.labels}
-    return comparison.save(Path(config.paths.output), compare, labels)
+    return comparison.save(output, compare, labels)
 
 
 @exits_cleanly
@@ -52,13 +59,16 @@ def _report(config: DictConfig) -> None:
 
     from perank.reporting.tables import render_table
 
-    console = Console()
+    console, output = Console(), Path(config.paths.output)
     rows = evaluate(config)
-    absent = read_json(Path(config.paths.output) / "absent.json")
+    absent = read_json(output / "absent.json")
     for collection in dict.fromkeys(row.collection for row in rows):
         chosen = [row for row in rows if row.collection == collection]
         title = f"{collection}, {chosen[0].n_queries} queries"
-        console.print(render_table(chosen, title=title, absent=absent))
+        console.print(render_table(chosen, metrics=(chosen[0].metric,), title=title, absent=absent))
+    for key, entry in read_json(output / "metrics.json").items():
+        if entry["note"]:
+            console.print(f"{key}: {entry['note']}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

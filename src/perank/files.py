@@ -24,8 +24,15 @@ CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else _CHECKOU
 
 
 def cache_dir() -> Path:
-    """Return the folder for recomputable files (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank."""
-    return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
+    """Return the folder for recomputable files (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank.
+
+    Raises `BadInput` for a user without a home.
+    """
+    try:
+        return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
+    except RuntimeError as error:
+        problem = "this user has no home, where the cache would be"
+        raise BadInput(problem, remedy="set PERANK_CACHE to a folder that can be written", id="PERANK_CACHE") from error
 
 
 def shared_dir() -> Path:
@@ -182,10 +189,16 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
                 if (text := line.strip("\r\n")) and not text.isspace():
                     yield number, text
     except UnicodeDecodeError as error:
-        raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path, line=number + 1) from error
+        raise BadInput("not UTF-8 text", remedy=_as_utf8(path), path=path, line=number + 1) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         problem = "the gzip stream is broken"
         raise BadInput(problem, remedy="download the file again", path=path, line=number + 1) from error
+
+
+def _as_utf8(path: Path) -> str:
+    with path.open("rb") as file:
+        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    return f"save the file as UTF-8{', as iconv -f UTF-16 -t UTF-8 does' if is_utf16 else ''}"
 
 
 def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -152,6 +152,15 @@ class Ranker(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksCandidates(Protocol):
+    """A ranker that knows beforehand whether it can rank a query."""
+
+    def check(self, candidates: Candidates) -> None:
+        """Raise `BadInput` if these candidates can't be ranked, e.g. because the prompt is too long."""
+        ...
+
+
 class Vectors(Protocol):
     """Vectors by id, such as an EmbeddingStore."""
 

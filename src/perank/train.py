@@ -25,7 +25,7 @@ from perank.files import read_json
 
 
 def train(config: DictConfig) -> dict[str, float]:
-    """Train, evaluate and save a model; return NDCG@10 by suite.
+    """Train, save and evaluate a model; return each suite's first metric, by default NDCG@10.
 
     Raises `BadInput` for errors in the config, the data or the checkpoint.
     """
@@ -40,13 +40,12 @@ def train(config: DictConfig) -> dict[str, float]:
     seed_everything(config.seed, workers=True, verbose=False)
     with TrainingRun(config) as training:
         training.fit()
-        training.save()
         return training.report()
 
 
 @exits_cleanly
 def main() -> None:
-    """The command line; a sweeper receives the mean NDCG@10 of a job's suites."""
+    """The command line; a sweeper receives the mean of a job's suites in their first metrics."""
     run("train", _objective)
 
 
@@ -62,7 +61,8 @@ def _objective(config: DictConfig) -> float | None:
 
 def _measured(output: Path) -> list[float]:
     entries = read_json(output / "metrics.json").values()
-    return [entry["means"]["ndcg@10"] for entry in entries if entry["system"] in ("PE-Rank", "text listwise")]
+    trained = [entry for entry in entries if entry["system"] in ("PE-Rank", "text listwise")]
+    return [next(iter(entry["means"].values())) for entry in trained]
 
 
 if __name__ == "__main__":

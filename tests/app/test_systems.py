@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from baselines.test_pointwise import save_bert
 from baselines.test_splade import save_masked_lm
+from perank.app.systems import named
 from perank.evaluate import evaluate, main
 from perank.files import CONF_DIR
 from perank.model.llm import LLMSettings
@@ -143,3 +144,19 @@ def test_published_runs_on_dl19_have_their_published_figures(shared: Path, tmp_p
     assert values["RankGPT-35"] == 0.6799
     tests = {row.system: row.p_value for row in rows if row.metric == "ndcg@10" and row.baseline == "bm25"}
     assert max(p for p in tests.values() if p is not None) < 0.001
+
+
+def test_run_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "run.txt" for folder in ("bm25/a", "bm25/b", "dense/a")]
+    assert list(named(paths)) == ["bm25/a/run", "bm25/b/run", "dense/a/run"]
+    assert list(named([*paths[:2], paths[1]])) == ["a/run", "b/run"]
+    assert list(named([tmp_path / "x.trec", tmp_path / "y.v2.trec"])) == ["x", "y.v2"]
+
+
+def test_runs_of_one_name_are_measured_side_by_side(world: Path, tmp_path: Path) -> None:
+    for name, first in {"best": 2.0, "worst": 0.5}.items():
+        run = {f"q{i}": {f"p{i}": first, "p0": 1.0} for i in range(12, 17)}
+        write_run(tmp_path / name / "run.trec", run, tag="x")
+    found = evaluated(world, tmp_path / "out", f"run='{tmp_path}/*/run.trec'", "encoder_alone=false")
+    assert (found["best/run"]["mrr@10"], found["worst/run"]["mrr@10"]) == (1.0, 0.5)
+    assert (tmp_path / "out" / "beir.best_run.trec").is_file()

@@ -12,7 +12,7 @@ from perank.app import wandb_tables as board
 from perank.app.training_run import TrainingRun
 from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
-from perank.train import train
+from perank.train import main, train
 from support import toy
 from support.small_suite import PASSAGES, Reversing, small_suite
 
@@ -52,6 +52,39 @@ def test_a_run_is_finished_also_when_training_fails(tmp_path: Path, monkeypatch:
     assert ended == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tags": ["rank", "x" * 65]}, "Tags must be between 1 and 64 characters"),
+        ({"tags": ["", "rank"]}, "Tag at index 0 is empty"),
+        ({"project": "a/b"}, "cannot contain characters"),
+        ({"project": "x" * 129}, "exceeded 128 characters"),
+        ({"id": "a:b"}, "Run ID cannot contain"),
+        ({"id": " "}, "whitespace"),
+        ({"name": "x" * 129}, "129 characters, W&B takes 128"),
+        ({"group": "multirun/" + "x" * 128}, "W&B takes 128"),
+    ],
+    ids=str,
+)
+def test_what_wandb_refuses_is_refused_by_its_setting(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said) as caught:
+        board.check_logger({"project": "perank", **settings})
+    assert caught.value.id == f"logger.wandb.{next(iter(settings))}"
+
+
+def test_a_label_too_long_for_a_tag_ends_before_training(
+    tmp_path: Path, world: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["logger=wandb", f"+labels.study={'s' * 65}", f"hydra.run.dir={tmp_path}/run"]
+    assert toy.command(main, *toy.overrides(world), *arguments) == 2
+    assert "logger.wandb.tags" in capfd.readouterr().err
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_the_settings_that_conf_gives_are_accepted() -> None:
+    board.check_logger({"tags": ["rank", "embedded", "minilm"], "project": "perank", "name": "rank", "group": None})
+
+
 class Shown:
     """A W&B run that keeps what it is shown."""
 
@@ -87,8 +120,6 @@ def test_tables_hold_every_system_and_the_top_of_rankings_with_grades(monkeypatc
 
 @pytest.mark.slow
 def test_a_sweep_leaves_an_offline_run_for_every_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from perank.train import main
-
     monkeypatch.setenv("WANDB_MODE", "offline")
     world = toy.make_world(tmp_path / "world")
     sweep = ["-m", "seed=0,1", "logger=wandb", f"hydra.sweep.dir={tmp_path}/sweep"]

@@ -183,3 +183,64 @@ def test_a_sigterm_ends_it_after_the_batch_at_hand_and_writes_nothing(tmp_path: 
     assert ended.value.code == 143
     assert ranker.queries == ["q1"]
     assert not list(tmp_path.iterdir())
+
+
+class Failing(Recording):
+    """Fails for some queries, alone or in a batch."""
+
+    def __init__(self, *ids: str) -> None:
+        super().__init__()
+        self.ids = ids
+
+    def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+        if any(candidates.query.id in self.ids for candidates in batch):
+            raise RuntimeError("out of memory")
+        return super().rank_batch(batch)
+
+
+def test_a_suite_that_fails_costs_another_one_nothing(tmp_path: Path) -> None:
+    good, bad = small_suite(name="good"), small_suite(name="bad")
+    rankers = {"good": Recording(), "bad": Failing("q1", "q2", "q3")}
+    evaluation = measuring(tmp_path, [bad, good], None)
+    evaluation.ranker_for = lambda suite: rankers[suite.name]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluation.on_train_end(trainer(), None)
+    assert "good/PE-Rank" in json.loads((tmp_path / "metrics.json").read_text())
+
+
+def test_a_batch_that_fails_is_ranked_query_by_query(tmp_path: Path) -> None:
+    suite, ranker = small_suite(), Failing("q2")
+    evaluation = measuring(tmp_path, [suite], ranker)
+    evaluation.on_train_end(trainer(), None)
+    assert ranker.queries == ["q1", "q3"]
+    found, whole = evaluation.results[0], evaluate_ranker(Reversing(), suite, progress=False)
+    assert found.failed == {"q2": "out of memory"}
+    assert [found.per_query["mrr"][id] for id in ("q1", "q3")] == [whole.per_query["mrr"][id] for id in ("q1", "q3")]
+    assert list(found.run["q2"]) == ["p5", "p4", "p3"]  # the first stage's order
+    assert found.bills.keys() == {"q1", "q3"}
+
+
+def test_a_ranker_that_fails_for_every_query_is_given_up_after_eight() -> None:
+    from perank.evaluation.attempts import rank_each
+    from perank.records import Candidates, Query
+
+    tried: list[str] = []
+
+    class Broken(Reversing):
+        def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
+            tried.append(batch[0].query.id)
+            raise RuntimeError("out of memory")
+
+    queries = [Candidates(Query(f"q{i}", "words"), ()) for i in range(100)]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        rank_each(Broken(), queries, batch_size=1, progress=False, patient=True)
+    assert len(tried) == 8
+
+
+def test_baselines_that_fail_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    def no_encoder(suite: Suite) -> list[Any]:
+        raise BadInput("the encoder is missing", remedy="download it")
+
+    evaluation = RankingEvaluation([small_suite()], lambda suite: Recording(), no_encoder, tmp_path)
+    with pytest.raises(BadInput, match="encoder is missing"):
+        evaluation.on_fit_start(trainer(), None)

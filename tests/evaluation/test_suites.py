@@ -52,7 +52,9 @@ def test_a_sample_depends_on_the_query_ids_alone_and_grows_with_its_size(ids: se
     shuffled = random.sample(sorted(ids), len(ids))
 
     def sample(order: Sequence[str], size: int) -> list[str]:
-        collection = SmallCollection(qrels={id: {"p1": 1} for id in order})
+        collection = SmallCollection(
+            qrels={id: {"p1": 1} for id in order}, queries={id: Query(id, "words") for id in order}
+        )
         return small_suite(collection=collection, max_queries=size).query_ids
 
     taken = sample(sorted(ids), size)
@@ -111,8 +113,8 @@ def test_judged_queries_without_text_are_refused_before_a_search():
         def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None):
             raise AssertionError("searched")
 
-    queries: Mapping[str, Query] = {"q1": Query("q1", "words")}
-    with pytest.raises(BadInput, match="3 judged queries have no text: q2, q3, q4"):
+    queries: Mapping[str, Query] = {"q9": Query("q9", "words")}
+    with pytest.raises(BadInput, match="4 judged queries have no text: q1, q2, q3"):
         small_suite(first_stage=Retriever(), collection=SmallCollection(queries=queries)).candidates()
 
 

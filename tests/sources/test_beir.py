@@ -52,7 +52,7 @@ def test_a_judged_query_without_text_is_refused_by_name(folder: Path) -> None:
         (HEADER + "q1 d1 1\n", "found 1", 2),
         (HEADER + "q1\td1\t1\t2\n", "found 4", 2),
         (HEADER + "q1\td1\thigh\n", "expected an integer grade, found 'high'", 2),
-        (HEADER + "q1\td1\t1\nq1\td1\t1\n", "occurs twice for query 'q1'", 3),
+        (HEADER + "q1\td1\t1\nq1\td1\t2\n", "occurs twice for query 'q1'", 3),
         (HEADER + "\td1\t1\n", "an id is empty", 2),
     ],
 )

@@ -99,7 +99,7 @@ def test_qrels_keep_negative_and_zero_grades(tmp_path: Path) -> None:
         ("1 0 b", "found 3"),
         ("1 0 b 1.0", "expected an integer grade, found '1.0'"),
         ("1 0 b \u0661", "expected an integer grade"),
-        ("1 0 a 1", "occurs twice"),
+        ("1 0 a 2", "occurs twice"),
         ("1 0 b " + "9" * 5000, "expected an integer grade"),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_folder_is_a_collection_with_lazy_runs(tmp_path: Path) -> None:
     assert "broken" in collection.runs
     assert collection.runs["bm25"] == {"1": {"a": 3.5}}
     assert collection.runs["dense.v2"] == {"1": {"a": 0.5}}
-    with pytest.raises(BadInput, match="6 columns"):
+    with pytest.raises(BadInput, match="integer rank"):
         collection.runs["broken"]
     with pytest.raises(KeyError):
         collection.runs["none"]
@@ -170,3 +170,33 @@ def test_the_shared_trec_folders_load_with_texts_for_every_candidate(shared: Pat
         for run in collection.runs.values():
             assert set(run) <= set(collection.queries)
             assert all(id in collection.passages for scores in run.values() for id in scores)
+
+
+def test_ms_marcos_three_columns_give_the_order_of_their_ranks(tmp_path: Path) -> None:
+    path = written(tmp_path, "q1\tb\t2\nq1\ta\t1\nq2\tc\t1\n", "run.tsv")
+    run = read_run(path)
+    assert {query: rank_order(scores) for query, scores in run.items()} == {"q1": ["a", "b"], "q2": ["c"]}
+    write_run(tmp_path / "again.trec", run, tag="x")
+    assert read_run(tmp_path / "again.trec") == run
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q1 b 1", "occurs twice"),
+        ("q1 a 2", "occurs twice for query"),
+        ("q1 b -1", "negative"),
+        ("q1 b 1.5", "expected an integer rank"),
+        ("q1 Q0 b 2 1 t", "expected 3 columns"),
+    ],
+)
+def test_broken_lines_of_three_columns_are_refused_with_their_line(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        read_run(written(tmp_path, f"q1 a 1\n{line}\n", "run.tsv"))
+    assert caught.value.line == 2
+
+
+def test_a_utf16_file_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
+    (tmp_path / "run.trec").write_bytes("q1 Q0 a 1 2.5 t\n".encode("utf-16"))
+    with pytest.raises(BadInput, match="iconv -f UTF-16"):
+        read_run(tmp_path / "run.trec")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -85,3 +86,11 @@ def test_steps_are_torchs_own() -> None:
     module = Module()
     optimizer = AdamW(lr=1e-3).build(module, 10)["optimizer"]
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"weight_decay": -1.0}, {"betas": (0.9, 1.0)}, {"betas": (-0.1, 0.9)}, {"betas": (2.0, 3.0)}], ids=str
+)
+def test_what_torch_would_refuse_later_is_refused_by_its_setting(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=f"optimizer.{next(iter(wrong))}"):
+        AdamW(lr=1e-3, **wrong)

@@ -98,6 +98,27 @@ def test_a_state_of_another_number_of_devices_is_refused() -> None:
         at(Numbers()).load_state_dict(at(Numbers(), world=2).state_dict())
 
 
+@pytest.mark.parametrize(("before", "now"), [((2, 3), (1, 6)), ((1, 6), (3, 2)), ((3, 2), (2, 3))])
+def test_another_number_of_devices_resumes_where_the_rows_of_a_step_are_as_many(
+    before: tuple[int, int], now: tuple[int, int]
+) -> None:
+    """(devices, rows per device and step) each."""
+    state = at(Numbers(batch_size=before[1]), world=before[0], processed=2).state_dict()
+    rows = []
+    for rank in range(now[0]):
+        resumed = Numbers(batch_size=now[1])
+        at(resumed, world=now[0], rank=rank)
+        resumed.load_state_dict(state)
+        rows += [example for batch in batches(resumed) for example in batch]
+    whole = [example for batch in batches(Numbers(batch_size=6)) for example in batch]
+    assert sorted(rows) == sorted(whole)[2 * 6 :]
+
+
+def test_more_epochs_are_a_new_run_with_the_old_ones_weights() -> None:
+    with pytest.raises(BadInput, match=r"epochs 2, this run has 3 .*start=<the run's folder>"):
+        Numbers(epochs=3).load_state_dict(Numbers().state_dict())
+
+
 def test_too_few_rows_for_a_step_on_every_device_are_refused() -> None:
     with pytest.raises(BadInput, match="4 rows are fewer than one step of 3 on each of 2 devices"):
         at(Numbers(4, epochs=1), world=2).train_dataloader()

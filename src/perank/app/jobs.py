@@ -11,6 +11,7 @@ import inspect
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -26,6 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from perank.app.commands.again import as_it_was_meant, as_text
 from perank.app.renamed import check_overrides
 from perank.app.schema import SCHEMAS
 from perank.app.settings import check_config, check_type
@@ -56,6 +58,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         (folder / FAILED).unlink(missing_ok=True)
         try:
             with bad_input():
+                _expand_home(config)
                 check_config(SCHEMAS[config_name], config)
                 return task(config)
         except Exception as error:
@@ -88,7 +91,7 @@ def in_own_process(module: str, folder: Path, overrides: Sequence[str] | None = 
     Raises `BadInput` if the process ended with one, `RuntimeError` for other failures.
     """
     asked = list(HydraConfig.get().overrides.task) if overrides is None else overrides
-    command = [sys.executable, "-m", module, *asked, f'hydra.run.dir="{folder}"']
+    command = [sys.executable, "-m", module, *asked, f"hydra.run.dir={as_text(str(folder))}"]
     ended = subprocess.run(command, env=_alone(), check=False)
     if ended.returncode == 2 and (folder / FAILED).is_file():
         raise BadInput(read_json(folder / FAILED)["message"], remedy="fix it and run this job again")
@@ -115,7 +118,7 @@ def bad_input() -> Iterator[None]:
         if isinstance(error, OverrideParseException):
             assembly.insert(0, f"{error.override}:")
         said = " ".join(" ".join(assembly).split())
-        raise BadInput(said, remedy="see the composed config with --cfg job") from error
+        raise BadInput(said, remedy=_remedy(error)) from error
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's message for `group=null`
             raise
@@ -128,6 +131,25 @@ def bad_input() -> Iterator[None]:
             raise
         problem = f"can't be used: {error.strerror}"
         raise BadInput(problem, remedy="check the path and its permissions", path=error.filename) from error
+
+
+def _remedy(error: Exception) -> str:
+    ambiguous = re.search(r"Ambiguous value for argument '(.*)'\n", str(error))
+    override = error.override if isinstance(error, OverrideParseException) else ambiguous[1] if ambiguous else ""
+    meant = as_it_was_meant(override)
+    return f"if the value is a text, quote it: {meant}" if meant else "see the composed config with --cfg job"
+
+
+def _expand_home(node: Any) -> None:
+    """Replace ~/ at the beginning of every text of a config by the user's folder."""
+    for key in node if OmegaConf.is_dict(node) else range(len(node)):
+        value: Any = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+        if value is None or value._is_none():
+            continue
+        if OmegaConf.is_config(value):
+            _expand_home(value)
+        elif isinstance(text := value._value(), str) and text.startswith("~/"):
+            node[key] = os.path.expanduser(text)  # noqa: PTH111 - as it is where there is no home
 
 
 def quiet_lightning() -> None:

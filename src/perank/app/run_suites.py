@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -30,7 +31,8 @@ class RunSuites(list[Suite]):
     anchors_alone = "anchors alone"  # name of a model without its LLM in tables
 
     def __init__(self, inputs: Inputs) -> None:
-        super().__init__(_suite(str(name), settings) for name, settings in inputs.config.suite.items() if settings)
+        chosen = {str(name): settings for name, settings in inputs.config.suite.items() if settings}
+        super().__init__(_suite(name, settings, inputs.config) for name, settings in chosen.items())
         self.inputs = inputs
         # Cached per object: a cache on the class would keep every job's model during a sweep.
         self.candidate_store = cache(self._candidate_store)
@@ -100,7 +102,8 @@ class RunSuites(list[Suite]):
         )
 
 
-def _suite(name: str, settings: DictConfig) -> Suite:
-    """Instantiate a suite, named after its key unless its settings have a name."""
+def _suite(name: str, settings: DictConfig, config: DictConfig) -> Suite:
+    """Instantiate a suite, named after its key unless its settings have a name, with the config's `on_failure`."""
     suite: Suite = instantiate(settings, **({} if "name" in settings else {"name": name}))
-    return suite
+    own = "on_failure" in settings or "on_failure" not in config
+    return suite if own else replace(suite, on_failure=config.on_failure)

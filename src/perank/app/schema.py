@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from perank.app.settings import check_keys
+from perank.app.settings import check_keys, check_type
 from perank.errors import BadInput, check_least
+from perank.evaluation.suites import check_on_failure
 
 Group = Mapping[str, Any]
 
@@ -64,12 +65,14 @@ class Train:
     anchors: Group | None = None
     evaluate: bool
     evaluate_every: int | None
+    on_failure: str = "first_stage"
     labels: Group
     variant: str | None = None
     variants: Group = field(default_factory=dict)
     by_scale: Group = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_on_failure(self.on_failure)
         if not 0 <= self.seed < 2**32:
             raise BadInput(f"the seed is {self.seed}", remedy="choose one from 0 to 4294967295", id="seed")
 
@@ -106,11 +109,13 @@ class Evaluate:
     download: bool
     compare: list[str]
     encoder_alone: bool
+    on_failure: str = "first_stage"
     batch_size: int
     labels: Group
 
     def __post_init__(self) -> None:
         check_least("", 1, batch_size=self.batch_size)
+        check_on_failure(self.on_failure)
 
 
 @dataclass(kw_only=True)
@@ -166,6 +171,13 @@ class Efficiency:
 
     def __post_init__(self) -> None:
         check_keys([self.study], list(map(str, self.layouts)), "layouts")
+        check_least("", 1, queries=self.queries, text_queries=self.text_queries, text_length=self.text_length)
+        place = f"layouts.{self.study}"
+        if not self.layouts[self.study]:
+            raise BadInput("there are no layouts", remedy="name some as [candidates, window, step]", id=place)
+        for layout in self.layouts[self.study]:
+            check_type(layout if isinstance(layout, str) else tuple(layout), tuple[int, int, int], place)
+            check_least(place, 1, candidates=layout[0], window=layout[1], step=layout[2])
 
 
 SCHEMAS: dict[str, type] = {

@@ -1,7 +1,7 @@
 """Constructors of the suites in `conf/suite`: a BEIR folder, a TREC folder, an ir_datasets data set.
 
-`first_stage` is a run file, the name of one of the collection's runs, or an encoder for dense retrieval over the whole
-collection (`first_stage: ${encoder}`).
+`first_stage` is a run file, the name of one of the collection's runs, a `Bm25` with settings of its own, or an encoder
+for dense retrieval over the whole collection (`first_stage: ${encoder}`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from perank.sources.beir import BeirCollection
 from perank.sources.irds import IrdsCollection
 from perank.sources.trec import TrecCollection
 
-FirstStage = str | TextEncoder | None
+FirstStage = str | Bm25 | TextEncoder | None
 _METRICS = Suite.metrics
 
 
@@ -64,5 +64,5 @@ def irds_suite(
     return Suite(name, IrdsCollection(dataset), searched, depth, max_queries, metrics, binary_cutoff)
 
 
-def _searched(first_stage: FirstStage) -> str | Dense | None:
-    return first_stage if first_stage is None or isinstance(first_stage, str) else Dense(first_stage)
+def _searched(first_stage: FirstStage) -> str | Dense | Bm25 | None:
+    return first_stage if first_stage is None or isinstance(first_stage, str | Bm25) else Dense(first_stage)

@@ -18,7 +18,7 @@ from perank.baselines.fusion import Fusion, FusionRanker, ReciprocalRankFusion
 from perank.baselines.fusion_fit import FittedFusion, described
 from perank.errors import Absent, BadInput
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
-from perank.evaluation.result import Evaluation
+from perank.evaluation.result import Evaluation, read_entries
 from perank.evaluation.suites import Suite
 from perank.model.precision import dtype_of
 from perank.reporting.comparison import Measure, System
@@ -32,7 +32,12 @@ _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  #
 def check_comparison(config: DictConfig) -> None:
     """Raise `BadInput` for bad settings that would otherwise fail late."""
     dtype_of(config.dtype)
-    check_arguments(ResultRow, as_dict(config.labels), "labels", _MEASURED)
+    labels, output = as_dict(config.labels), Path(config.paths.output)
+    check_arguments(ResultRow, labels, "labels", _MEASURED)
+    for name, label in labels.items():
+        if len(str(label).splitlines()) > 1:
+            raise BadInput(f"a label with a newline: {label!r}", remedy="write it on one line", id=f"labels.{name}")
+    read_entries(output / "metrics.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +58,11 @@ class SavedModelRow:
 def systems_of(saved: SavedModel) -> list[System]:
     """Return the systems in the order of the table: run files, entries of `ranker`, the saved model.
 
-    Raises `BadInput` for a missing run file, an entry of `ranker` without `_target_`, or a duplicate name.
+    Run files are named after their stems, with the folders that tell them apart if two have the same. Raises `BadInput`
+    for a missing run file, an entry of `ranker` without `_target_`, or a duplicate name.
     """
     config = saved.config
-    found = [System(path.stem, partial(_measured_run, path, path.stem)) for path in run_files(config.run)]
+    found = [System(name, partial(_measured_run, path, name)) for name, path in named(run_files(config.run)).items()]
     for name, settings in (config.get("ranker") or {}).items():
         listed = {"PE-Rank": config.model is not None, FUSION: config.encoder_alone}  # rows that are there anyway
         if settings and not listed.get(str(name), False):
@@ -68,6 +74,17 @@ def systems_of(saved: SavedModel) -> list[System]:
         problem = f"two run files or rankers have the name {name!r}"
         raise BadInput(problem, remedy="rename one of them", id=name)
     return found
+
+
+def named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return files by the shortest end of their paths that no other one has, without the suffix."""
+    files = list(dict.fromkeys(path.absolute() for path in paths))
+    parts = 1
+    while True:
+        names = [Path(*path.parts[-parts:]).with_suffix("").as_posix() for path in files]
+        if len(set(names)) == len(names) or parts > max(len(path.parts) for path in files):
+            return dict(zip(names, files, strict=True))
+        parts += 1
 
 
 def run_files(named: str | Sequence[str] | None) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The steps of `perank.train`: fit, evaluate, save, report."""
+"""The steps of `perank.train`: fit, save, evaluate, report. The model is on disk before its evaluation begins."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from perank.app import wandb_tables
 from perank.app.assembly import Assembly, TextAssembly
+from perank.app.commands.again import evaluated_again
 from perank.app.reading import ReadAssembly
-from perank.app.settings import check_keys, instantiate
+from perank.app.settings import as_dict, check_keys, instantiate
 from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation
 from perank.model.projector_io import projector_of, save_projector
@@ -48,9 +50,13 @@ def check_training(config: DictConfig) -> None:
 
 
 class TrainingRun:
-    """A training run. On exit, the context manager ends the W&B run, so that each job of a sweep has its own."""
+    """A training run. On exit, the context manager ends the W&B run, so that each job of a sweep has its own.
+
+    If it exits with an error after the model was saved, it logs the command that evaluates the model again.
+    """
 
     def __init__(self, config: DictConfig) -> None:
+        self.is_saved = False
         self.config, self.output = config, Path(config.paths.output)
         kinds = {"listwise": TextAssembly, "read": ReadAssembly}
         self.assembly = kinds.get(config.stage.name, Assembly)(config)
@@ -59,6 +65,8 @@ class TrainingRun:
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None and self.is_saved:
+            log.error("the model is saved in %s; to evaluate it again: %s", *evaluated_again(self.output))
         if self.config.logger.get("wandb"):
             wandb_tables.finish(failed=kind is not None)
 
@@ -66,10 +74,12 @@ class TrainingRun:
     def trainer(self) -> Any:
         config = self.config
         named = {name: logger for name, logger in config.logger.items() if logger}
+        if "wandb" in named:
+            wandb_tables.check_logger(as_dict(named["wandb"]))
         modes = {"wandb": {"mode": wandb_tables.wandb_mode()}} if "wandb" in named else {}
         loggers = [instantiate(logger, **modes.get(name, {})) for name, logger in named.items()]
         callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-        callbacks += [self.evaluation] if config.evaluate else []
+        callbacks += [_Saving(self), *([self.evaluation] if config.evaluate else [])]
         return instantiate(config.trainer, logger=loggers, callbacks=callbacks)
 
     @cached_property
@@ -85,7 +95,7 @@ class TrainingRun:
         )
 
     def fit(self) -> None:
-        """Train from the start or from a checkpoint; resuming a finished run only evaluates it again."""
+        """Train from the start or from a checkpoint, save and evaluate; a finished run is only evaluated again."""
         wandb_tables.describe(self.trainer, self.config)
         checkpoint = resumed_from(self.config.ckpt_path, self.output)
         _keep(self.output / "metrics.csv")
@@ -104,23 +114,25 @@ class TrainingRun:
             raise SystemExit(TERMINATED) from ended
         except MisconfigurationException as error:
             raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
-        self.assembly.after_fit()
-        if self.config.evaluate and not self.evaluation.results:
-            self.evaluation.finish(self.trainer)
+        if not self.is_saved:  # nothing was left to train
+            self.save()
+            if self.config.evaluate:
+                self.evaluation.finish(self.trainer)
 
     def save(self) -> None:
         """Save the model. Call it on every device: shards are gathered from all, and rank 0 writes."""
-        state = full_state(self.assembly.model)
-        if not self.trainer.is_global_zero:
+        state, self.is_saved = full_state(self.assembly.model), not self.trainer.is_global_zero
+        if self.is_saved:
             return
         own = {key.removeprefix("projector."): value for key, value in state.items() if key.startswith("projector.")}
         if self.config.stage.name != "listwise":
             path = self.output / "projector.safetensors"
             save_projector(projector_of(own, path=path), path)
         self.assembly.save(self.output / "model", state)
+        self.is_saved = True
 
     def report(self) -> dict[str, float]:
-        """Return NDCG@10 by suite; print, and log to W&B, the comparison with the first stage and the encoder."""
+        """Return each suite's first metric; print and log to W&B the comparison with first stage and encoder."""
         if not self.config.evaluate:
             return {}
         suites, results = self.assembly.suites, self.evaluation.results
@@ -128,11 +140,21 @@ class TrainingRun:
             measured = [
                 [*self.assembly.baselines(suite), result] for suite, result in zip(suites, results, strict=True)
             ]
-            if self.config.logger.get("wandb"):
-                wandb_tables.show(self.trainer, self.config.stage.name, suites, measured)
             for *baselines, result in measured:
                 sys.stdout.write(f"{result.verdict(baselines)}\n")
-        return {result.suite: result.means["ndcg@10"] for result in results}
+            if self.config.logger.get("wandb"):
+                wandb_tables.show(self.trainer, self.config.stage.name, suites, measured)
+        return {result.suite: result.means[result.objective] for result in results}
+
+
+class _Saving(lightning.Callback):
+    """Saves the model when training ends; callbacks after it in the list, such as the evaluation, come later."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.run.save()
 
 
 def _keep(metrics: Path) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +18,16 @@ from perank.records import rank_order
 
 _EXAMPLES, _DEPTH, _CHARACTERS = 5, 5, 160  # queries per suite, passages per query, characters per passage
 EXAMPLE_COLUMNS = ("suite", "query", "rank", "first stage's rank", "grade", "passage")
-RESULT_COLUMNS = ("stage", "suite", "system", "ndcg@10", "forwards_per_query", "seconds_per_query", "n_queries")
+_CHECKED = {  # of the logger's arguments: W&B's own names
+    "tags": "run_tags",
+    "project": "project",
+    "id": "run_id",
+    "name": "run_name",
+    "group": "run_group",
+    "job_type": "run_job_type",
+}
+_LONGEST_NAME = 128
+_COSTS = ("forwards_per_query", "seconds_per_query")
 
 
 def wandb_mode() -> str:
@@ -30,6 +39,25 @@ def wandb_mode() -> str:
     import wandb
 
     return "online" if wandb.login(prompt=False) else "offline"
+
+
+def check_logger(settings: Mapping[str, Any]) -> None:
+    """Raise `BadInput` for tags, names and ids that W&B refuses, by its own rules and its server's limit on names."""
+    import wandb
+    from wandb.errors import UsageError
+
+    rules: Any = wandb.Settings
+    for name, own in _CHECKED.items():
+        value, place = settings.get(name), f"logger.wandb.{name}"
+        try:
+            rules(**{own: value})
+        except (ValueError, UsageError) as error:
+            causes: list[Any] = getattr(error, "errors", list)()
+            said = causes[0]["msg"] if causes else str(error)
+            raise BadInput(f"W&B refuses {value!r}: {said}", remedy=f"set {place}", id=place) from error
+        if isinstance(value, str) and len(value) > _LONGEST_NAME:
+            problem = f"{len(value)} characters, W&B takes {_LONGEST_NAME}"
+            raise BadInput(problem, remedy=f"set {place} to a shorter one", id=place)
 
 
 def describe(trainer: Any, config: DictConfig) -> None:
@@ -44,11 +72,13 @@ def show(trainer: Any, stage: str, suites: Sequence[Suite], measured: Sequence[S
     import wandb
 
     for run in _runs(trainer):
-        results = [list(_result(stage, evaluation)) for systems in measured for evaluation in systems]
+        everything = [evaluation for systems in measured for evaluation in systems]
+        columns = result_columns(everything)
+        results = [list(_result(stage, evaluation, columns)) for evaluation in everything]
         examples = [
             list(row) for suite, systems in zip(suites, measured, strict=True) for row in _examples(suite, systems)
         ]
-        run.log({"results": wandb.Table(columns=list(RESULT_COLUMNS), data=results)})
+        run.log({"results": wandb.Table(columns=[*columns], data=results)})
         run.log({"example rankings": wandb.Table(columns=list(EXAMPLE_COLUMNS), data=examples)})
         for systems in measured:
             for name, value in {**systems[-1].means, **systems[-1].costs}.items():
@@ -71,10 +101,16 @@ def _runs(trainer: Any) -> Iterator[Any]:
                 yield logger.experiment
 
 
-def _result(stage: str, evaluation: Evaluation) -> Iterator[Any]:
+def result_columns(measured: Sequence[Evaluation]) -> list[str]:
+    """Return the columns of the table of results: each suite's first metric, and costs."""
+    metrics = dict.fromkeys(evaluation.objective for evaluation in measured)
+    return ["stage", "suite", "system", *metrics, *_COSTS, "n_queries"]
+
+
+def _result(stage: str, evaluation: Evaluation, columns: Sequence[str]) -> Iterator[Any]:
     values = {**evaluation.means, **evaluation.costs}
     yield from (stage, evaluation.suite, evaluation.system)
-    yield from (values.get(column) for column in RESULT_COLUMNS[3:-1])
+    yield from (values.get(column) for column in columns[3:-1])
     yield evaluation.n_queries
 
 

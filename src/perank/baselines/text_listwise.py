@@ -74,6 +74,12 @@ class TextListwise:
         with inference(self.writer.llm, self.writer.llm):
             return run_windows(queries, self._prepare, self._rank, budget)
 
+    def check(self, candidates: Candidates) -> None:
+        """Raise `BadInput` if the query is empty or too long for a window's prompt without texts."""
+        for size in {span.size for span in SlidingQuery(candidates, self.windows).spans}:
+            within = self.max_length - self._answer_tokens(size, size)
+            self.prompts.rank(candidates.query.text, [""] * size, within=within)
+
     def _check_prompts(self) -> None:
         if self.prompts.template.letters:
             raise BadInput(f"{self.prompts.version} answers with one letter", remedy="use ranker=first for it")

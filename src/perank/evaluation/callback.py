@@ -2,11 +2,13 @@
 
 Queries are distributed over the devices, and each is ranked once; rank 0 writes metrics.json, per-query scores and TREC
 runs. Unusual: the model ranks in eval mode with a forked random state, so that training continues unchanged. SIGTERM
-ends evaluation after the current batch; Lightning itself only checks for the signal between training steps.
+ends evaluation after the current batch; Lightning itself only checks for the signal between training steps. What can be
+known beforehand is checked when training starts, and a suite that fails doesn't cost another one its results.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from perank.errors import TERMINATED, BadInput
-from perank.evaluation.evaluator import RankedQueries, evaluate_run, rank_suite
-from perank.evaluation.result import Evaluation
+from perank.evaluation.attempts import check_prompts
+from perank.evaluation.evaluator import RankedQueries, evaluate_ranked, rank_suite
+from perank.evaluation.result import Evaluation, read_entries
 from perank.evaluation.suites import Suite
 from perank.model.sharding import gathered, is_sharded
 from perank.records import Candidates, Ranker, Ranking
+
+log = logging.getLogger(__name__)
 
 _SHOWN = ("forwards_per_query", "seconds_per_query")  # costs logged next to the metrics
 
@@ -53,33 +58,57 @@ class RankingEvaluation(lightning.Callback):
         self._measured_at = 0
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
-        """Read the suites and encode their candidates, so that errors in them are raised before training."""
+        """Read the suites, encode their candidates, and evaluate the baselines: their errors come before training."""
+        read_entries(self.output / "metrics.json")
         for suite in self.suites:
-            suite.candidates()
-            self.ranker_for(suite)
+            suite.check()
+            check_prompts(self.ranker_for(suite), suite)
+            if trainer.is_global_zero:
+                self.baselines_for(suite)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
         step = trainer.global_step  # the same for several batches where gradients are accumulated
         due = self.every_n_steps and step % self.every_n_steps == 0 and step > self._measured_at
         if due and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch is False:
             self._measured_at = step
-            self._measure(trainer)
+            try:
+                self._measure(trainer, self._measured)
+            except Exception:
+                log.exception("the evaluation at step %d failed; training continues", step)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         self.finish(trainer)
 
     def finish(self, trainer: Any) -> None:
-        """Evaluate, and write metrics.json, per-query scores and runs."""
-        self.results = self._measure(trainer)
-        if trainer.is_global_zero:
-            for suite, evaluation in zip(self.suites, self.results, strict=True):
-                baselines = self.baselines_for(suite)
-                for system in [*baselines, evaluation]:
-                    system.save(self.output, against=baselines)
+        """Evaluate, and write metrics.json, per-query scores and runs.
 
-    def _measure(self, trainer: Any) -> list[Evaluation]:
+        After an error in a suite, the others are evaluated and written before it is raised.
+        """
+        errors: list[Exception] = []
+
+        def measured(trainer: Any, suite: Suite) -> Evaluation | None:
+            try:
+                return self._saved(trainer, suite)
+            except Exception as error:
+                log.warning("the evaluation on %s failed: %s", suite.name, error)
+                errors.append(error)
+                return None
+
+        self.results = self._measure(trainer, measured)
+        if errors:
+            raise errors[0]
+
+    def _measure(self, trainer: Any, measured: Callable[[Any, Suite], Evaluation | None]) -> list[Evaluation]:
         with torch.random.fork_rng(enabled=True), gathered(trainer.lightning_module.model):
-            return [self._measured(trainer, suite) for suite in self.suites]
+            return [found for suite in self.suites if (found := measured(trainer, suite)) is not None]
+
+    def _saved(self, trainer: Any, suite: Suite) -> Evaluation:
+        evaluation = self._measured(trainer, suite)
+        if trainer.is_global_zero:
+            baselines = self.baselines_for(suite)
+            for system in [*baselines, evaluation]:
+                system.save(self.output, against=baselines)
+        return evaluation
 
     def _measured(self, trainer: Any, suite: Suite) -> Evaluation:
         together = is_sharded(trainer.lightning_module.model)  # a shard of the model cannot rank alone
@@ -87,7 +116,7 @@ class RankingEvaluation(lightning.Callback):
         ranker = _UntilTerminated(self.ranker_for(suite), trainer)
         mine, progress = suite.query_ids[first::of], trainer.is_global_zero
         ranked = _gathered(rank_suite(ranker, suite, mine, batch_size=self.batch_size, progress=progress))
-        evaluation = evaluate_run(ranked.run, suite, system=self.system, bills=ranked.bills, seconds=ranked.seconds)
+        evaluation = evaluate_ranked(ranked, suite, system=self.system)
         shown = evaluation.means | {name: evaluation.costs[name] for name in _SHOWN if name in evaluation.costs}
         for logger in trainer.loggers:
             logger.log_metrics(
@@ -116,4 +145,5 @@ def _gathered(mine: RankedQueries) -> RankedQueries:
     torch.distributed.all_gather_object(everyone, mine)
     run = {id: scores for ranked in everyone for id, scores in ranked.run.items()}
     bills = {id: bill for ranked in everyone for id, bill in ranked.bills.items()}
-    return RankedQueries(run, bills, max(ranked.seconds for ranked in everyone))
+    failed = {id: error for ranked in everyone for id, error in ranked.failed.items()}
+    return RankedQueries(run, bills, max(ranked.seconds for ranked in everyone), failed)

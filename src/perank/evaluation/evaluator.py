@@ -1,16 +1,18 @@
 """Rank a suite's candidates and evaluate the run.
 
-`rank_suite` runs on each device with its share of the queries, `evaluate_run` once with the gathered run and bills;
-`evaluate_ranker` does both in one process.
+`rank_suite` runs on each device with its share of the queries, `evaluate_ranked` once with what all devices ranked;
+`evaluate_ranker` does both in one process. A query that fails costs no other query its ranking.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from perank.errors import BadInput
+from perank.evaluation.attempts import RankedBatch, rank_each
+from perank.evaluation.matching import check_passages
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
@@ -32,29 +34,52 @@ def evaluate_ranker(
     of the suite's queries.
     """
     ranked = rank_suite(ranker, suite, query_ids, batch_size=batch_size, progress=progress)
-    name = system or type(ranker).__name__
-    return evaluate_run(ranked.run, suite, system=name, bills=ranked.bills, seconds=ranked.seconds, query_ids=query_ids)
+    return evaluate_ranked(ranked, suite, system=system or type(ranker).__name__, query_ids=query_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class RankedQueries:
-    """A run over some queries, the bill of each, and the total wall time."""
+    """A run over some queries, the bill of each, the total wall time, and query id -> error of those that failed."""
 
     run: Run
     bills: dict[str, Bill]
     seconds: float
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def rank_suite(
     ranker: Ranker, suite: Suite, query_ids: Sequence[str] | None = None, *, batch_size: int = 16, progress: bool = True
 ) -> RankedQueries:
-    """Rank the candidates of some of a suite's queries (default: all)."""
+    """Rank the candidates of some of a suite's queries (default: all).
+
+    Queries that can't be ranked are treated as the suite's `on_failure` says. Raises the first error if it is "stop",
+    and if the first queries all fail.
+    """
     candidates = suite.candidates(query_ids)
     start = time.perf_counter()
-    rankings = rank_candidates(ranker, candidates, batch_size=batch_size, progress=progress, label=suite.name)
+    done = _ranked(ranker, candidates, batch_size, progress, suite)
     seconds = time.perf_counter() - start
-    bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
-    return RankedQueries(candidates_run(rankings), bills, seconds)
+    bills = {ranking.candidates.query.id: ranking.bill for ranking in done.rankings}
+    run = candidates_run(done.rankings)
+    if suite.on_failure == "first_stage":
+        failed = [element for element in candidates if element.query.id in done.failed]
+        run |= candidates_run(Ranking(element, tuple(range(len(element)))) for element in failed)
+    return RankedQueries(run, bills, seconds, done.failed)
+
+
+def evaluate_ranked(
+    ranked: RankedQueries, suite: Suite, *, system: str, query_ids: Sequence[str] | None = None
+) -> Evaluation:
+    """Evaluate rankings of a suite's queries; the note counts those that failed."""
+    evaluation = evaluate_run(
+        ranked.run, suite, system=system, bills=ranked.bills, seconds=ranked.seconds, query_ids=query_ids
+    )
+    if not ranked.failed:
+        return evaluation
+    fate = "keep the first stage's order" if suite.on_failure == "first_stage" else "score 0"
+    said = f"{len(ranked.failed)} queries could not be ranked and {fate}: {', '.join([*ranked.failed][:3])}"
+    note = "; ".join(part for part in (evaluation.note, said) if part)
+    return replace(evaluation, failed=ranked.failed, note=note)
 
 
 def evaluate_run(
@@ -75,7 +100,8 @@ def evaluate_run(
     if run and not any(id in suite.collection.qrels for id in run):
         problem = f"{system} answers none of the judged queries of {suite.collection.name}, but {', '.join([*run][:3])}"
         raise BadInput(problem, remedy="use a run for this collection", id=suite.name)
-    counted = {id: run[id] for id in qrels if run.get(id)}
+    counted = suite.without_itself({id: run[id] for id in qrels if run.get(id)})
+    check_passages(counted, suite.collection, system)
     return Evaluation(
         suite=suite.name,
         system=system,
@@ -84,7 +110,7 @@ def evaluate_run(
         bills=dict(bills or {}),
         seconds=seconds,
         labels=suite.labels,
-        note=_note(suite, len(qrels) - len(counted), len(run) - len(counted)),
+        note=_note(suite, counted, len(qrels) - len(counted), len(run) - len(counted)),
     )
 
 
@@ -92,23 +118,26 @@ def rank_candidates(
     ranker: Ranker, candidates: Sequence[Candidates], *, batch_size: int = 16, progress: bool = True, label: str = ""
 ) -> list[Ranking]:
     """Return one ranking per element of `candidates`. Raises `RuntimeError` if the ranker changes their order."""
-    from tqdm import tqdm
-
-    rankings: list[Ranking] = []
-    with tqdm(total=len(candidates), desc=label or None, unit="query", disable=not progress) as bar:
-        for start in range(0, len(candidates), batch_size):
-            batch = candidates[start : start + batch_size]
-            ranked = ranker.rank_batch(batch)
-            if [ranking.candidates.query.id for ranking in ranked] != [element.query.id for element in batch]:
-                raise RuntimeError(f"{type(ranker).__name__} returned rankings of other queries than requested")
-            rankings += ranked
-            bar.update(len(batch))
-    return rankings
+    return list(rank_each(ranker, candidates, batch_size=batch_size, progress=progress, label=label).rankings)
 
 
-def _note(suite: Suite, unanswered: int, outside: int) -> str:
+def _ranked(ranker: Ranker, candidates: Sequence[Candidates], size: int, progress: bool, suite: Suite) -> RankedBatch:
+    patient = suite.on_failure != "stop"
+    return rank_each(ranker, candidates, batch_size=size, progress=progress, label=suite.name, patient=patient)
+
+
+def _unknown(suite: Suite, run: Run) -> int:
+    """Count results without a text, where passages are in memory."""
+    passages = suite.collection.passages
+    in_memory = isinstance(passages, dict)
+    return sum(id not in passages for scores in run.values() for id in scores) if in_memory else 0
+
+
+def _note(suite: Suite, run: Run, unanswered: int, outside: int) -> str:
+    unknown = _unknown(suite, run)
     parts = [
         suite.note,
+        f"{unknown} results are not in the corpus" if unknown else "",
         f"{unanswered} queries without results score 0" if unanswered else "",
         f"{outside} queries of the run are not measured" if outside else "",
     ]

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from perank.errors import BadInput
+from perank.files import cache_dir
 from perank.records import Qrels, Run, rank_order
 
 log = logging.getLogger(__name__)
@@ -63,12 +66,35 @@ def measure(
     _check_queries(qrels, run, query_ids)
     qrels_QN2, run_QN2 = _arrays(qrels, run, query_ids)
 
-    import ranx.metrics  # loads numba, pandas and ir_datasets
-
+    functions = load_metrics()
     return {
-        name: _scores(ranx.metrics, family, cutoff, qrels_QN2, run_QN2, query_ids, binary_cutoff)
+        name: _scores(functions, family, cutoff, qrels_QN2, run_QN2, query_ids, binary_cutoff)
         for name, family, cutoff in parsed
     }
+
+
+def load_metrics() -> Any:
+    """Return `ranx.metrics`. Importing it loads numba, which needs a folder for compiled functions: ours, if need be.
+
+    Raises `BadInput` if there is none either. Call it before ranking, so that it can't fail after it.
+    """
+    try:
+        import ranx.metrics
+    except RuntimeError:  # numba found neither the installation nor the user's home writable
+        import numba
+
+        for name in [name for name in sys.modules if name.partition(".")[0] == "ranx"]:
+            del sys.modules[name]
+        folder = cache_dir() / "numba"
+        config: Any = numba.config
+        os.environ["NUMBA_CACHE_DIR"] = config.CACHE_DIR = str(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            import ranx.metrics
+        except (OSError, RuntimeError) as error:
+            remedy = "set PERANK_CACHE or NUMBA_CACHE_DIR to a folder that can be written"
+            raise BadInput(f"no folder for compiled metrics: {error}", remedy=remedy, path=folder) from error
+    return ranx.metrics
 
 
 def means(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

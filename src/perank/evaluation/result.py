@@ -30,7 +30,8 @@ class Evaluation:
     """`per_query`: metric -> query id -> score. `bills`: query id -> bill, empty for a run from a file.
 
     `seconds` is the wall time of ranking. `labels` are the suite's columns of a results table (collection, first
-    stage, candidates). `note` says which queries were measured and omitted.
+    stage, candidates). `note` says which queries were measured and omitted; `failed` maps the ids of queries that
+    couldn't be ranked to the error.
     """
 
     suite: str
@@ -41,6 +42,7 @@ class Evaluation:
     seconds: float = 0.0
     labels: Mapping[str, str | int] = field(default_factory=dict)
     note: str = ""
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def means(self) -> dict[str, float]:
@@ -70,8 +72,17 @@ class Evaluation:
         costs = {name: cost for name, cost in costs.items() if cost or name not in _ONLY_IF_ANY}
         return {"forwards_per_query": costs.pop("forwards")} | costs | {"seconds_per_query": self.seconds / n}
 
-    def compare(self, other: Evaluation, metric: str = "ndcg@10") -> TTest:
-        """Run a paired t-test of this system minus `other`. Raises `BadInput` if metrics or queries differ."""
+    @property
+    def objective(self) -> str:
+        """The suite's first metric."""
+        return next(iter(self.per_query))
+
+    def compare(self, other: Evaluation, metric: str | None = None) -> TTest:
+        """Run a paired t-test of this system minus `other` on a metric (default: the suite's first).
+
+        Raises `BadInput` if metrics or queries differ.
+        """
+        metric = metric or self.objective
         for evaluation in (self, other):
             if metric not in evaluation.per_query:
                 raise BadInput(
@@ -80,13 +91,13 @@ class Evaluation:
                 )
         return paired_t_test(self.per_query[metric], other.per_query[metric])
 
-    def p_value(self, other: Evaluation, metric: str = "ndcg@10") -> float | None:
+    def p_value(self, other: Evaluation, metric: str | None = None) -> float | None:
         """Return the p-value of `compare`, or None on a suite of one query."""
         return self.compare(other, metric).p if self.n_queries > 1 else None
 
-    def verdict(self, baselines: Iterable[Evaluation], metric: str = "ndcg@10") -> str:
+    def verdict(self, baselines: Iterable[Evaluation], metric: str | None = None) -> str:
         """A line per baseline, such as `beir: PE-Rank 0.4492 is below encoder 0.6678 (p < 0.001, 361 queries)`."""
-        return "\n".join(self._compared(baseline, metric) for baseline in baselines)
+        return "\n".join(self._compared(baseline, metric or self.objective) for baseline in baselines)
 
     def _compared(self, baseline: Evaluation, metric: str) -> str:
         ours, theirs, p = self.means[metric], baseline.means[metric], self.p_value(baseline, metric)
@@ -105,14 +116,14 @@ class Evaluation:
         p-values compare with. Raises `BadInput` for a broken metrics.json, or if another system has the same files.
         """
         folder = Path(folder)
-        key, stem = f"{self.suite}/{self.system}", _slug(f"{self.suite}.{self.system}")
-        entries = _entries(folder / "metrics.json")
+        key, stem = f"{self.suite}/{self.system}", slug(f"{self.suite}.{self.system}")
+        entries = read_entries(folder / "metrics.json")
         for other, entry in entries.items():
             if other != key and isinstance(entry, dict) and entry.get("files") == stem:
                 problem = f"{key!r} and {other!r} would write the same files {stem}.*"
                 raise BadInput(problem, remedy="rename one of the systems", path=folder)
         entry = self._entry(against) | {"files": stem}
-        write_run(folder / f"{stem}.trec", self.run, tag=_slug(self.system))
+        write_run(folder / f"{stem}.trec", self.run, tag=slug(self.system))
         _write_per_query(folder / f"{stem}.per_query.tsv", self.per_query, self.bills)
         write_json(folder / "metrics.json", entries | {key: entry})
 
@@ -125,6 +136,7 @@ class Evaluation:
             "version": perank_version(),
             "n_queries": self.n_queries,
             "note": self.note,
+            **({"failed": dict(self.failed)} if self.failed else {}),
             "means": self.means,
             "costs": self.costs,
             "p_values": {
@@ -173,7 +185,8 @@ def read_per_query(path: str | Path) -> dict[str, dict[str, float]]:
     return columns
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def read_entries(path: Path) -> dict[str, Any]:
+    """Read the evaluations of a metrics.json by suite/system, {} if it doesn't exist. Raises `BadInput` if broken."""
     entries = read_json(path) if path.exists() else {}
     if not isinstance(entries, dict):
         raise BadInput("expected a JSON object of evaluations", remedy="move the file away", path=path)
@@ -192,5 +205,6 @@ def _write_per_query(path: Path, per_query: Mapping[str, Mapping[str, float]], b
             file.write("\t".join([id, *scores, *bill]) + "\n")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Return a text as a part of a file's name, and as a run's tag."""
     return re.sub(r"[^\w.+-]+", "_", text) or "_"

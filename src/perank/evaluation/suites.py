@@ -1,22 +1,26 @@
 """A suite: queries of a collection, the candidates that a first stage finds for them, and metrics.
 
-All judged queries count, or a sample that depends only on their ids and so is the same for all systems and devices. A
-judged query without first-stage results can't be reranked and scores 0.
+All judged queries with a text count, or a sample that depends only on their ids and so is the same for all systems and
+devices. A judged query without first-stage results can't be reranked and scores 0. A query that is a passage itself is
+not among its own results, as in BEIR's evaluation.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from perank.errors import BadInput
-from perank.evaluation.metrics import measure, parse_metric
+from perank.evaluation.matching import check_passages, missing_passages, queries_among_passages, queries_with_text
+from perank.evaluation.metrics import load_metrics, measure, parse_metric
 from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
 from perank.sources.candidates import make_candidates
-from perank.sources.trec import read_run
+from perank.sources.trec import check_ids, read_run
+
+ON_FAILURE = ("first_stage", "zero", "stop")
 
 
 @dataclass(eq=False)
@@ -25,8 +29,10 @@ class Suite:
 
     `first_stage` is the name of one of the collection's runs, the path of a run file, a run, or a retriever.
     `depth` is the number of candidates per query; `max_queries` takes a sample by hash of the query ids.
-    `binary_cutoff` is the lowest relevant grade for MRR, MAP, recall and precision (2 on TREC DL).
-    Raises `BadInput` for a number below 1, and for unknown or missing metrics.
+    `binary_cutoff` is the lowest relevant grade for MRR, MAP, recall and precision (2 on TREC DL). The first metric is
+    what tables, verdicts and sweeps go by. `on_failure` says what becomes of a query that can't be ranked: it keeps the
+    order of the "first_stage", it scores "zero", or the evaluation ends ("stop").
+    Raises `BadInput` for a number below 1, for unknown or missing metrics, and for another `on_failure`.
     """
 
     name: str
@@ -36,6 +42,8 @@ class Suite:
     max_queries: int | None = None
     metrics: Sequence[str] = ("ndcg@10", "mrr@10", "map", "recall@100")
     binary_cutoff: int = 1
+    on_failure: str = "first_stage"
+    tied: int = field(default=0, init=False)  # queries with ties at the last candidate, known after the first stage
 
     def __post_init__(self) -> None:
         self.metrics = tuple(self.metrics)
@@ -47,11 +55,12 @@ class Suite:
             number = getattr(self, what)
             if number is not None and number < 1:
                 raise BadInput(f"{what} is {number}", remedy="use 1 or more", id=self.name)
+        check_on_failure(self.on_failure)
 
     @cached_property
     def query_ids(self) -> list[str]:
-        """The measured queries, all judged ones or the sample, in the order of the qrels."""
-        judged = list(self.collection.qrels)
+        """The measured queries, all judged ones with a text or the sample, in the order of the qrels."""
+        judged = queries_with_text(self.collection)
         if self.max_queries is None or len(judged) <= self.max_queries:
             return judged
         sample = set(sorted(judged, key=lambda id: hashlib.sha256(id.encode()).digest())[: self.max_queries])
@@ -60,7 +69,7 @@ class Suite:
     @cached_property
     def first_stage_run(self) -> Run:
         """The first stage's top `depth` passages for each of the suite's queries with results."""
-        run = self._searched()
+        run = self.without_itself(self._searched())
         answered = [id for id in self.query_ids if run.get(id)]
         if not answered:
             raise BadInput(
@@ -68,7 +77,37 @@ class Suite:
                 remedy="use a run and qrels of the same queries",
                 id=self.name,
             )
-        return {id: {passage: run[id][passage] for passage in rank_order(run[id])[: self.depth]} for id in answered}
+        check_passages({id: run[id] for id in answered}, self.collection, self.first_stage_name)
+        ranked = {id: rank_order(run[id])[: self.depth + 1] for id in answered}
+        last = {id: [run[id][passage] for passage in ids[self.depth - 1 :]] for id, ids in ranked.items()}
+        self.tied = sum(len(set(scores)) < len(scores) for scores in last.values())
+        return {id: {passage: run[id][passage] for passage in ids[: self.depth]} for id, ids in ranked.items()}
+
+    @cached_property
+    def own_passages(self) -> set[str]:
+        """The queries that are passages themselves."""
+        return queries_among_passages(self.collection, self.query_ids) if self._reads_corpus else set()
+
+    def without_itself(self, run: Run) -> Run:
+        """Return a run without the query itself among its results."""
+        if not self.own_passages:
+            return run
+        own = self.own_passages
+        return {
+            id: {passage: score for passage, score in scores.items() if id not in own or passage != id}
+            for id, scores in run.items()
+        }
+
+    @cached_property
+    def missing(self) -> tuple[int, int]:
+        """Relevant passages that the corpus lacks, and all relevant ones. Raises `BadInput` if it lacks all."""
+        return missing_passages(self.collection, self.qrels()) if self._reads_corpus else (0, 0)
+
+    @cached_property
+    def _reads_corpus(self) -> bool:
+        # To measure a run needs no corpus, which ir_datasets would have to download.
+        given = isinstance(self.first_stage, str | Path | Mapping)
+        return not given or isinstance(self.collection.passages, dict)
 
     @property
     def first_stage_name(self) -> str:
@@ -84,9 +123,24 @@ class Suite:
 
     @property
     def note(self) -> str:
-        """A description of the sample; "" if all judged queries are measured."""
-        judged, measured = len(self.collection.qrels), len(self.query_ids)
-        return f"a sample of {measured} of {judged} judged queries, by hash of their ids" if measured < judged else ""
+        """What is measured, if not all judged queries are, and what doesn't fit together."""
+        judged, known = len(self.collection.qrels), len(queries_with_text(self.collection))
+        measured, (missing, relevant) = len(self.query_ids), self.missing
+        parts = [
+            f"a sample of {measured} of {known} judged queries, by hash of their ids" if measured < known else "",
+            f"{judged - known} judged queries have no text and are left out" if known < judged else "",
+            f"{missing} of {relevant} relevant passages are not in the corpus" if missing else "",
+            f"{len(self.own_passages)} queries are passages, and not their own results" if self.own_passages else "",
+            f"{self.tied} queries have ties at the last candidate, broken by passage id" if self.tied else "",
+        ]
+        return "; ".join(part for part in parts if part)
+
+    def check(self) -> None:
+        """Raise `BadInput` if nothing fits together, or an evaluation's files can't hold an id: before ranking."""
+        load_metrics()
+        self.missing  # noqa: B018
+        for query_id in self.query_ids:
+            check_ids(query_id, self.first_stage_run.get(query_id, ()), self.name)
 
     def candidates(self, query_ids: Sequence[str] | None = None) -> list[Candidates]:
         """Return candidates of `query_ids` (default: all), without queries for which the first stage found none."""
@@ -113,14 +167,11 @@ class Suite:
             return self._named_run(str(self.first_stage))
         if isinstance(self.first_stage, Mapping):
             return self.first_stage
-        return self.first_stage.search(self.collection, self._queries(), self.depth)
+        depth = self.depth + bool(self.own_passages)
+        return self.first_stage.search(self.collection, self._queries(), depth)
 
     def _queries(self) -> list[Query]:
-        queries = self.collection.queries
-        if unknown := [id for id in self.query_ids if id not in queries]:
-            problem = f"{len(unknown)} judged queries have no text: {', '.join(unknown[:3])}"
-            raise BadInput(problem, remedy="use qrels and queries that belong together", id=self.collection.name)
-        return [queries[id] for id in self.query_ids]
+        return [self.collection.queries[id] for id in self.query_ids]
 
     def _named_run(self, name: str) -> Run:
         if name in self.collection.runs:
@@ -138,6 +189,12 @@ class Suite:
             problem = f"{len(strangers)} queries don't belong to the suite: {', '.join(strangers[:3])}"
             raise BadInput(problem, remedy="take them from its query_ids", id=self.name)
         return query_ids
+
+
+def check_on_failure(choice: str) -> None:
+    """Raise `BadInput` unless it is one of the choices."""
+    if choice not in ON_FAILURE:
+        raise BadInput(f"unknown choice {choice!r}", remedy=f"choose {', '.join(ON_FAILURE)}", id="on_failure")
 
 
 def _name_of(thing: object) -> str:

@@ -6,6 +6,7 @@ doesn't depend on the number of rows.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from perank.retrieval.store import EmbeddingStore
 from perank.training.rows import RankRow, passages_of, read_rows, write_rows
 
 _POOLS = "first_stage, dense, log_uniform and first_stage_deep"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
     collection = sources.collection
     pools = [_pool(name, sources, settings) for name in settings.pools]
     judged = {} if teacher.judged_first is False else collection.qrels
-    drawn = islice(draws(collection.queries, collection.qrels, pools, settings.seed), settings.rows)
+    drawn = islice(draws(collection.queries, _with_text(collection), pools, settings.seed), settings.rows)
     found = (Candidates(query, passages_of(collection.passages, ids)) for query, ids in drawn)
     rows = [ordered_row(*ordered) for ordered in teacher_orders(teacher, found, sources, judged)]
     if settings.first is not None:
@@ -116,6 +119,20 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
         problem = f"no rows can be drawn from the {len(collection.queries)} queries by {', '.join(settings.pools)}"
         raise BadInput(problem, remedy="check that the queries belong to the passages", id=collection.name)
     return rows
+
+
+def _with_text(collection: Collection) -> Qrels:
+    """Return the relevant passages that are in the corpus, and warn of others. Raises `BadInput` if none is."""
+    relevant = {query: [id for id, grade in grades.items() if grade > 0] for query, grades in collection.qrels.items()}
+    unique = dict.fromkeys(id for ids in relevant.values() for id in ids)
+    missing = {id for id in unique if id not in collection.passages}
+    if missing and len(missing) == len(unique):
+        remedy = "use judgements and passages of the same version of the collection"
+        problem = f"none of the {len(missing)} relevant passages is in the corpus"
+        raise BadInput(problem, remedy=remedy, path=collection.name, id=next(iter(missing)))
+    if missing:
+        log.warning("%s: %d of %d relevant passages are not in the corpus", collection.name, len(missing), len(unique))
+    return {query: {id: 1 for id in ids if id not in missing} for query, ids in relevant.items()}
 
 
 def ordered_row(candidates: Candidates, order: tuple[int, ...]) -> RankRow:

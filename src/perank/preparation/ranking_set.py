@@ -49,7 +49,7 @@ class RankingSet:
             problem, remedy = f"unknown or missing orders {list(self.orders)}", "choose shuffled, retrieved or both"
             raise BadInput(problem, remedy=remedy, id="preparation.orders")
         check_least("preparation", 2, candidates=self.candidates, minimum=self.minimum)
-        check_least("preparation", 1, block=self.block, batch_size=self.batch_size)
+        check_least("preparation", 1, block=self.block, batch_size=self.batch_size, max_tokens=self.max_tokens)
 
     def make(
         self,

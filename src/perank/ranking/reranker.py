@@ -136,6 +136,11 @@ class Reranker:
         windows = self.windows if top_k is None else replace(self.windows, cutoff=top_k)
         return self._run([self._embedded(Candidates(Query("", query), found), windows, vectors_NE, query_E)])[0]
 
+    def check(self, candidates: Candidates) -> None:
+        """Raise `BadInput` if the query is empty or a window's prompt too long; encodes and ranks nothing."""
+        for size in {span.size for span in SlidingQuery(candidates, self.windows).spans}:
+            self.prompts.rank(candidates.query.text, size)
+
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """Return one ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
         return self._run([self._embedded(candidates, self.windows) for candidates in batch])

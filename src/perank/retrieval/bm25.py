@@ -20,6 +20,9 @@ import numpy as np
 
 from perank.errors import BadInput
 from perank.records import Collection, Passage, Query, Run, check_request, rank_order
+from perank.retrieval.multilingual import MultilingualAnalyzer
+
+log = logging.getLogger(__name__)
 
 # Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET
 # fmt: off
@@ -68,20 +71,39 @@ def _stemmer(name: str) -> Callable[[str], str]:
     return Stemmer.Stemmer(name).stemWord
 
 
+def _analyzer(name: str, stemmer: str) -> Callable[[str], list[str]]:
+    match name:
+        case "english":
+            return EnglishAnalyzer(stemmer)
+        case "multilingual":
+            return MultilingualAnalyzer(_stemmer(stemmer))
+    raise BadInput(f"unknown analyzer {name!r}", remedy="choose english or multilingual")
+
+
 class Bm25:
     """First-stage retrieval over a collection's passages (title and text).
 
-    The index of the last searched corpus stays in memory. Raises `BadInput` for `k1` below 0, `b` outside [0, 1] and an
-    unknown `stemmer`.
+    `analyzer` is "english" (Lucene's EnglishAnalyzer) or "multilingual", for texts in other scripts. The index of the
+    last searched corpus stays in memory. Raises `BadInput` for `k1` below 0, `b` outside [0, 1], and an unknown
+    `stemmer` or `analyzer`.
     """
 
     def __init__(
-        self, k1: float = 0.9, b: float = 0.4, stemmer: str = "porter", depth: int = 100, *, progress: bool = False
+        self,
+        k1: float = 0.9,
+        b: float = 0.4,
+        stemmer: str = "porter",
+        depth: int = 100,
+        *,
+        analyzer: str = "english",
+        progress: bool = False,
     ) -> None:
         if not (k1 >= 0 and 0 <= b <= 1):
             raise BadInput(f"expected k1 >= 0 and b in [0, 1], found k1={k1}, b={b}", remedy="change k1 or b")
         self.k1, self.b, self.stemmer, self.depth, self.progress = k1, b, stemmer, depth, progress
-        self._analyze = EnglishAnalyzer(stemmer)
+        if analyzer != "english":  # the fingerprints of rows that were drawn before have no such setting
+            self.analyzer = analyzer
+        self._analyze = _analyzer(analyzer, stemmer)
         self._corpus: Mapping[str, Passage] | None = None
         self._ids: list[str] = []
         self._index: Any = None
@@ -97,7 +119,17 @@ class Bm25:
         asked = list(collection.queries.values()) if queries is None else queries
         depth = check_request(asked, self.depth if depth is None else depth)
         self._use(collection)
-        return {query.id: self._best(query, depth) for query in tqdm(asked, "bm25", disable=not self.progress)}
+        run = {query.id: self._best(query, depth) for query in tqdm(asked, "bm25", disable=not self.progress)}
+        self._warn_if_most_find_nothing(run, collection.name)
+        return run
+
+    def _warn_if_most_find_nothing(self, run: Run, name: str) -> None:
+        nothing = [id for id, scores in run.items() if not scores]
+        if 2 * len(nothing) > len(run):
+            log.warning(
+                "%d of %d queries share no word with any passage of %s, for example %s; for scripts other than the "
+                "Latin one use the setting analyzer=multilingual of Bm25", len(nothing), len(run), name, nothing[0]
+            )  # fmt: skip
 
     def _best(self, query: Query, depth: int) -> dict[str, float]:
         words = [word for word in self._analyze(query.text) if word in self._index.vocab_dict]

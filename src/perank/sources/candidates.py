@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from perank.errors import BadInput
 from perank.records import Candidates, Collection, Query, Ranking, Run, passages_by_id, rank_order, strictly_decreasing
+from perank.sources.fields import near
 
 
 def make_candidates(
@@ -47,6 +48,10 @@ def _candidates(collection: Collection, query: Query, scores: dict[str, float], 
         passages = passages_by_id(collection.passages, ids)
     except KeyError as error:
         problem = f"the run names a passage for query {query.id!r} that {collection.name} has no text for"
-        remedy = "check that run and collection belong together"
-        raise BadInput(problem, remedy=remedy, id=error.args[0]) from error
+        passage_id = error.args[0]
+        other = near(passage_id, collection.passages)
+        remedy = (
+            f"write {other!r}, as the collection does" if other else "check that run and collection belong together"
+        )
+        raise BadInput(problem, remedy=remedy, id=passage_id) from error
     return Candidates(query, passages, tuple(scores[id] for id in ids))

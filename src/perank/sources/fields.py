@@ -1,14 +1,22 @@
-"""Validation shared by the readers of `perank.sources`; errors name the place and the remedy."""
+"""Validation shared by the readers of `perank.sources`; errors name the place and the remedy.
+
+Published files have repeated lines: a line that says again what an earlier one said is read once, and counted.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+import unicodedata
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from perank.errors import BadInput
+
+log = logging.getLogger(__name__)
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -37,6 +45,19 @@ def integer(text: str, what: str, path: str | Path, line: int, id: str) -> int:
         problem = f"expected an integer {what}, found {text!r}"
         raise BadInput(problem, remedy="fix the line", path=path, line=line, id=id)
     return int(text)
+
+
+def warn_of_repeats(count: int, path: str | Path) -> None:
+    """Log that lines were repeated, if any were."""
+    if count:
+        log.warning("%s: %d lines repeat an earlier one and are read once", path, count)
+
+
+def near(id: str, known: Container[str]) -> str | None:
+    """Return the id among `known` that `id` may be in another form: Unicode, case, zeros in front, URL encoding."""
+    forms = [*(unicodedata.normalize(form, id) for form in ("NFC", "NFD", "NFKC")), id.lower(), id.upper()]
+    forms += [id.strip(), id.lstrip("0"), id.removesuffix(".0"), unquote(id)]
+    return next((form for form in forms if form != id and form in known), None)
 
 
 def score(text: str, path: str | Path, line: int, id: str) -> float:

@@ -11,36 +11,55 @@ from pathlib import Path
 from perank.errors import BadInput
 from perank.files import json_lines, lines
 from perank.records import Passage, Query
-from perank.sources.fields import check_new, text_in
+from perank.sources.fields import check_new, text_in, warn_of_repeats
+
+
+def text_file(folder: Path, name: str) -> Path:
+    """Return the path of a folder's file, or of its gzipped form if only that exists."""
+    packed = folder / f"{name}.gz"
+    return packed if packed.is_file() and not (folder / name).is_file() else folder / name
 
 
 def read_passages(path: str | Path) -> dict[str, Passage]:
     """Read the passages of a JSONL file (`_id`, `text`, optionally `title`), in its order.
 
-    Raises `BadInput` for a broken line, a missing or duplicate id, or a missing text.
+    Repeated passages are read once. Raises `BadInput` for a broken line, a missing id, one with two texts, or a missing
+    text.
     """
     passages: dict[str, Passage] = {}
+    repeated = 0
     for line, row in json_lines(path):
         id = text_in(row, "_id", path, line)
-        check_new(id, passages, path, line)
         title = text_in(row, "title", path, line, id) if row.get("title") is not None else ""
-        passages[id] = Passage(id, text_in(row, "text", path, line, id), title)
+        passage = Passage(id, text_in(row, "text", path, line, id), title)
+        if passages.get(id) == passage:
+            repeated += 1
+            continue
+        check_new(id, passages, path, line)
+        passages[id] = passage
+    warn_of_repeats(repeated, path)
     return passages
 
 
 def read_queries(path: str | Path) -> dict[str, Query]:
     """Read the queries of a JSONL file (`_id`, `text`) or of `id<TAB>text` lines, in the file's order.
 
-    Raises `BadInput` for a broken line, a missing or duplicate id, or an empty text.
+    Repeated queries are read once. Raises `BadInput` for a broken line, a missing id, one with two texts, or an empty
+    text.
     """
     path = Path(path)
     rows = _json_texts(path) if ".jsonl" in path.suffixes else _tabbed_texts(path)
     queries: dict[str, Query] = {}
+    repeated = 0
     for line, id, text in rows:
+        if id in queries and queries[id].text == text:
+            repeated += 1
+            continue
         check_new(id, queries, path, line)
         if not text.strip():
             raise BadInput("the query is empty", remedy="give it a text or remove it", path=path, line=line, id=id)
         queries[id] = Query(id, text)
+    warn_of_repeats(repeated, path)
     return queries
 
 

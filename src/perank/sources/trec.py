@@ -2,14 +2,15 @@
 
 A run's order comes from its scores (`perank.records.rank_order`). Its rank column is checked and otherwise unused:
 a passage ranked below one that it outscores means that one of the columns is wrong. This check compares scores in
-fp32, as trec_eval reads them, so near-ties may have any order.
+fp32, as trec_eval reads them, so near-ties may have any order. Runs may also have the three columns of MS MARCO,
+`query passage rank`, whose order is that of the ranks.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from perank.errors import BadInput
 from perank.files import atomic_write, lines
 from perank.records import Passage, Qrels, Query, Run, rank_order
 from perank.sources import fields
-from perank.sources.texts import read_passages, read_queries
+from perank.sources.texts import read_passages, read_queries, text_file
 
 _BLANKS = re.compile(r"[ \t\v\f]+")
 _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
@@ -26,9 +27,12 @@ _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
 def read_run(path: str | Path) -> Run:
     """Read query id -> passage id -> score from `query Q0 passage rank score tag` lines.
 
-    Raises `BadInput` for a wrong number of columns, a duplicate passage of a query, a score that isn't a finite fp32
-    number, and a rank that isn't an integer or contradicts the scores.
+    Lines `query passage rank`, as MS MARCO's, give the scores -1, -2, ... Raises `BadInput` for a wrong number of
+    columns, a duplicate passage of a query, a score that isn't a finite fp32 number, and a rank that isn't an integer,
+    contradicts the scores, or occurs twice where ranks are all there is.
     """
+    if next((len(_BLANKS.split(text.strip(" \t\v\f"))) for _, text in lines(path)), 6) == 3:
+        return _ranked_run(path)
     run: Run = {}
     places: dict[str, list[tuple[int, float, int, str]]] = {}
     for line, (query_id, _, passage_id, rank, score, _) in _columns(path, 6, "query Q0 passage rank score tag"):
@@ -42,6 +46,21 @@ def read_run(path: str | Path) -> Run:
     return run
 
 
+def _ranked_run(path: str | Path) -> Run:
+    run: Run = {}
+    seen: set[tuple[str, int]] = set()
+    for line, (query_id, passage_id, place) in _columns(path, 3, "query passage rank"):
+        scores = run.setdefault(query_id, {})
+        fields.check_new_pair(query_id, passage_id, scores, path, line)
+        rank = fields.integer(place, "rank", path, line, passage_id)
+        if rank < 0 or (query_id, rank) in seen:
+            problem = f"query {query_id!r}: the rank {rank} is negative or occurs twice"
+            raise BadInput(problem, remedy="number the passages 1, 2, ...", path=path, line=line, id=passage_id)
+        seen.add((query_id, rank))
+        scores[passage_id] = float(-rank)
+    return run
+
+
 def write_run(path: str | Path, run: Run, tag: str) -> None:
     """Write `run` atomically, each query's passages by `rank_order`; `read_run` restores the same floats.
 
@@ -49,9 +68,10 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
     that are empty or contain blanks, and for scores that `read_run` would refuse.
     """
     with atomic_write(path) as file:
+        _check_column("tag", tag, path)
         for query_id, scores in run.items():
+            check_ids(query_id, scores, path)
             for rank, passage_id in enumerate(rank_order(scores), start=1):
-                _check_writable(query_id, passage_id, tag, path)
                 score = fields.finite(float(scores[passage_id]), path, None, passage_id)
                 file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n")
 
@@ -59,13 +79,20 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
 def read_qrels(path: str | Path) -> Qrels:
     """Read query id -> passage id -> grade from `query iteration passage grade` lines; grades may be negative.
 
-    Raises `BadInput` for a wrong number of columns, a grade that isn't an integer, or a pair judged twice.
+    Repeated judgements are read once. Raises `BadInput` for a wrong number of columns, a grade that isn't an integer,
+    or a pair with two grades.
     """
     qrels: Qrels = {}
+    repeated = 0
     for line, (query_id, _, passage_id, grade) in _columns(path, 4, "query 0 passage grade"):
         grades = qrels.setdefault(query_id, {})
+        number = fields.integer(grade, "grade", path, line, passage_id)
+        if grades.get(passage_id) == number:
+            repeated += 1
+            continue
         fields.check_new_pair(query_id, passage_id, grades, path, line)
-        grades[passage_id] = fields.integer(grade, "grade", path, line, passage_id)
+        grades[passage_id] = number
+    fields.warn_of_repeats(repeated, path)
     return qrels
 
 
@@ -117,15 +144,15 @@ class TrecCollection:
 
     @cached_property
     def queries(self) -> Mapping[str, Query]:
-        return read_queries(self.folder / "queries.tsv")
+        return read_queries(text_file(self.folder, "queries.tsv"))
 
     @cached_property
     def passages(self) -> Mapping[str, Passage]:
-        return read_passages(self.folder / "passages.jsonl")
+        return read_passages(text_file(self.folder, "passages.jsonl"))
 
     @cached_property
     def qrels(self) -> Qrels:
-        return read_qrels(self.folder / "qrels.txt")
+        return read_qrels(text_file(self.folder, "qrels.txt"))
 
     @cached_property
     def runs(self) -> Mapping[str, Run]:
@@ -152,8 +179,14 @@ def _check_ranks(query_id: str, places: list[tuple[int, float, int, str]], path:
             raise BadInput(problem, remedy=remedy, path=path, line=line, id=id)
 
 
-def _check_writable(query_id: str, passage_id: str, tag: str, path: str | Path) -> None:
-    for what, text in (("query id", query_id), ("passage id", passage_id), ("tag", tag)):
-        if not text or len(text.split()) != 1 or text != text.strip():
-            remedy = "use ids without blanks, or map them before writing"
-            raise BadInput(f"a run's columns can't hold the {what} {text!r}", remedy=remedy, path=path, id=passage_id)
+def check_ids(query_id: str, passage_ids: Iterable[str], path: str | Path) -> None:
+    """Raise `BadInput` for ids that a run's columns can't hold: empty ones and those with blanks."""
+    for what, ids in (("query id", [query_id]), ("passage id", passage_ids)):
+        for id in ids:
+            _check_column(what, id, path)
+
+
+def _check_column(what: str, text: str, path: str | Path) -> None:
+    if not text or len(text.split()) != 1 or text != text.strip():
+        remedy = "use ids without blanks, or map them before writing"
+        raise BadInput(f"a run's columns can't hold the {what} {text!r}", remedy=remedy, path=path, id=text)

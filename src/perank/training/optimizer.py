@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from perank.errors import BadInput
+from perank.errors import BadInput, check_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,11 @@ class AdamW:
         for name, value in rates.items():
             if not 0 < value < math.inf:
                 raise BadInput(f"the learning rate is {value}", remedy="use a number above 0", id=f"optimizer.{name}")
-        shares = {"warmup_ratio": self.warmup_ratio, "final_ratio": self.final_ratio, "beta": max(self.betas)}
+        check_least("optimizer", 0, weight_decay=self.weight_decay)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            remedy = "use numbers from 0 to below 1"
+            raise BadInput(f"the betas are {list(self.betas)}", remedy=remedy, id="optimizer.betas")
+        shares = {"warmup_ratio": self.warmup_ratio, "final_ratio": self.final_ratio}
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise BadInput(f"the value is {value}", remedy="use a number from 0 to 1", id=f"optimizer.{name}")

@@ -6,6 +6,7 @@ dropout masks as an uninterrupted one.
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,6 +21,8 @@ from perank.model.sharding import is_sharded
 from perank.training.fsdp import ShardedStrategy
 from perank.training.optimizer import AdamW
 from perank.training.random_state import random_state, restore_random_state
+
+log = logging.getLogger(__name__)
 
 
 class Stage(lightning.LightningModule):
@@ -50,6 +53,9 @@ class Stage(lightning.LightningModule):
     def on_train_start(self) -> None:
         self.set_modes()
         restore_buffers(self.model, self._buffers_in_fp32)
+        if len(self._random_states) not in (0, self.trainer.world_size):
+            log.warning("resumed on another number of devices: dropout draws other numbers than it would have")
+            self._random_states = []
         if self._random_states:
             restore_random_state(self._random_states[self.global_rank], self.device)
             self._random_states = []

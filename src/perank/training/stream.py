@@ -19,6 +19,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from perank.errors import BadInput, check_least
 
+_SAME = "resume with the settings it was trained with"
+_REMEDIES = {
+    "epochs": "for more epochs begin a new run with its weights: start=<the run's folder> instead of ckpt_path",
+    "rows": "for other rows begin a new run with its weights: start=<the run's folder> instead of ckpt_path",
+    "batch_size": "resume with the same data.batch_size times trainer.devices",
+    "devices": "resume with the same data.batch_size times trainer.devices",
+}
+
 
 class RowStream(Sampler[int]):
     """Positions of this device, from `start` (counted over all devices) to `total`, a multiple of W * batch.
@@ -186,11 +194,20 @@ class StreamModule(lightning.LightningDataModule):
         return {"consumed": progress.processed * self.batch_size * self.trainer.world_size, **shape}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue from the checkpoint's position. Raises `BadInput` if it belongs to another stream."""
-        for name, value in self._shape().items():
-            if state_dict.get(name, value) != value:
-                problem = f"the checkpoint was trained with {name} {state_dict[name]}, this run has {value}"
-                raise BadInput(problem, remedy="resume with the settings it was trained with", id=name)
+        """Continue from the checkpoint's position. Raises `BadInput` if it belongs to another stream.
+
+        Positions are those of all devices together, so another number of devices may resume with the same rows per
+        step.
+        """
+        now, before = self._shape(), self._shape() | state_dict
+        for shape in (now, before):
+            shape["rows per step"] = shape["batch_size"] * shape["devices"]
+        if now["rows per step"] == before["rows per step"]:
+            before |= {name: now[name] for name in ("batch_size", "devices")}
+        for name, value in now.items():
+            if before[name] != value:
+                problem = f"the checkpoint was trained with {name} {before[name]}, this run has {value}"
+                raise BadInput(problem, remedy=_REMEDIES.get(name, _SAME), id=name)
         self._start = state_dict["consumed"]
         if self._stream is not None:  # sharded strategies restore after the loader was built
             self._stream.start = self._start
