@@ -94,11 +94,15 @@ _SHOWN, _COLUMNS = 10, 80  # printed ranks, characters per printed line
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ranking:
-    """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table."""
+    """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table.
+
+    `given` are the caller's own documents [N], in the candidates' order, or empty if these were `Passage`s.
+    """
 
     candidates: Candidates
     order: tuple[int, ...]
     bill: Bill = field(default_factory=Bill)
+    given: tuple[Any, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.candidates))):
@@ -113,6 +117,11 @@ class Ranking:
     def passages(self) -> list[Passage]:
         """Passages, best first."""
         return [self.candidates.passages[i] for i in self.order]
+
+    @property
+    def documents(self) -> list[Any]:
+        """The caller's own documents (texts, dicts, `Passage`s), best first."""
+        return [(self.given or self.candidates.passages)[i] for i in self.order]
 
     def __repr__(self) -> str:
         first = ", ".join(self.passage_ids[:3]) + (", ..." if len(self.order) > 3 else "")

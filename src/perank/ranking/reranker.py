@@ -7,7 +7,7 @@ only on its own query and candidates, up to rounding from batch shapes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Self
@@ -21,6 +21,7 @@ from perank.model.prompts import PromptBuilder
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
+from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
 from perank.ranking.single_pass import SinglePass
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.auto import Auto
@@ -70,8 +71,11 @@ class Reranker:
             windows = windows or Windows(found.window, found.step)
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        self.windows, self.batch_tokens = windows or Windows(), batch_tokens
+        self.windows = _instance(windows or Windows(), Windows, "windows")
+        self.batch_tokens = None if batch_tokens is None else whole_number(batch_tokens, "batch_tokens", least=1)
         self.decoder = decoder_named(decoder) if isinstance(decoder, str) else decoder
+        if not hasattr(self.decoder, "decode"):
+            raise BadInput(f"the decoder is {decoder!r}", remedy="give a name or an object with a method `decode`")
 
     @classmethod
     def from_pretrained(
@@ -100,36 +104,42 @@ class Reranker:
 
     def rank(
         self,
-        query: str,
-        passages: Sequence[str | Passage] | None = None,
+        query: str | Query,
+        passages: Iterable[str | Passage | Mapping[str, Any]] | None = None,
         *,
         passage_embeddings: Any = None,
         query_embedding: Any = None,
         top_k: int | None = None,
     ) -> Ranking:
-        """Rank passages (texts or `Passage`s) for a query, or only their unit vectors [N, E], e.g. from an index.
+        """Rank passages for a query, or only their unit vectors [N, E], e.g. from an index.
 
-        With `top_k` only the first k ranks are decoded; `order` still contains all candidates. The id of a text is its
-        position. `query_embedding` [E] is needed only by models that use it, if there is no encoder. Raises `BadInput`
-        for an empty query, if neither texts nor vectors are given, and for vectors that aren't finite, of unit length
-        and of the model's width, or whose number differs from that of the passages.
+        A passage is a text, a `Passage`, or a dict with "text" and perhaps "id" and "title"; its id is by default its
+        position. `documents` of the result are the caller's own objects, best first. With `top_k` only the first k
+        ranks are decoded; `order` still contains all candidates. `query_embedding` [E] is needed only by models that
+        use it, if there is no encoder. Raises `BadInput` before anything is encoded: with the position of what is no
+        text, for an empty query, if neither texts nor vectors are given, and for vectors that aren't finite, of unit
+        length and of the model's width, or whose number differs from that of the passages.
         """
         width = self.model.projector.width_in
         if passages is None and passage_embeddings is None:
             raise BadInput("nothing to rank", remedy="give passages, passage_embeddings or both")
-        count = None if passages is None else len(passages)
+        text, count, given, found = read_query(query), None, tuple[Any, ...](), tuple[Passage, ...]()
+        if passages is not None:
+            given, found = read_documents(passages, texts=passage_embeddings is None and self.store is None)
+            count = len(found)
         vectors_NE = None if passage_embeddings is None else given_vectors(passage_embeddings, width, count=count)
         query_E = None
         if query_embedding is not None:
             query_E = given_vectors([query_embedding], width, of="query")[0]
-        texts = passages if passages is not None else [""] * len(vectors_NE if vectors_NE is not None else [])
-        found = tuple(p if isinstance(p, Passage) else Passage(str(i), p) for i, p in enumerate(texts))
-        windows = self.windows if top_k is None else replace(self.windows, cutoff=top_k)
-        return self._run([self._embedded(Candidates(Query("", query), found), windows, vectors_NE, query_E)])[0]
+        if passages is None and vectors_NE is not None:
+            found = tuple(Passage(str(i), "") for i in range(len(vectors_NE)))
+        windows = self.windows if top_k is None else replace(self.windows, cutoff=whole_number(top_k, "top_k"))
+        ranking = self._run([self._embedded(Candidates(text, found), windows, vectors_NE, query_E)])[0]
+        return replace(ranking, given=given)
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """Return one ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
-        return self._run([self._embedded(candidates, self.windows) for candidates in batch])
+        return self._run([self._embedded(candidates, self.windows) for candidates in read_batch(batch)])
 
     def _embedded(
         self,
@@ -184,3 +194,10 @@ def decoder_named(name: str) -> Decoder:
         case "single_pass":
             return SinglePass()
     raise BadInput(f"unknown decoder {name!r}", remedy="choose auto, speculative, static, constrained or single_pass")
+
+
+def _instance(value: Any, kind: type[Any], name: str) -> Any:
+    """Return `value`. Raises `BadInput` unless it is a `kind`."""
+    if not isinstance(value, kind):
+        raise BadInput(f"{name} is {value!r}", remedy=f"give a {kind.__module__}.{kind.__name__}")
+    return value
