@@ -13,6 +13,7 @@ from torch import Tensor
 
 from perank.baselines.pointwise import Pair, PairScorer
 from perank.errors import BadInput
+from perank.model.locate import EXCLUSIVE
 
 
 class CrossEncoder(PairScorer):
@@ -43,7 +44,8 @@ class CrossEncoder(PairScorer):
 
     def _tokens(self, query: str, text: str, **options: Any) -> Any:
         # "[SEP]" in a text is ordinary text, not the special token.
-        return self.tokenizer(query, text, split_special_tokens=True, verbose=False, **options)
+        with EXCLUSIVE:
+            return self.tokenizer(query, text, split_special_tokens=True, verbose=False, **options)
 
 
 def _pair(tokens: Any, *, shortened: bool) -> Pair:

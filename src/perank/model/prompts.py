@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from perank.errors import BadInput
+from perank.model.locate import EXCLUSIVE
 from perank.model.templates import RankTemplate, template
 
 SLOT = "\ufdd0"  # a Unicode noncharacter; removed from user input
@@ -62,6 +63,13 @@ class PromptBuilder:
         self.query_slot, self.text_tokens = query_slot, text_tokens
         self._ids_of = lru_cache(maxsize=4096)(self._tokenise)
         self.stand_in = next(i for i in (tokenizer.unk_token_id, tokenizer.eos_token_id, 0) if i is not None)
+
+    def __getstate__(self) -> dict[str, Any]:  # the cache can't be pickled
+        return {key: value for key, value in self.__dict__.items() if key != "_ids_of"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._ids_of = lru_cache(maxsize=4096)(self._tokenise)
 
     def rank(self, query: str, n: int) -> Prompt:
         """The prompt of Table 8: n passages as vectors only."""
@@ -140,7 +148,8 @@ class PromptBuilder:
     def _tokenise(self, text: str, special: bool) -> tuple[int, ...]:
         if special:
             return (self.tokenizer.convert_tokens_to_ids(text),)
-        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        with EXCLUSIVE:
+            return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def count(self, text: str) -> int:
         """The number of tokens of a text."""
@@ -151,9 +160,9 @@ class PromptBuilder:
         text = clean(text)
         if tokens is None or 4 * len(text) < tokens:  # no character has more than four bytes
             return text
-        spans = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
+        options = {"add_special_tokens": False, "split_special_tokens": True, "return_offsets_mapping": True}
+        with EXCLUSIVE:
+            spans = self.tokenizer(text, **options)["offset_mapping"]
         # Cut at the start of the first dropped token: a character of several tokens is dropped entirely.
         return text if len(spans) <= tokens else text[: spans[tokens][0]].rstrip()
 

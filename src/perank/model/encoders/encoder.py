@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.encoders.packed_linear import pack_linears
 from perank.model.encoders.static_vectors import StaticVectors, is_static
-from perank.model.locate import locate, reading
+from perank.model.locate import EXCLUSIVE, LoadedOnce, locate, reading
 from perank.model.precision import dtype_of, known_device
 from perank.records import Identity
 
@@ -81,7 +80,7 @@ class Encoder:
         """E, the length of a vector."""
         return int(self.model.config.hidden_size)
 
-    @cached_property
+    @LoadedOnce
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
@@ -94,7 +93,7 @@ class Encoder:
                 split_special_tokens=True,  # "[SEP]" in a text is not the special token
             )
 
-    @cached_property
+    @LoadedOnce
     def model(self) -> Any:
         model = load_encoder_weights(
             locate(self.name), revision=self.revision, dtype=self.torch_dtype, trust_remote_code=self.trust_remote_code
@@ -130,7 +129,9 @@ class Encoder:
         vectors = torch.empty(len(texts), self.width)  # loads the model, which checks the options
         if not texts:
             return vectors
-        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        tokenizer = self.tokenizer
+        with EXCLUSIVE:
+            ids = tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
         if [] in ids:
             raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
         budget = self.batch_tokens or (1024 if self.torch_device.type == "cpu" else 16384)
