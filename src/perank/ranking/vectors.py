@@ -50,7 +50,8 @@ def _as_tensor(values: Any) -> Tensor:
         values = torch.stack(list(values))
     if not isinstance(values, Tensor):
         array = np.asarray(values)
-        values = torch.from_numpy(array if np.iscomplexobj(array) else np.array(values, dtype=np.float32))
+        with np.errstate(over="ignore"):  # infinity is refused with its position
+            values = torch.from_numpy(array if np.iscomplexobj(array) else np.array(values, dtype=np.float32))
     if values.is_complex() or values.layout is not torch.strided:
         raise TypeError("complex or sparse numbers")
     return values.detach().float().cpu()
