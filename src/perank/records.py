@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perank.errors import BadInput
+from perank.files import same_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +88,16 @@ class Bill:
 
     def __add__(self, other: Bill) -> Bill:
         return Bill(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def differing(there: Identity, here: Identity) -> list[str]:
+    """The fields in which two identities differ; two spellings of one folder are one name."""
+    return [
+        field
+        for field in dict.fromkeys([*there, *here])
+        if there.get(field) != here.get(field)
+        and not (field == "name" and same_folder(str(there.get(field)), str(here.get(field))))
+    ]
 
 
 _SHOWN, _COLUMNS = 10, 80  # printed ranks, characters per printed line

@@ -49,15 +49,24 @@ class LoadedOnce:
             return owner.__dict__[self.name]
 
 
-def locate(name: str) -> str:
-    """Resolve `pypi:<package>` to a folder for `from_pretrained`; other names (folder or Hub id) stay unchanged.
+def expanded(name: str) -> str:
+    """Resolve a leading `~`. Raises `BadInput` if that user has no home."""
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError as error:
+        raise BadInput(f"no home folder: {error}", remedy="give the whole path", id=name) from error
+
+
+def locate(name: str | os.PathLike[str]) -> str:
+    """Resolve `pypi:<package>` to a folder for `from_pretrained`, and `~`; other names (folder or Hub id) stay.
 
     Raises `BadInput` for an empty name, and if the package isn't installed or contains no model.
     """
+    name = os.fspath(name)
     if not name.strip():
         raise BadInput("a model without a name", remedy="give backbone.name or encoder.name a folder or an id", id=name)
     if not name.startswith(PYPI):
-        return name
+        return expanded(name)
     package = name.removeprefix(PYPI)
     try:
         spec = find_spec(package.replace("-", "_"))  # no import: these packages import runtimes that aren't needed

@@ -135,15 +135,44 @@ class PromptBuilder:
     def in_chat(self, user: str, system: str = "", chat_template: str | None = None) -> list[tuple[str, bool]]:
         """The pieces of a chat with one user message, up to the answer, for `ids_of_rendered`.
 
-        A `system` message goes first, if given; `chat_template` replaces the tokenizer's own.
+        A `system` message goes first, if given; a template that has no such role gets it at the top of the user's
+        message. `chat_template` replaces the tokenizer's own. Raises `BadInput` without a template, and for one that
+        fails or loses the user's message.
         """
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": _USER})
-        rendered = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, chat_template=chat_template
-        )
-        before, _, after = rendered.partition(_USER)
+        turns = [{"role": "user", "content": _USER}]
+        if system:
+            try:
+                before, after = self._rendered([{"role": "system", "content": system}, *turns], chat_template)
+                if system.strip() in before + after:
+                    return [(before, True), (user, False), (after, True)]
+            except BadInput:
+                pass  # tried again without that role
+            user = f"{system}\n\n{user}"
+        before, after = self._rendered(turns, chat_template)
         return [(before, True), (user, False), (after, True)]
+
+    def _rendered(self, messages: list[dict[str, str]], chat_template: str | None) -> tuple[str, str]:
+        """The template's text before and after the user's message."""
+        if chat_template is None and not self.tokenizer.chat_template:
+            remedy = "use an LLM tuned for chats, give its tokenizer a chat_template, or set prompt.version=compact"
+            raise BadInput("the LLM's tokenizer has no chat template", remedy=remedy, id=self._tokenizer_name)
+        options = {"add_generation_prompt": True, "tokenize": False, "chat_template": chat_template}
+        try:
+            rendered = self.tokenizer.apply_chat_template(messages, **options)
+        except Exception as error:  # templates are programs: they raise whatever they like
+            said = " ".join(str(error).split())[:200]
+            problem = f"the chat template fails: {type(error).__name__}: {said}"
+            remedy = "repair the tokenizer's chat_template, or set prompt.version=compact"
+            raise BadInput(problem, remedy=remedy, id=self._tokenizer_name) from error
+        if rendered.count(_USER) != 1:
+            problem = f"the chat template has the user's message {rendered.count(_USER)} times"
+            raise BadInput(problem, remedy="repair the tokenizer's chat_template", id=self._tokenizer_name)
+        before, _, after = rendered.partition(_USER)
+        return before, after
+
+    @property
+    def _tokenizer_name(self) -> str | None:
+        return getattr(self.tokenizer, "name_or_path", None) or None
 
     def _tokenise(self, text: str, special: bool) -> tuple[int, ...]:
         if special:

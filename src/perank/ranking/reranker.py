@@ -6,6 +6,7 @@ only on its own query and candidates, up to rounding from batch shapes.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -71,29 +72,28 @@ class Reranker:
             windows = windows or Windows(found.window, found.step)
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        self.windows = _instance(windows or Windows(), Windows, "windows")
-        self.batch_tokens = None if batch_tokens is None else whole_number(batch_tokens, "batch_tokens", least=1)
-        self.decoder = decoder_named(decoder) if isinstance(decoder, str) else decoder
-        if not hasattr(self.decoder, "decode"):
-            raise BadInput(f"the decoder is {decoder!r}", remedy="give a name or an object with a method `decode`")
+        self.windows, self.decoder, self.batch_tokens = checked_options(windows, decoder, batch_tokens)
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str] | None = None,
-        *,
-        device: str = "cpu",
-        dtype: str = "auto",
-        revision: str | None = None,
-        **options: Any,
+        **given: Any,
     ) -> Self:
         """Load a saved PE-Rank model from a folder or Hub id; None loads the packaged model.
 
-        `options` are passed to the constructor. Raises `BadInput` if the model is missing or incomplete.
+        Other arguments are the constructor's, and how to load (`perank.saving.load_options`): device ("cpu"), dtype
+        ("auto"), revision, trust_remote_code, token, local_files_only, cache_dir; `torch_dtype` and `device_map` mean
+        dtype and device. Raises `BadInput`, before anything is loaded, for an unknown option or value, and if the model
+        is missing or incomplete.
         """
         from perank.saving.hub import from_pretrained
+        from perank.saving.load_options import split_options
 
-        found = from_pretrained(name_or_path, device=device, dtype=dtype, revision=revision)
+        own = [name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        _, options = split_options(given, own)
+        checked_options(**{name: value for name, value in options.items() if name != "store"})
+        found = from_pretrained(name_or_path, **{name: given[name] for name in given.keys() - options.keys()})
         options.setdefault("windows", Windows(found.window, found.step))
         return cls(found.model, found.prompts, found.encoder, **options)
 
@@ -196,8 +196,14 @@ def decoder_named(name: str) -> Decoder:
     raise BadInput(f"unknown decoder {name!r}", remedy="choose auto, speculative, static, constrained or single_pass")
 
 
-def _instance(value: Any, kind: type[Any], name: str) -> Any:
-    """Return `value`. Raises `BadInput` unless it is a `kind`."""
-    if not isinstance(value, kind):
-        raise BadInput(f"{name} is {value!r}", remedy=f"give a {kind.__module__}.{kind.__name__}")
-    return value
+def checked_options(
+    windows: Any = None, decoder: Any = "speculative", batch_tokens: Any = None
+) -> tuple[Windows, Decoder, int | None]:
+    """The options of `Reranker`, with defaults and the decoder itself. Raises `BadInput` for an unusable one."""
+    windows = windows or Windows()
+    if not isinstance(windows, Windows):
+        raise BadInput(f"windows is {windows!r}", remedy="give a perank.ranking.windows.Windows")
+    made = decoder_named(decoder) if isinstance(decoder, str) else decoder
+    if not hasattr(made, "decode"):
+        raise BadInput(f"the decoder is {decoder!r}", remedy="give a name or an object with a method `decode`")
+    return windows, made, None if batch_tokens is None else whole_number(batch_tokens, "batch_tokens", least=1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.records import Candidates, Vectors
+from perank.records import Candidates, Vectors, differing
 
 
 def given_vectors(values: Any, width: int, *, count: int | None = None, of: str = "passage") -> Tensor:
@@ -78,8 +78,8 @@ def candidate_vectors(candidates: Candidates, encoder: Any, store: Vectors | Non
 def check_store(store: object, encoder: object) -> None:
     """Raise `BadInput` if store and encoder both declare the identity of their vectors and these differ."""
     there, here = getattr(store, "identity", None), getattr(encoder, "identity", None)
-    if there is not None and here is not None and there != here:
-        parts = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    parts = differing(there, here) if there is not None and here is not None else []
+    if there is not None and here is not None and parts:
         found = "; ".join(f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in parts)
         problem = f"the store holds another encoder's vectors ({found})"
         raise BadInput(problem, remedy="use the encoder that filled the store, or encode into another folder")

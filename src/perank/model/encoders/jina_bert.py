@@ -94,7 +94,8 @@ class JinaBert(nn.Module):
     ) -> JinaBert:
         """Load a folder or Hub id (safetensors only), cast to `dtype`, in eval mode on the CPU.
 
-        `hub` are options of the download. Raises `BadInput` for another architecture and for any missing, unexpected or misshapen weight.
+        `hub` are options of the download. Raises `BadInput` for another architecture and for any missing, unexpected or
+        misshapen weight.
         """
         config = JinaBertConfig.read(_file(path, "config.json", revision, hub))
         weights = _file(path, "model.safetensors", revision, hub)
