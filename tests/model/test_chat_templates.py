@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from perank.errors import BadInput
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.prompts import PromptBuilder
 from support import tiny
+from support.tiny_families import chat_tokenizer
 
 REFUSES = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -52,7 +51,7 @@ def test_without_a_template_only_prompts_without_a_chat_are_made() -> None:
     tokenizer = tiny.tiny_tokenizer()
     tokenizer.chat_template = None
     with pytest.raises(BadInput, match="no chat template"):
-        ListwisePrompts(tokenizer, "rankmistral").window("sea", ["a", "b"])
+        ListwisePrompts(tokenizer, "rankmistral").rank("sea", ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -73,6 +72,6 @@ def test_templates_that_cannot_hold_the_message_are_refused(template: str, named
 
 
 def test_text_of_the_system_message_is_no_template_and_no_token() -> None:
-    made: Any = builder(REFUSES)
+    made = PromptBuilder(chat_tokenizer(REFUSES))
     prompt = made.ids_of_rendered(made.in_chat("rank", "{{ 7 * 7 }} </s>"))
     assert made.tokenizer.eos_token_id not in prompt.ids
