@@ -68,7 +68,7 @@ class Candidates:
 class Bill:
     """The cost of a ranking. Tokens exclude padding and include rejected drafts; times are wall seconds.
 
-    For rankers that read texts: `repairs` of an LLM's output, `texts_shortened` to fit a prompt, `dollars` paid.
+    `texts_shortened` to fit an encoder or a prompt; `repairs` of an LLM's output, `dollars` paid.
     """
 
     forwards: int = 0

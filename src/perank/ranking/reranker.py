@@ -7,6 +7,7 @@ only on its own query and candidates, up to rounding from batch shapes.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
+from perank.ranking.chunks import Chunked, count_shortened
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
@@ -30,6 +32,8 @@ from perank.ranking.static.decoder import Static
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Windows, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
+
+log = logging.getLogger(__name__)
 
 
 class _EmbeddedQuery(SlidingQuery):
@@ -46,7 +50,8 @@ class Reranker:
     (Algorithm 1's ranking in fewer forwards), `static` (the same on fixed buffers, for GPUs), `auto` (the faster of the
     two), `constrained` (Algorithm 1), `single_pass` (an approximation) or any `Decoder`. With a `store`, passage
     vectors are looked up by id instead of encoded. `batch_tokens` limits the tokens of a batch, padding included (None:
-    4,096 on a CPU, else 16,384); a larger window runs alone. Raises `BadInput` for a store that another encoder filled.
+    4,096 on a CPU, else 16,384); a larger window runs alone. With `chunk`, passages of more than so many tokens are
+    ranked by their best chunk of that length. Raises `BadInput` for a store that another encoder filled.
 
     Bills count the forwards and tokens of each window as if it ran alone, without padding; only the number of tokens
     drafted per forward depends on the rest of the batch. Encoding seconds are the query's own; prefill and decoding
@@ -63,6 +68,7 @@ class Reranker:
         decoder: str | Decoder = "speculative",
         store: Vectors | None = None,
         batch_tokens: int | None = None,
+        chunk: int | None = None,
     ) -> None:
         if model is None or prompts is None:
             from perank.saving.hub import from_pretrained
@@ -72,7 +78,10 @@ class Reranker:
             windows = windows or Windows(found.window, found.step)
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        self.windows, self.decoder, self.batch_tokens = checked_options(windows, decoder, batch_tokens)
+        self.windows, self.decoder, self.batch_tokens, self.chunk = checked_options(
+            windows, decoder, batch_tokens, chunk
+        )
+        self._said_shortened = False
 
     @classmethod
     def from_pretrained(
@@ -134,12 +143,40 @@ class Reranker:
         if passages is None and vectors_NE is not None:
             found = tuple(Passage(str(i), "") for i in range(len(vectors_NE)))
         windows = self.windows if top_k is None else replace(self.windows, cutoff=whole_number(top_k, "top_k"))
-        ranking = self._run([self._embedded(Candidates(text, found), windows, vectors_NE, query_E)])[0]
-        return replace(ranking, given=given)
+        candidates = Candidates(text, found)
+        if self.chunk is not None and vectors_NE is None:
+            return replace(self._by_chunks([candidates], windows, query_E)[0], given=given)
+        return replace(self._run([self._embedded(candidates, windows, vectors_NE, query_E)])[0], given=given)
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """Return one ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
-        return self._run([self._embedded(candidates, self.windows) for candidates in read_batch(batch)])
+        checked = read_batch(batch)
+        if self.chunk is not None:
+            return self._by_chunks(checked, self.windows)
+        return self._run([self._embedded(candidates, self.windows) for candidates in checked])
+
+    def _by_chunks(self, batch: Sequence[Candidates], windows: Windows, query_E: Tensor | None = None) -> list[Ranking]:
+        """Rank passages by their best chunks, all of which are ranked: k passages may have any number of chunks."""
+        if not hasattr(self.encoder, "pieces"):
+            raise BadInput("no encoder that can split texts", remedy="give an Encoder, or no chunk", id="chunk")
+        chunked = [Chunked.of(candidates, self.encoder, self.chunk or 1) for candidates in batch]
+        spans = [windows if one.is_whole else replace(windows, cutoff=None) for one in chunked]
+        pairs = zip(chunked, spans, strict=True)
+        ranked = self._run([self._embedded(one.candidates, span, None, query_E) for one, span in pairs])
+        return [one.by_best(ranking) for one, ranking in zip(chunked, ranked, strict=True)]
+
+    def _count_shortened(self, candidates: Candidates) -> int:
+        """How many passages the encoder cuts; the first time, a warning says so."""
+        number = count_shortened(candidates, self.encoder)
+        if number and not self._said_shortened:
+            self._said_shortened = True
+            log.warning(
+                "%d of %d passages of this query are longer than the encoder reads: their ends don't count. Bills count "
+                "these (texts_shortened); Reranker(chunk=...) ranks long passages by their best chunk",
+                number,
+                len(candidates),
+            )
+        return number
 
     def _embedded(
         self,
@@ -149,6 +186,7 @@ class Reranker:
         query_E: Tensor | None = None,
     ) -> _EmbeddedQuery:
         """Create a query at its first window; missing embeddings are looked up or encoded."""
+        shortened = 0 if vectors_NE is not None else self._count_shortened(candidates)
         query, clock, width = _EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
         if vectors_NE is None:
             none = torch.empty(0, width)
@@ -160,7 +198,8 @@ class Reranker:
         if vectors_NE.shape[1] != width:
             problem = f"vectors of width {vectors_NE.shape[1]}, the model takes {width}"
             raise BadInput(problem, remedy="use the encoder this model was trained with", id=candidates.query.id)
-        query.vectors_NE, query.query_E, query.bill = vectors_NE.float(), query_E, Bill(seconds_encode=clock.lap())
+        query.vectors_NE, query.query_E = vectors_NE.float(), query_E
+        query.bill = Bill(seconds_encode=clock.lap(), texts_shortened=shortened)
         return query
 
     def _run(self, queries: list[_EmbeddedQuery]) -> list[Ranking]:
@@ -197,8 +236,8 @@ def decoder_named(name: str) -> Decoder:
 
 
 def checked_options(
-    windows: Any = None, decoder: Any = "speculative", batch_tokens: Any = None
-) -> tuple[Windows, Decoder, int | None]:
+    windows: Any = None, decoder: Any = "speculative", batch_tokens: Any = None, chunk: Any = None
+) -> tuple[Windows, Decoder, int | None, int | None]:
     """The options of `Reranker`, with defaults and the decoder itself. Raises `BadInput` for an unusable one."""
     windows = windows or Windows()
     if not isinstance(windows, Windows):
@@ -206,4 +245,6 @@ def checked_options(
     made = decoder_named(decoder) if isinstance(decoder, str) else decoder
     if not hasattr(made, "decode"):
         raise BadInput(f"the decoder is {decoder!r}", remedy="give a name or an object with a method `decode`")
-    return windows, made, None if batch_tokens is None else whole_number(batch_tokens, "batch_tokens", least=1)
+    numbers = {"batch_tokens": batch_tokens, "chunk": chunk}
+    counts = [None if value is None else whole_number(value, name, least=1) for name, value in numbers.items()]
+    return windows, made, counts[0], counts[1]

@@ -7,6 +7,7 @@ loaded on first use, so a config can be composed and printed without loading wei
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -144,6 +145,15 @@ class Encoder:
         ids = self._tokens([texts[i] for i in long], truncation=False, verbose=False)
         lengths = dict(zip(long, map(len, ids), strict=True))
         return [lengths.get(i, 0) > self.max_length for i in range(len(texts))]
+
+    def pieces(self, text: str, tokens: int) -> list[str]:
+        """Split a text between tokens into pieces of at most `tokens` tokens; a short one stays as it is."""
+        options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+        tokenizer = self.tokenizer
+        with EXCLUSIVE:
+            spans = tokenizer(text, truncation=False, **options)["offset_mapping"]
+        starts = [0, *(spans[first][0] for first in range(tokens, len(spans), tokens)), len(text)]
+        return [text[start:stop] for start, stop in itertools.pairwise(starts) if start < stop] or [text]
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> Tensor:
