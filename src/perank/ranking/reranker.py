@@ -21,14 +21,10 @@ from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
 from perank.ranking.chunks import Chunked, count_shortened
-from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
-from perank.ranking.single_pass import SinglePass
-from perank.ranking.speculative import Speculative
-from perank.ranking.static.auto import Auto
-from perank.ranking.static.decoder import Static
+from perank.ranking.options import checked_options
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Windows, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
@@ -171,8 +167,8 @@ class Reranker:
         if number and not self._said_shortened:
             self._said_shortened = True
             log.warning(
-                "%d of %d passages of this query are longer than the encoder reads: their ends don't count. Bills count "
-                "these (texts_shortened); Reranker(chunk=...) ranks long passages by their best chunk",
+                "%d of %d passages of this query are longer than the encoder reads: their ends don't count. Bills "
+                "count these (texts_shortened); Reranker(chunk=...) ranks long passages by their best chunk",
                 number,
                 len(candidates),
             )
@@ -217,34 +213,3 @@ class Reranker:
     def _decode(self, windows: list[Window]) -> Iterable[tuple[Sequence[int], Bill]]:
         decoded = self.decoder.decode(self.model, WindowBatch.of(windows).to(self.device))
         return zip(decoded.orders, decoded.bills, strict=True)
-
-
-def decoder_named(name: str) -> Decoder:
-    """`auto`, `speculative`, `static`, `constrained` or `single_pass`. Raises `BadInput` for another name."""
-    match name:
-        case "constrained":
-            return Constrained()
-        case "speculative":
-            return Speculative()
-        case "static":
-            return Static()
-        case "auto":
-            return Auto()
-        case "single_pass":
-            return SinglePass()
-    raise BadInput(f"unknown decoder {name!r}", remedy="choose auto, speculative, static, constrained or single_pass")
-
-
-def checked_options(
-    windows: Any = None, decoder: Any = "speculative", batch_tokens: Any = None, chunk: Any = None
-) -> tuple[Windows, Decoder, int | None, int | None]:
-    """The options of `Reranker`, with defaults and the decoder itself. Raises `BadInput` for an unusable one."""
-    windows = windows or Windows()
-    if not isinstance(windows, Windows):
-        raise BadInput(f"windows is {windows!r}", remedy="give a perank.ranking.windows.Windows")
-    made = decoder_named(decoder) if isinstance(decoder, str) else decoder
-    if not hasattr(made, "decode"):
-        raise BadInput(f"the decoder is {decoder!r}", remedy="give a name or an object with a method `decode`")
-    numbers = {"batch_tokens": batch_tokens, "chunk": chunk}
-    counts = [None if value is None else whole_number(value, name, least=1) for name, value in numbers.items()]
-    return windows, made, counts[0], counts[1]
