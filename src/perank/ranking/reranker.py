@@ -97,7 +97,8 @@ class Reranker:
 
         own = [name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY]
         _, options = split_options(given, own)
-        checked_options(**{name: value for name, value in options.items() if name != "store"})
+        checkable = inspect.signature(checked_options).parameters
+        checked_options(**{name: value for name, value in options.items() if name in checkable})
         found = from_pretrained(name_or_path, **{name: given[name] for name in given.keys() - options.keys()})
         options.setdefault("windows", Windows(found.window, found.step))
         return cls(found.model, found.prompts, found.encoder, **options)
