@@ -18,7 +18,7 @@ from perank.model.projector import Projector
 from perank.model.projector_io import load_projector, read_authors_projector, save_projector, write_authors_projector
 from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
-from perank.saving.hub import read_saved_config
+from perank.saving.config import read_saved_config
 from perank.training.checkpoints import newest_checkpoint, read_checkpoint
 
 Read = Callable[[Path], Any]

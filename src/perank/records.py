@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perank.errors import BadInput
+from perank.files import same_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +32,13 @@ Its `dtype`, the type the encoder computed in, is recorded too, but does not tel
 def differences(there: Identity, here: Identity) -> list[str]:
     """Return the fields in which two encoders differ, other than the type they compute in.
 
-    A corpus encoded in bf16 on a GPU is the corpus that a CPU would encode in fp32, up to rounding.
+    A corpus encoded in bf16 on a GPU is the corpus that a CPU would encode in fp32, up to rounding. Two spellings of
+    one folder are one name.
     """
-    return [name for name in {**there, **here} if name != "dtype" and there.get(name) != here.get(name)]
+    fields = [name for name in {**there, **here} if name != "dtype" and there.get(name) != here.get(name)]
+    if "name" in fields and same_folder(str(there.get("name")), str(here.get("name"))):
+        fields.remove("name")
+    return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Candidates:
 class Bill:
     """The cost of a ranking. Tokens exclude padding and include rejected drafts; times are wall seconds.
 
-    For rankers that read texts: `repairs` of an LLM's output, `texts_shortened` to fit a prompt, `dollars` paid.
+    `texts_shortened` to fit an encoder or a prompt; `repairs` of an LLM's output, `dollars` paid.
     """
 
     forwards: int = 0
@@ -105,11 +110,15 @@ _SHOWN, _COLUMNS = 10, 80  # printed ranks, characters per printed line
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ranking:
-    """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table."""
+    """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table.
+
+    `given` are the caller's own documents [N], in the candidates' order, or empty if these were `Passage`s.
+    """
 
     candidates: Candidates
     order: tuple[int, ...]
     bill: Bill = field(default_factory=Bill)
+    given: tuple[Any, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.candidates))):
@@ -124,6 +133,11 @@ class Ranking:
     def passages(self) -> list[Passage]:
         """Passages, best first."""
         return [self.candidates.passages[i] for i in self.order]
+
+    @property
+    def documents(self) -> list[Any]:
+        """The caller's own documents (texts, dicts, `Passage`s), best first."""
+        return [(self.given or self.candidates.passages)[i] for i in self.order]
 
     def __repr__(self) -> str:
         first = ", ".join(self.passage_ids[:3]) + (", ..." if len(self.order) > 3 else "")

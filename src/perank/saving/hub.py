@@ -20,64 +20,43 @@ from torch import Tensor
 import perank
 from perank.errors import BadInput
 from perank.files import atomic_write, write_json
-from perank.model.anchors import Anchors, AnchorSettings
+from perank.model.anchors import Anchors
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.packed_linear import pack_linears
 from perank.model.llm import LLMSettings
 from perank.model.lora import adapter_state, layer_state, load_layers, merge_saved
 from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_name, known_device
+from perank.model.precision import dtype_name
 from perank.model.projector_io import projector_of
 from perank.model.prompts import PromptBuilder
 from perank.saving.authors_checkpoint import is_authors_checkpoint, read_authors_checkpoint
-from perank.saving.model_files import (
-    CONFIG,
-    OWN_LLM,
-    WEIGHTS,
+from perank.saving.config import (
+    FORMAT,
     SavedAnchors,
+    SavedConfig,
     SavedEncoder,
     SavedLLM,
     SavedProjector,
     SavedPrompt,
-    local_folder,
-    read_config,
-    read_weights,
+    card_of,
+    read_saved_config,
     saved,
+)
+from perank.saving.load_options import model_name, split_options
+from perank.saving.model_files import (
+    CONFIG,
+    OWN_LLM,
+    WEIGHTS,
+    local_folder,
+    read_weights,
+    saved_name,
     write_llm,
     write_weights,
 )
 from perank.saving.pretrained import Pretrained
 
-FORMAT = 1
 BOX = Path(perank.__file__).parent / "box"
 _PACKED_BYTES = 2**30  # below this size, two copies of the LLM's weights in memory are acceptable
-
-
-@dataclass(frozen=True, kw_only=True)
-class SavedConfig:
-    """`sha256` is that of model.safetensors, to detect partial writes. Window and step are defaults.
-
-    `residual` is the cosine anchor in the files of earlier versions, else 0. `anchors` is left out if there are none.
-    """
-
-    format: int
-    perank: str
-    llm: SavedLLM
-    encoder: SavedEncoder
-    projector: SavedProjector
-    prompt: SavedPrompt
-    score_scale: float
-    residual: float
-    window: int
-    step: int
-    sha256: str
-    anchors: SavedAnchors | None = None
-
-    def anchor_settings(self) -> AnchorSettings | None:
-        """The anchors, or the residual of an earlier version."""
-        if self.anchors is not None:
-            return AnchorSettings(**asdict(self.anchors))
-        return AnchorSettings(cosine=self.residual) if self.residual else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +107,7 @@ def save_pretrained(
         format=FORMAT,
         perank=perank.__version__,
         llm=SavedLLM.of(llm, whole=whole and not layers, layers=bool(layers)),
-        encoder=saved(SavedEncoder, encoder),
+        encoder=saved(SavedEncoder, encoder, name=saved_name(encoder.name)),
         projector=saved(SavedProjector, model.projector),
         prompt=saved(SavedPrompt, prompts),
         score_scale=float(model.score_scale),
@@ -139,7 +118,7 @@ def save_pretrained(
         anchors=None if model.anchors is None else saved(SavedAnchors, model.anchors.current),
     )
     with atomic_write(folder / "README.md") as file:
-        file.write(how.card or _card(config))
+        file.write(how.card or card_of(config))
     written = {key: value for key, value in asdict(config).items() if value or key != "anchors"}
     if not layers:
         del written["llm"]["layers"]
@@ -163,33 +142,35 @@ def _without_collecting() -> Iterator[None]:
 def from_pretrained(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
-    device: str = "cpu",
-    dtype: str = "auto",
-    revision: str | None = None,
     merge: bool = True,
-    trust_remote_code: bool = False,
+    **options: Any,
 ) -> Pretrained:
     """Load a folder, a Hub id, or (None) the model inside the package, in eval mode and not trainable.
 
-    Also reads the authors' layout (`liuqi6777/pe-rank-mistral-jina`). `dtype` is that of the LLM and the encoder; the
-    projector stays in fp32. `merge=False` keeps the adapters separate, for training (needs peft). Otherwise the layers
-    of a small LLM are packed on a CPU, and its weights must not change. Raises `BadInput` if the folder is missing,
-    damaged or of another model, or if the device doesn't exist.
+    Also reads the authors' layout (`liuqi6777/pe-rank-mistral-jina`). `options` are those of `LoadOptions`, also by the
+    names that transformers gives them; `dtype` is that of the LLM and the encoder, the projector stays in fp32. The
+    encoder's settings are the saved ones, whatever its sentence-transformers files say. `merge=False` keeps the
+    adapters separate, for training (needs peft). Otherwise the layers of a small LLM are packed on a CPU, and its
+    weights must not change. Raises `BadInput` for an unknown option, if the folder is missing, damaged or of another
+    model, or if the device doesn't exist.
     """
-    known_device(device)  # fail before anything is read
+    how, _ = split_options(options)  # fails before anything is read
+    hub, device, dtype = dict(how.hub), how.device, how.dtype
     if name_or_path is None and not (BOX / CONFIG).is_file():
         remedy = "name a folder or a Hub id: Reranker.from_pretrained(...)"
         raise BadInput("this installation includes no model", remedy=remedy, path=BOX)
-    folder = BOX if name_or_path is None else local_folder(name_or_path, revision, code=trust_remote_code)
+    code = how.trust_remote_code
+    folder = BOX if name_or_path is None else local_folder(model_name(name_or_path), how.revision, code=code, **hub)
     if is_authors_checkpoint(folder):
-        found = read_authors_checkpoint(folder, device=device, dtype=dtype)
+        found = read_authors_checkpoint(folder, device=device, dtype=dtype, trust_remote_code=code, hub=hub)
         found.model.requires_grad_(False)
         return found
     config = read_saved_config(folder)
     state = read_weights(folder, config.sha256)
     lora = None if config.llm.lora is None else config.llm.lora.settings()
+    loading: dict[str, Any] = {"trust_remote_code": code, "hub": hub}
     settings = config.llm.settings(
-        folder, dtype=dtype_name(dtype, device), lora=None if merge else lora, trust_remote_code=trust_remote_code
+        folder, dtype=dtype_name(dtype, device), lora=None if merge else lora, attention=how.attention, **loading
     )
     llm, tokenizer = settings.load(), settings.tokenizer()
     model = _model(llm, config, state, merge=merge, path=folder / WEIGHTS).to(device).eval().requires_grad_(False)
@@ -198,18 +179,12 @@ def from_pretrained(
     return Pretrained(
         model=model,
         prompts=PromptBuilder(tokenizer, **vars(config.prompt)),
-        encoder=Encoder(**vars(config.encoder), dtype=dtype, device=device, trust_remote_code=trust_remote_code),
+        encoder=config.encoder.encoder(folder, dtype=dtype, device=device, **loading),
         llm=settings,
         window=config.window,
         step=config.step,
         folder=folder,
     )
-
-
-def read_saved_config(folder: Path) -> SavedConfig:
-    """Read config.json of a saved model. Raises `BadInput` if it isn't one, or for unusable values."""
-    found: SavedConfig = read_config(folder, SavedConfig, format=FORMAT, what="PE-Rank model")
-    return found
 
 
 def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -219,7 +194,7 @@ def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     config = read_saved_config(Path(folder))
     if config.llm.name == OWN_LLM:
-        raise BadInput("the whole LLM was saved", remedy="name a checkpoint or the run's folder", path=folder)
+        raise BadInput("the whole LLM was saved", remedy="name a checkpoint or the run's folder", path=Path(folder))
     state = read_weights(Path(folder), config.sha256)
     anchors = config.anchor_settings()
     own = {} if anchors is None else {f"anchors.{key}": value for key, value in Anchors(anchors).state_dict().items()}
@@ -259,12 +234,3 @@ def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge:
         raise BadInput(problem, remedy="save or download the model again", path=path)
     model.load_state_dict(apart, strict=False)
     return model
-
-
-def _card(config: SavedConfig) -> str:
-    base = "" if config.llm.name.startswith(("pypi:", ".")) else f"base_model: {config.llm.name}\n"
-    return (
-        f"---\nlibrary_name: perank\ntags: [reranking, pe-rank]\n{base}---\n\n"
-        f"A PE-Rank listwise reranker: {config.llm.name} reads one {config.encoder.name} vector per passage.\n\n"
-        '```python\nfrom perank import Reranker\nReranker.from_pretrained("this folder").rank(query, passages)\n```\n'
-    )

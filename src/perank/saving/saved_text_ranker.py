@@ -19,16 +19,8 @@ from perank.model.llm import LLMSettings
 from perank.model.lora import adapter_state, merge_saved
 from perank.model.precision import dtype_name
 from perank.model.text_ranker import TextRanker
-from perank.saving.model_files import (
-    CONFIG,
-    WEIGHTS,
-    SavedLLM,
-    read_config,
-    read_weights,
-    saved,
-    write_llm,
-    write_weights,
-)
+from perank.saving.config import SavedLLM, read_config, saved
+from perank.saving.model_files import CONFIG, WEIGHTS, read_weights, write_llm, write_weights
 
 FORMAT = "listwise-1"
 

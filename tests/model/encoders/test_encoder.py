@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.encoders.encoder import Encoder, length_batches, padded
+from perank.model.encoders.encoder import Encoder
 
 WORDS = "query passage : the cat sat on a mat dogs ran far away [ ] sep cls".split()  # noqa: SIM905
 TEXTS = [
@@ -88,25 +88,6 @@ def test_order_company_and_batch_size_change_no_vector(one_encoder: Encoder, len
     alone = torch.cat([one_encoder.encode_passages([text]) for text in texts])
     one_encoder.batch_tokens = budget
     assert (one_encoder.encode_passages(texts) - alone).abs().max() < 1e-6
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 600), max_size=60), st.integers(1, 4000))
-def test_batches_hold_every_text_once_longest_first_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = length_batches(lengths, budget)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    flat = [lengths[i] for batch in batches for i in batch]
-    assert flat == sorted(lengths, reverse=True)
-    assert all(len(batch) == 1 or lengths[batch[0]] * len(batch) <= budget for batch in batches)
-
-
-@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=9), min_size=1, max_size=7), st.integers(0, 3))
-def test_padded_ids_and_masks_are_those_of_plain_lists(rows: list[list[int]], value: int) -> None:
-    length = max(map(len, rows))
-    ids_BL, mask_BL = padded(rows, value)
-    assert ids_BL.tolist() == [row + [value] * (length - len(row)) for row in rows]
-    assert mask_BL.tolist() == [[1] * len(row) + [0] * (length - len(row)) for row in rows]
-    assert ids_BL.dtype == mask_BL.dtype == torch.int64
 
 
 BATCHES = [TEXTS, TEXTS[:1], [], TEXTS[2:5], TEXTS[::-1]]
@@ -214,7 +195,7 @@ def test_half_precision_finds_the_last_token_of_long_texts(folder: Path) -> None
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"pooling": "max"}, "pooling"),
+        ({"pooling": "best"}, "pooling"),
         ({"dtype": "fp32"}, "dtype"),
         ({"dtype": "int64"}, "dtype"),
         ({"max_length": 2}, "no room"),

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from perank.errors import BadInput
-from perank.model.encoders.encoder import length_batches
+from perank.model.encoders.token_batches import length_batches
 
 _COLUMNS = 1024  # of the head at a time: [tokens, 1024] stays in the processor's cache
 _SMALLEST = 1e-3  # smaller weights are left out
