@@ -68,6 +68,7 @@ def serve(arguments: Sequence[str]) -> None:
     """Serve until SIGTERM or SIGINT."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("perank").setLevel(logging.INFO)
     app = application(options)
     import uvicorn
 

@@ -55,6 +55,7 @@ class Engine:
         self.reranker, self.limits, self.metrics = reranker, limits, metrics or Metrics()
         self.embedding = Embedding(reranker.encoder, reranker.store, limits.cache_texts, self.metrics)
         self.waiting = 0  # documents of accepted requests; only the event loop's thread changes it
+        self.accepted = self.answered = 0  # requests
         self._inbox: SimpleQueue[Job | None] = SimpleQueue()
         self._backlog: deque[Job] = deque()
         self._stopping = False
@@ -70,6 +71,7 @@ class Engine:
         """Rank what was accepted, then end the thread."""
         self._inbox.put(None)
         self._thread.join()
+        log.info("answered %d of %d accepted requests", self.answered, self.accepted)
 
     def check_room(self, documents: int = 1) -> None:
         """Raise `Busy` if that many more documents would exceed the limit; an idle server takes any number."""
@@ -85,11 +87,13 @@ class Engine:
         self.check_room(len(request.passages))
         job = Job(request, asyncio.get_running_loop().create_future())
         self.waiting += len(request.passages)
+        self.accepted += 1
         self._inbox.put(job)
         try:
             async with asyncio.timeout(self.limits.max_seconds):
                 return await job.future
         finally:
+            self.answered += not job.future.cancelled()
             job.abandoned = True  # no effect on a finished one
 
     def _work(self) -> None:

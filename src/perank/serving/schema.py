@@ -9,13 +9,21 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
-_TEXTS = ["Open a file and return a stream.", "Sort a list in place.", "Concatenate two lists into one."]
-_EXAMPLE = {"query": "how to join two lists", "documents": _TEXTS, "top_n": 2}
-_IDS = {"query": "how to join two lists", "documents": [{"id": "builtins.open"}, {"id": "list.sort"}]}
+_QUERY = "how to join two lists"
+_TEXTS: list[JsonValue] = ["Open a file and return a stream.", "Sort a list.", "Concatenate two lists into one."]
+_EXAMPLE: dict[str, JsonValue] = {"query": _QUERY, "documents": _TEXTS, "top_n": 2}
+_IDS: dict[str, JsonValue] = {"query": _QUERY, "documents": [{"id": "builtins.open"}, {"id": "list.sort"}]}
 _NO_EFFECT = {"max_tokens_per_doc", "priority", "truncation", "max_chunks_per_doc", "rank_fields", "return_embeddings"}
 
+
+def _encodable(text: str) -> str:
+    text.encode("utf-8")  # JSON can encode a lone surrogate, which no tokenizer accepts: a ValueError
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -24,9 +32,9 @@ class Document(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    text: str | None = Field(None, description="read by the encoder")
-    title: str = Field("", description="goes before the text")
-    id: str | None = Field(None, description="without text and embedding: looked up in the mounted store")
+    text: Text | None = Field(None, description="read by the encoder")
+    title: Text = Field("", description="goes before the text")
+    id: Text | None = Field(None, description="without text and embedding: looked up in the mounted store")
     embedding: list[Finite] | None = Field(None, description="a unit vector of the model's encoder")
 
     @model_validator(mode="after")
@@ -48,7 +56,7 @@ def _kind(value: Any) -> str | None:
     return "text" if isinstance(value, str) else "object" if isinstance(value, dict | Document) else None
 
 
-AnyDocument = Annotated[Annotated[str, Tag("text")] | Annotated[Document, Tag("object")], Discriminator(_kind)]
+AnyDocument = Annotated[Annotated[Text, Tag("text")] | Annotated[Document, Tag("object")], Discriminator(_kind)]
 
 
 class RankBody(BaseModel):
@@ -56,10 +64,10 @@ class RankBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    query: str = Field(min_length=1)
+    query: Text = Field(min_length=1)
     documents: list[AnyDocument] = Field(min_length=1, description="in the order of the first stage")
     top_n: int | None = Field(None, ge=1, description="how many results to return; only these are decoded")
-    model: str | None = Field(None, description="the served model's name, if given")
+    model: Text | None = Field(None, description="the served model's name, if given")
 
     @property
     def warnings(self) -> list[str]:
