@@ -30,7 +30,7 @@ import numpy as np
 
 from perank import Reranker
 from perank.errors import exits_cleanly
-from perank.retrieval.encoding import encode_into
+from perank.retrieval.encoding import StoreOptions, encode_into
 
 SIZES = (1, 5, 10, 20, 20, 50, 100)  # documents of mixed requests
 PATIENCE = ("--max-seconds", "3600", "--max-waiting", "1000000")
@@ -148,7 +148,7 @@ def check(found: Outcome, asks: Sequence[Ask], pool: Pool, reranker: Reranker, s
 def measure(options: argparse.Namespace, reranker: Reranker, store: Path) -> None:
     """Run all loads and print the table."""
     pool = Pool(reranker, options.pool)
-    encode_into(store, pool.texts, reranker.encoder)
+    encode_into(store, pool.texts, reranker.encoder, StoreOptions(progress=False))
     burst = pool.asks([options.documents] * options.requests)
     mixed = pool.asks([SIZES[i % len(SIZES)] for i in range(options.mixed)])
     few, checks = burst[: max(1, options.requests // 5)], []

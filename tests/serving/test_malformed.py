@@ -9,6 +9,8 @@ import asyncio
 import json
 import os
 import random
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,6 +95,7 @@ def test_malformed_requests_are_4xx_each_and_the_server_lives(app: Any) -> None:
     *found, last = asyncio.run(answers(app, [*requests, ("/v1/rerank", json.dumps(GOOD).encode())]))
     assert (last.status_code, app.state.engine.waiting) == (200, 0)
     statuses = [answer.status_code for answer in found]
+    sys.stdout.write(f"{COUNT} malformed requests, responses by status: {dict(Counter(statuses))}\n")
     valid = [i for i, status in enumerate(statuses) if status == 200]
     assert all(is_valid(requests[i][1]) for i in valid)  # a byte inside a text may be exchanged and still be a text
     assert len(valid) < 0.1 * COUNT

@@ -60,7 +60,7 @@ def make_app(reranker: Reranker, name: str, *, limits: Limits | None = None, key
     _add_rank_routes(app, engine, name)
     _add_other_routes(app, engine, name)
     routes = [route.path for route in app.routes if hasattr(route, "path")]
-    app.add_middleware(Guard, engine=engine, keys=keys, routes=routes)  # type: ignore[arg-type]
+    app.add_middleware(Guard, engine=engine, keys=keys, routes=routes)
     app.state.engine = engine
     return app
 

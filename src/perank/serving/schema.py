@@ -32,10 +32,10 @@ class Document(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    text: Text | None = Field(None, description="read by the encoder")
-    title: Text = Field("", description="goes before the text")
-    id: Text | None = Field(None, description="without text and embedding: looked up in the mounted store")
-    embedding: list[Finite] | None = Field(None, description="a unit vector of the model's encoder")
+    text: Text | None = Field(default=None, description="read by the encoder")
+    title: Text = Field(default="", description="goes before the text")
+    id: Text | None = Field(default=None, description="without text and embedding: looked up in the mounted store")
+    embedding: list[Finite] | None = Field(default=None, description="a unit vector of the model's encoder")
 
     @model_validator(mode="after")
     def _has_content(self) -> Document:
@@ -66,8 +66,8 @@ class RankBody(BaseModel):
 
     query: Text = Field(min_length=1)
     documents: list[AnyDocument] = Field(min_length=1, description="in the order of the first stage")
-    top_n: int | None = Field(None, ge=1, description="how many results to return; only these are decoded")
-    model: Text | None = Field(None, description="the served model's name, if given")
+    top_n: int | None = Field(default=None, ge=1, description="how many results to return; only these are decoded")
+    model: Text | None = Field(default=None, description="the served model's name, if given")
 
     @property
     def warnings(self) -> list[str]:
@@ -82,7 +82,7 @@ class JinaRequest(RankBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE, _IDS]})
 
-    return_documents: bool = Field(True, description="whether results hold their documents")
+    return_documents: bool = Field(default=True, description="whether results hold their documents")
 
 
 class CohereRequest(RankBody):
