@@ -81,6 +81,7 @@ def serve(arguments: Sequence[str]) -> None:
         access_log=False,
         server_header=False,
         backlog=4096,
+        timeout_keep_alive=75,  # longer than clients keep idle connections, or a request meets a closing one
     )
 
 
