@@ -39,6 +39,7 @@ def test_texts_are_ranked_as_by_the_reranker(client: httpx.Client, texts_reranke
     assert 0 < min(scores) < max(scores) < 1
     assert (answer["score_kind"], answer["warnings"]) == ("rank", [])
     assert answer["bill"]["tokens_processed"] == expected.bill.tokens_processed
+    assert answer["bill"]["seconds_encode"] > 1e-5  # its texts are part of the bill
 
 
 def test_jinas_form_returns_documents_unless_told_not_to(client: httpx.Client) -> None:

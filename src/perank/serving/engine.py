@@ -21,7 +21,7 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.ranking.reranker import EmbeddedQuery, Reranker
-from perank.records import Candidates, Query, Ranking
+from perank.records import Bill, Candidates, Query, Ranking
 from perank.serving.embedding import Embedding, RankRequest
 from perank.serving.limits import Limits
 from perank.serving.metrics import Metrics
@@ -148,19 +148,23 @@ class Engine:
     def _begun(self, jobs: Sequence[Job]) -> list[Job]:
         """Embed the jobs' documents, together if possible, and return the jobs that can be ranked."""
         encoded: dict[str, Tensor] | None = None
+        began, texts = time.perf_counter(), sum(len(job.request.texts) for job in jobs)
         try:
             encoded = self.embedding.encode([text for job in jobs for text in job.request.texts.values()])
         except Exception:  # a text can't be encoded: find out below whose
             log.debug("a batch of texts can't be encoded", exc_info=True)
-        return [job for job in jobs if self._tried(job, partial(self._begin, encoded=encoded))]
+        share = (time.perf_counter() - began) / max(texts, 1)
+        return [job for job in jobs if self._tried(job, partial(self._begin, encoded=encoded, share=share))]
 
-    def _begin(self, job: Job, encoded: Mapping[str, Tensor] | None) -> None:
+    def _begin(self, job: Job, encoded: Mapping[str, Tensor] | None, share: float) -> None:
+        """Set the job's query; its bill holds `share` seconds of encoding per text."""
         request = job.request
         if encoded is None:
             encoded = self.embedding.encode([*request.texts.values()])
         candidates = Candidates(Query("", request.query), request.passages)
         vectors_NE = self.embedding.vectors(request, encoded)
         job.query = self.reranker.begin(candidates, vectors_NE=vectors_NE, top_k=request.top_k)
+        job.query.bill += Bill(seconds_encode=len(request.texts) * share)
 
     def _advanced(self, jobs: list[Job], began: float) -> list[Job]:
         """Rank one window of each job, deliver finished rankings, and return the other jobs."""
