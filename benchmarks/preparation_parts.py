@@ -19,10 +19,11 @@ from torch import Tensor
 from perank.baselines.cross_encoder import CrossEncoder
 from perank.model.encoders.encoder import Encoder
 from perank.model.prompts import PromptBuilder
-from perank.records import Candidates, Passage, Query, passages_by_id
+from perank.records import Candidates, Passage, Query
 from perank.retrieval.dense import Dense
 from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.retrieval.store import EmbeddingStore
+from perank.sources.candidates import passages_by_id
 from perank.sources.irds import _Passages
 
 Two = tuple[Callable[[], Any], Callable[[], Any]]

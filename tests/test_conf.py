@@ -18,7 +18,8 @@ from perank.errors import BadInput
 from perank.files import CONF_DIR
 
 ENTRY = {"preparation": "prepare", "ranker": "evaluate"}  # which command has the group, if not perank.train
-STAGES = {f"perank.training.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}
+MODULES = ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule", "read.ReadModule")
+STAGES = {f"perank.training.{name}" for name in MODULES}
 COMPARISONS = {"table1", "table2", "table3", "dl19"}  # experiments of perank.evaluate
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 FILES = sorted(path.relative_to(CONF_DIR).as_posix() for path in CONF_DIR.rglob("*.yaml"))
@@ -86,7 +87,7 @@ def test_every_choice_composes(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "common"))
 def test_every_command_has_a_schema_and_a_config_that_composes(name: str) -> None:
-    assert composed(name).hydra.job.name == {"train": "rank", "doctor": "rank"}.get(name, name)
+    assert composed(name).hydra.job.name == {"train": "rank", "doctor": "rank", "rank": "rerank"}.get(name, name)
 
 
 @pytest.mark.parametrize(("experiment", "stage"), [("align", "align"), ("rank", "rank"), ("rankmistral", "listwise")])

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from perank.app.renamed import check_overrides
+from perank.app.commands.renamed import check_overrides
 from perank.app.schema import SCHEMAS
 from perank.app.settings import check_config
 from perank.files import CONF_DIR, PACKAGE_DIR

@@ -49,7 +49,7 @@ def compared(dtype: str, suite: Any, candidates: Sequence[Any]) -> list[tuple[An
     """A row for each batch size: how many rankings differ from those made alone, and NDCG@10."""
     from perank import Reranker
     from perank.evaluation.evaluator import evaluate_run
-    from perank.records import strictly_decreasing
+    from perank.sources.candidates import strictly_decreasing
 
     reranker = Reranker.from_pretrained(dtype=dtype, batch_tokens=1_000_000)
     reranker.store = encoded(reranker, candidates)

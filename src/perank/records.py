@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from perank.errors import BadInput
 from perank.files import same_folder
 
 if TYPE_CHECKING:
@@ -239,31 +238,6 @@ class FirstStage(Protocol):
         ...
 
 
-def passages_by_id(passages: Mapping[str, Passage], ids: Sequence[str]) -> tuple[Passage, ...]:
-    """Return the passages of `ids` in order, by one `get_many` if the mapping has it. Raises `KeyError` for the first
-    unknown id.
-    """
-    known = passages.get_many(ids) if hasattr(passages, "get_many") else passages
-    return tuple(known[id] for id in ids)
-
-
-def check_request(queries: Sequence[Query], depth: int) -> int:
-    """Return `depth`. Raises `BadInput` for a depth below 1 and for duplicate queries."""
-    if depth < 1:
-        raise BadInput(f"can't retrieve {depth} passages per query", remedy="ask for a depth of 1 or more")
-    seen: set[str] = set()
-    for query in queries:
-        if query.id in seen:
-            raise BadInput("the query was given twice", remedy="search for every query once", id=query.id)
-        seen.add(query.id)
-    return depth
-
-
 def rank_order(scores: Mapping[str, float]) -> list[str]:
     """Sort passage ids by score descending, ties by passage id descending, as trec_eval does."""
     return sorted(sorted(scores, reverse=True), key=scores.__getitem__, reverse=True)
-
-
-def strictly_decreasing(ids: Sequence[str]) -> dict[str, float]:
-    """Assign scores n, n-1, ..., 1 to n ids that are in ranking order, to write them as a run."""
-    return {id: float(len(ids) - i) for i, id in enumerate(ids)}

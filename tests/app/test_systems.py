@@ -15,7 +15,7 @@ from perank.app.systems import named
 from perank.evaluate import evaluate, main
 from perank.files import CONF_DIR
 from perank.model.llm import LLMSettings
-from perank.model.text_ranker import TextRanker
+from perank.model.pe_rank import TextRanker
 from perank.reporting.rows import read_results_csv
 from perank.saving.saved_text_ranker import save_text_ranker
 from perank.sources.trec import write_run

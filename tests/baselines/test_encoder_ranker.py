@@ -8,8 +8,7 @@ import pytest
 
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.model.encoders.encoder import Encoder
-from perank.records import strictly_decreasing
-from perank.sources.candidates import make_candidates
+from perank.sources.candidates import make_candidates, strictly_decreasing
 from perank.sources.trec import TrecCollection
 from retrieval.test_bm25 import ndcg_at_10
 

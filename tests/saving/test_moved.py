@@ -16,7 +16,7 @@ from perank.model.encoders.encoder import Encoder
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.llm import LLMSettings
 from perank.model.lora import Lora
-from perank.model.text_ranker import TextRanker
+from perank.model.pe_rank import TextRanker
 from perank.retrieval.encoding import StoreOptions, encode_into
 from perank.saving.hub import from_pretrained, save_pretrained
 from perank.saving.saved_text_ranker import load_text_ranker, save_text_ranker

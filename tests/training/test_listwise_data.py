@@ -10,7 +10,7 @@ import torch
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
 from perank.model.batches import IGNORE
-from perank.model.text_ranker import TextRanker
+from perank.model.pe_rank import TextRanker
 from perank.records import Query
 from perank.training.listwise_data import ListwiseData, ListwiseSettings
 from perank.training.rows import RankRow

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from perank.training.random_state import random_state, restore_random_state
+from perank.training.checkpoints import random_state, restore_random_state
 
 CPU = torch.device("cpu")
 

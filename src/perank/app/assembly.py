@@ -17,8 +17,8 @@ from perank.app.settings import import_target
 from perank.app.training_data import align_data, listwise_data, rank_data, read_data
 from perank.baselines.text_listwise import TextListwise
 from perank.model.lora import load_trained_state, trained_state
+from perank.model.pe_rank import TextRanker
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
-from perank.model.text_ranker import TextRanker
 from perank.saving.hub import save_pretrained, saved_weights
 from perank.saving.model_files import CONFIG
 from perank.saving.saved_text_ranker import save_text_ranker

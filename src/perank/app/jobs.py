@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from perank.app.commands.again import as_it_was_meant, as_text
-from perank.app.renamed import check_overrides
+from perank.app.commands.renamed import check_overrides
 from perank.app.schema import SCHEMAS
 from perank.app.settings import check_config, check_type
 from perank.errors import BadInput

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from perank.app.assembly import Assembly
-from perank.app.renamed import check_run_config
+from perank.app.commands.renamed import check_run_config
 from perank.errors import BadInput
 
 

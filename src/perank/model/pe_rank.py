@@ -1,4 +1,4 @@
-"""PERank: a Hugging Face causal LM and a projector. Step scores for training; embeddings for decoding.
+"""The models. PERank: a Hugging Face causal LM and a projector. Step scores for training; embeddings for decoding.
 
 Rows are right-padded, and with causal attention a token never sees what is to its right: training needs no
 attention mask, and a row's scores don't depend on the other rows. The ranked passages' vectors directly follow each
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from perank.model.anchors import Anchors, AnchorSettings
-from perank.model.batches import AlignBatch, Origin, PromptBatch, RankBatch
+from perank.model.batches import AlignBatch, AnswerBatch, Origin, PromptBatch, RankBatch
 from perank.model.losses import token_loss
 from perank.model.projector import Projector
 
@@ -135,6 +135,27 @@ class PERank(nn.Module):
         """Eq. 3 as a mean over the batch's target tokens; logits are computed for these alone."""
         embedded_BLD = self.embed(batch.prompt, self.project(batch.vectors_BNE))
         hidden_BLD = self.decoder(inputs_embeds=embedded_BLD, use_cache=False).last_hidden_state
+        return token_loss(self.llm, hidden_BLD, batch.targets_BL)
+
+
+class TextRanker(nn.Module):
+    """An LLM trained to write rankings of texts, `[4] > [2] > ...`, after RankMistral's prompt (Table 10)."""
+
+    def __init__(self, llm: Any) -> None:
+        super().__init__()
+        self.llm = llm
+
+    @property
+    def decoder(self) -> Any:
+        """The transformer without its vocabulary head."""
+        return self.llm.get_decoder()
+
+    def answer_loss(self, batch: AnswerBatch) -> Tensor:
+        """Mean cross entropy over the batch's answer tokens; logits are not computed for prompt tokens.
+
+        Rows are right-padded: with causal attention a token never sees what is to its right.
+        """
+        hidden_BLD = self.decoder(input_ids=batch.ids_BL, use_cache=False).last_hidden_state
         return token_loss(self.llm, hidden_BLD, batch.targets_BL)
 
 

@@ -14,15 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from perank.errors import BadInput, check_least
 from perank.model.encoders.sparse import SparseVector
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ def _ridge_start(centred_XE: Tensor, contents: sparse.csr_matrix) -> Tensor:
 
 
 def _rows(vectors: Sequence[SparseVector], width: int) -> sparse.csr_matrix:
+    from scipy import sparse
+
     starts = np.cumsum([0, *(len(vector.entries) for vector in vectors)])
     entries = np.concatenate([vector.entries for vector in vectors])
     weights = np.concatenate([vector.weights for vector in vectors])
@@ -114,6 +118,8 @@ def _rows(vectors: Sequence[SparseVector], width: int) -> sparse.csr_matrix:
 
 
 def _unit_rows(vectors: Sequence[SparseVector], width: int) -> sparse.csr_matrix:
+    from scipy import sparse
+
     lengths = np.array([max(vector.length, 1e-6) for vector in vectors], dtype=np.float32)
     return sparse.csr_matrix(sparse.diags(1 / lengths) @ _rows(vectors, width))
 

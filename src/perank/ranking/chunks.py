@@ -7,17 +7,35 @@ With chunks, a passage enters the windows as several candidates and has the rank
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from perank.records import Candidates, Passage, Ranking
 
+log = logging.getLogger(__name__)
 
-def count_shortened(candidates: Candidates, encoder: Any) -> int:
-    """How many passages are longer than the encoder reads; 0 for an encoder that can't tell."""
-    tell = getattr(encoder, "shortened", None)
-    return 0 if tell is None else sum(tell([passage.contents for passage in candidates.passages]))
+
+class ShortenedCount:
+    """Counts the passages that are longer than the encoder reads, and warns of the first ones."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def __call__(self, candidates: Candidates, encoder: Any) -> int:
+        """Return the number among the candidates; 0 for an encoder that can't tell."""
+        tell = getattr(encoder, "shortened", None)
+        number = 0 if tell is None else sum(tell([passage.contents for passage in candidates.passages]))
+        if number and not self._warned:
+            self._warned = True
+            log.warning(
+                "%d of %d passages of this query are longer than the encoder reads: their ends don't count. Bills "
+                "count these (texts_shortened); Reranker(chunk=...) ranks long passages by their best chunk",
+                number,
+                len(candidates),
+            )
+        return number
 
 
 def chunk_passages(passages: Iterable[Passage], encoder: Any, tokens: int) -> list[list[Passage]]:

@@ -7,9 +7,8 @@ only on its own query and candidates, up to rounding from batch shapes.
 from __future__ import annotations
 
 import inspect
-import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Self
@@ -19,35 +18,15 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
-from perank.model.prompts import Prompt, PromptBuilder
-from perank.ranking.chunks import Chunked, count_shortened
+from perank.model.prompts import PromptBuilder
+from perank.ranking.chunks import Chunked, ShortenedCount
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
 from perank.ranking.options import checked_options
-from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
-from perank.ranking.windows import SlidingQuery, Windows, run_windows
+from perank.ranking.vectors import EmbeddedQuery, candidate_vectors, check_store, given_vectors
+from perank.ranking.windows import SlidingQuery, Windows, run_wave, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
-
-log = logging.getLogger(__name__)
-
-
-class _EmbeddedQuery(SlidingQuery):
-    """A `SlidingQuery` with its passages' and query's embeddings, [N, E] and [E].
-
-    For models that use the first stage: `ranks_N` of the passages in it, and the sum of its best ones' embeddings.
-    """
-
-    vectors_NE: Tensor
-    query_E: Tensor | None
-    ranks_N: Tensor | None = None
-    first_E: Tensor | None = None
-
-    def window(self, prompt: Prompt) -> Window:
-        """The next window, with its prompt."""
-        positions, depth = self.positions, self.spans[0].depth
-        ranks_N = None if self.ranks_N is None else self.ranks_N[positions]
-        return Window(prompt, self.vectors_NE[positions], depth, self.query_E, ranks_N, self.first_E)
 
 
 class Reranker:
@@ -93,7 +72,7 @@ class Reranker:
             windows, decoder, batch_tokens, chunk
         )
         self.first_stage_order = first_stage_order
-        self._said_shortened = False
+        self._count_shortened = ShortenedCount()
 
     @classmethod
     def from_pretrained(
@@ -155,11 +134,13 @@ class Reranker:
             query_E = given_vectors([query_embedding], width, of="query")[0]
         if passages is None and vectors_NE is not None:
             found = tuple(Passage(str(i), "") for i in range(len(vectors_NE)))
-        windows = self.windows if top_k is None else replace(self.windows, cutoff=whole_number(top_k, "top_k"))
-        candidates = Candidates(text, found)
+        windows, candidates = self._cut(top_k), Candidates(text, found)
         if self.chunk is not None and vectors_NE is None:
             return replace(self._by_chunks([candidates], windows, query_E)[0], given=given)
         return replace(self._run([self._embedded(candidates, windows, vectors_NE, query_E)])[0], given=given)
+
+    def _cut(self, top_k: int | None) -> Windows:
+        return self.windows if top_k is None else replace(self.windows, cutoff=whole_number(top_k, "top_k"))
 
     def check(self, candidates: Candidates) -> None:
         """Raise `BadInput` if the query is empty or a window's prompt too long; encodes and ranks nothing."""
@@ -183,18 +164,25 @@ class Reranker:
         ranked = self._run([self._embedded(one.candidates, span, None, query_E, one.owners) for one, span in pairs])
         return [one.by_best(ranking) for one, ranking in zip(chunked, ranked, strict=True)]
 
-    def _count_shortened(self, candidates: Candidates) -> int:
-        """How many passages the encoder cuts; the first time, a warning says so."""
-        number = count_shortened(candidates, self.encoder)
-        if number and not self._said_shortened:
-            self._said_shortened = True
-            log.warning(
-                "%d of %d passages of this query are longer than the encoder reads: their ends don't count. Bills "
-                "count these (texts_shortened); Reranker(chunk=...) ranks long passages by their best chunk",
-                number,
-                len(candidates),
-            )
-        return number
+    def begin(
+        self, candidates: Candidates, *, vectors_NE: Tensor | None = None, top_k: int | None = None
+    ) -> EmbeddedQuery:
+        """Return a query at its first window, for `advance`; missing vectors are looked up or encoded.
+
+        `top_k` as in `rank`. Raises `BadInput` as `rank` does, for vectors of another width, and with `chunk`.
+        """
+        if self.chunk is not None:
+            raise BadInput("chunks can't be ranked window by window", remedy="call rank or rank_batch", id="chunk")
+        return self._embedded(read_batch([candidates])[0], self._cut(top_k), vectors_NE)
+
+    def advance(self, queries: Sequence[EmbeddedQuery]) -> None:
+        """Rank the current window of each query that `begin` returned, in batches; finished ones are left alone.
+
+        Between calls queries may join and leave. A query without `spans` is finished: `query.ranking()`.
+        """
+        open_queries = [query for query in queries if query.spans]
+        with inference(self.model, self.model.llm):
+            run_wave(open_queries, self._window_of(), self._decode, self._budget)
 
     def _embedded(
         self,
@@ -203,13 +191,13 @@ class Reranker:
         vectors_NE: Tensor | None = None,
         query_E: Tensor | None = None,
         ranks: Sequence[int] | None = None,
-    ) -> _EmbeddedQuery:
+    ) -> EmbeddedQuery:
         """Create a query at its first window; missing embeddings are looked up or encoded.
 
         `ranks` are those of the candidates in the first stage, by default their positions.
         """
-        shortened = 0 if vectors_NE is not None else self._count_shortened(candidates)
-        query, clock, width = _EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
+        shortened = 0 if vectors_NE is not None else self._count_shortened(candidates, self.encoder)
+        query, clock, width = EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
         if vectors_NE is None:
             none = torch.empty(0, width)
             vectors_NE = candidate_vectors(candidates, self.encoder, self.store) if len(candidates) else none
@@ -228,15 +216,22 @@ class Reranker:
             query.first_E = query.vectors_NE[query.ranks_N < anchors.settings.first].sum(0)
         return query
 
-    def _run(self, queries: list[_EmbeddedQuery]) -> list[Ranking]:
+    def _run(self, queries: list[EmbeddedQuery]) -> list[Ranking]:
+        with inference(self.model, self.model.llm):
+            return run_windows(queries, self._window_of(), self._decode, self._budget)
+
+    def _window_of(self) -> Callable[[EmbeddedQuery], Window]:
+        """A function from a query to its current window, which remembers prompts."""
         prompt_of = cache(self.prompts.rank)  # most windows of a query have the same size
 
-        def prepare(query: _EmbeddedQuery) -> Window:
+        def prepare(query: EmbeddedQuery) -> Window:
             return query.window(prompt_of(query.text, query.spans[0].size))
 
-        budget = self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
-        with inference(self.model, self.model.llm):
-            return run_windows(queries, prepare, self._decode, budget)
+        return prepare
+
+    @property
+    def _budget(self) -> int:
+        return self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
 
     def _decode(self, windows: list[Window]) -> Iterable[tuple[Sequence[int], Bill]]:
         decoded = self.decoder.decode(self.model, WindowBatch.of(windows).to(self.device))

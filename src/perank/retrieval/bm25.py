@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from perank.errors import BadInput
-from perank.records import Collection, Passage, Query, Run, check_request, rank_order
+from perank.records import Collection, Passage, Query, Run, rank_order
 from perank.retrieval.multilingual import MultilingualAnalyzer
+from perank.retrieval.request import check_request
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.records import Collection, Passage, Query, Run, TextEncoder, check_request
+from perank.records import Collection, Passage, Query, Run, TextEncoder
 from perank.retrieval.device_vectors import DeviceVectors
 from perank.retrieval.encoding import StoreOptions, cached_store
+from perank.retrieval.request import check_request
 from perank.retrieval.store import EmbeddingStore
 
 _QUERIES = 2048  # searched in one pass over the store

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from perank.errors import BadInput
-from perank.records import Candidates, Collection, Query, Ranking, Run, passages_by_id, rank_order, strictly_decreasing
+from perank.records import Candidates, Collection, Passage, Query, Ranking, Run, rank_order
 from perank.sources.fields import near
 
 
@@ -55,3 +55,16 @@ def _candidates(collection: Collection, query: Query, scores: dict[str, float], 
         )
         raise BadInput(problem, remedy=remedy, id=passage_id) from error
     return Candidates(query, passages, tuple(scores[id] for id in ids))
+
+
+def passages_by_id(passages: Mapping[str, Passage], ids: Sequence[str]) -> tuple[Passage, ...]:
+    """Return the passages of `ids` in order, by one `get_many` if the mapping has it. Raises `KeyError` for the first
+    unknown id.
+    """
+    known = passages.get_many(ids) if hasattr(passages, "get_many") else passages
+    return tuple(known[id] for id in ids)
+
+
+def strictly_decreasing(ids: Sequence[str]) -> dict[str, float]:
+    """Assign scores n, n-1, ..., 1 to n ids that are in ranking order, to write them as a run."""
+    return {id: float(len(ids) - i) for i, id in enumerate(ids)}

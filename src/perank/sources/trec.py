@@ -70,10 +70,16 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
     with atomic_write(path) as file:
         _check_column("tag", tag, path)
         for query_id, scores in run.items():
-            check_ids(query_id, scores, path)
-            for rank, passage_id in enumerate(rank_order(scores), start=1):
-                score = fields.finite(float(scores[passage_id]), path, None, passage_id)
-                file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n")
+            file.writelines(run_lines(query_id, scores, tag, path))
+
+
+def run_lines(query_id: str, scores: Mapping[str, float], tag: str, path: str | Path | None = None) -> Iterator[str]:
+    """Yield a query's lines of a run, by `rank_order`. Raises `BadInput` as `write_run` does, naming `path`."""
+    _check_column("tag", tag, path)
+    check_ids(query_id, scores, path)
+    for rank, passage_id in enumerate(rank_order(scores), start=1):
+        score = fields.finite(float(scores[passage_id]), path, None, passage_id)
+        yield f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n"
 
 
 def read_qrels(path: str | Path) -> Qrels:
@@ -179,14 +185,14 @@ def _check_ranks(query_id: str, places: list[tuple[int, float, int, str]], path:
             raise BadInput(problem, remedy=remedy, path=path, line=line, id=id)
 
 
-def check_ids(query_id: str, passage_ids: Iterable[str], path: str | Path) -> None:
+def check_ids(query_id: str, passage_ids: Iterable[str], path: str | Path | None = None) -> None:
     """Raise `BadInput` for ids that a run's columns can't hold: empty ones and those with blanks."""
     for what, ids in (("query id", [query_id]), ("passage id", passage_ids)):
         for id in ids:
             _check_column(what, id, path)
 
 
-def _check_column(what: str, text: str, path: str | Path) -> None:
+def _check_column(what: str, text: str, path: str | Path | None) -> None:
     if not text or len(text.split()) != 1 or text != text.strip():
         remedy = "use ids without blanks, or map them before writing"
         raise BadInput(f"a run's columns can't hold the {what} {text!r}", remedy=remedy, path=path, id=text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from perank.model.batches import IGNORE, AnswerBatch
-from perank.model.text_ranker import TextRanker
+from perank.model.pe_rank import TextRanker
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
 

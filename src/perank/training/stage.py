@@ -18,9 +18,9 @@ from perank.errors import BadInput
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.precision import autocast_for, buffers_in_fp32, restore_buffers
 from perank.model.sharding import is_sharded
+from perank.training.checkpoints import random_state, restore_random_state
 from perank.training.fsdp import ShardedStrategy
 from perank.training.optimizer import AdamW
-from perank.training.random_state import random_state, restore_random_state
 
 log = logging.getLogger(__name__)
 

@@ -77,14 +77,14 @@ def test_what_no_quotes_can_mend_keeps_the_general_remedy() -> None:
 
 
 def test_a_tilde_is_the_users_folder_wherever_a_config_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HOME", "/homes/someone")
     config = OmegaConf.create(
         {"a": {"folder": "~/x", "same": "${a.folder}"}, "runs": ["~/r.trec", 3, "a~/b"], "n": None}
     )
     _expand_home(config)
     assert OmegaConf.to_container(config, resolve=True) == {
-        "a": {"folder": "/home/someone/x", "same": "/home/someone/x"},
-        "runs": ["/home/someone/r.trec", 3, "a~/b"],
+        "a": {"folder": "/homes/someone/x", "same": "/homes/someone/x"},
+        "runs": ["/homes/someone/r.trec", 3, "a~/b"],
         "n": None,
     }
 

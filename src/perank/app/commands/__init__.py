@@ -1,1 +1,1 @@
-"""What a command line is, besides its settings: a folder of its own, and lines to copy."""
+"""The `perank` command, and what command lines are besides settings: a folder of their own, and lines to copy."""

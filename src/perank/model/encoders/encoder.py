@@ -173,9 +173,9 @@ class Encoder:
 
     def _inputs(self, texts: Sequence[str]) -> list[TokenBatch]:
         """Tokenise texts, and group them into padded batches of similar length."""
-        stand_in, on_cpu = self._stand_in, self.torch_device.type == "cpu"
+        on_cpu = self.torch_device.type == "cpu"
         ids = self._tokens(texts, truncation=True, max_length=self.max_length)
-        ids = [row or [stand_in] for row in ids]
+        ids = [row or [self._stand_in] for row in ids]
         groups = length_batches([len(row) for row in ids], self.batch_tokens or (1024 if on_cpu else 16384))
         pad = self.tokenizer.pad_token_id or 0
         return [(chosen, *padded([ids[i] for i in chosen], pad, pinned=not on_cpu)) for chosen in groups]
