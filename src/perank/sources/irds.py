@@ -7,7 +7,7 @@ store, iteration streams. Its BEIR lacks Signal, News and Robust04 (licences); l
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from textwrap import shorten
@@ -16,6 +16,7 @@ from typing import Any
 from perank.errors import BadInput
 from perank.records import Passage, Qrels, Query, Run
 from perank.sources.fields import check_new_pair, finite
+from perank.sources.streamed import StreamedPassages
 from perank.sources.trec import LazyRuns
 
 _TEXT_FIELDS = ("text", "abstract", "body")
@@ -82,7 +83,7 @@ class IrdsCollection:
             raise BadInput(f"the dataset has no {what}", remedy=remedy, path=self._id)
 
 
-class _Passages(Mapping[str, Passage]):
+class _Passages(StreamedPassages):
     """Passages looked up in the document store; `items` and `values` stream them in the dataset's order."""
 
     def __init__(self, id: str, dataset: Any) -> None:
@@ -92,37 +93,14 @@ class _Passages(Mapping[str, Passage]):
         with _supplying(self._id, "docs"):
             return _to_passage(self._dataset.docs_store().get(id))
 
-    def __iter__(self) -> Iterator[str]:
-        return (passage.id for passage in self.stream())
-
     def __len__(self) -> int:
         with _supplying(self._id, "docs"):
             count = self._dataset.docs_count()
         return sum(1 for _ in self.stream()) if count is None else int(count)
 
-    def items(self) -> ItemsView[str, Passage]:
-        return _Items(self)
-
-    def values(self) -> ValuesView[Passage]:
-        return _Values(self)
-
     def stream(self) -> Iterator[Passage]:
         with _supplying(self._id, "docs"):
             yield from map(_to_passage, self._dataset.docs_iter())
-
-
-class _Items(ItemsView[str, Passage]):
-    _mapping: _Passages
-
-    def __iter__(self) -> Iterator[tuple[str, Passage]]:
-        return ((passage.id, passage) for passage in self._mapping.stream())
-
-
-class _Values(ValuesView[Passage]):
-    _mapping: _Passages
-
-    def __iter__(self) -> Iterator[Passage]:
-        return self._mapping.stream()
 
 
 def _load(dataset_id: str) -> Any:
