@@ -17,7 +17,8 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from perank.evaluation.result import device_name, perank_version
+import perank
+from perank.evaluation.result import device_name
 from perank.ranking.decoder import Clock
 from perank.reporting.rows import ResultRow, write_results_csv
 
@@ -45,7 +46,7 @@ class Session:
     def __init__(self, options: argparse.Namespace, **columns: Any) -> None:
         self.smoke, self.budget, self.into = options.smoke, options.budget, options.into
         self.device = torch.device(options.device)
-        self.columns = {"device": device_name(options.device), "version": perank_version(), "seed": 0, **columns}
+        self.columns = {"device": device_name(options.device), "version": perank.__version__, "seed": 0, **columns}
         self.rows: list[ResultRow] = []
         self.began = time.perf_counter()
 
