@@ -21,13 +21,12 @@ import lightning
 import torch
 from session import Session, parser
 from torch.utils.data import DataLoader
-from training_cases import Case, Sizes, cases
+from training_cases import Case, Sizes, cases, instantiated, trainer_settings
 
 from perank.errors import exits_cleanly
 from perank.planning.gpu_memory import GIB
 from perank.planning.plan import Gpu, RunPlan
 from perank.ranking.decoder import Clock
-from perank.training.fsdp import ShardedStrategy
 
 
 def main() -> None:
@@ -48,7 +47,7 @@ def main() -> None:
 
 def measure(session: Session, case: Case, sizes: Sizes, options: Any) -> None:
     """Plan a case, train it for a few steps and compare."""
-    if "ZeRO-2" in case.name and find_spec("deepspeed") is None:
+    if case.trainer == "deepspeed_zero2" and find_spec("deepspeed") is None:
         return session.skip(case.name, "deepspeed isn't installed")
     plan = case.largest(sizes, card(session), options.layers)
     if plan is None:
@@ -86,13 +85,15 @@ def card(session: Session) -> Gpu:
 def train(session: Session, case: Case, sizes: Sizes, layers: int, steps: int) -> tuple[float, float]:
     """Median seconds of a step, and the peak of allocated bytes."""
     timer, module = StepTimer(session.device), case.module(case.model(sizes, layers, session.device))
+    settings = trainer_settings(case.trainer)
     if session.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(session.device)
     trainer = lightning.Trainer(
         accelerator="gpu" if session.device.type == "cuda" else "cpu",
         devices=1,
-        precision=None if "FSDP" in case.name else "bf16-mixed",
-        strategy=strategy_of(case),
+        precision=settings["precision"],
+        strategy=instantiated(settings["strategy"]) or "auto",
+        plugins=instantiated(settings["plugins"]),
         max_steps=steps + 2,
         callbacks=[timer],
         logger=False,
@@ -107,17 +108,6 @@ def train(session: Session, case: Case, sizes: Sizes, layers: int, steps: int) -
         torch.distributed.destroy_process_group()
     peak = torch.cuda.max_memory_allocated(session.device) if session.device.type == "cuda" else 0
     return statistics.median(timer.seconds[2:]), peak
-
-
-def strategy_of(case: Case) -> Any:
-    """Lightning's strategy of a case."""
-    if "FSDP" in case.name:
-        return ShardedStrategy(dtype="bfloat16")
-    if "ZeRO-2" in case.name:
-        from lightning.pytorch.strategies import DeepSpeedStrategy
-
-        return DeepSpeedStrategy(stage=2, allgather_bucket_size=200_000_000, reduce_bucket_size=200_000_000)
-    return "auto"
 
 
 class StepTimer(lightning.Callback):

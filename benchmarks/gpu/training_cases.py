@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pydoc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from random_ranker import TINY, WIDTH
 
+from perank.files import CONF_DIR
 from perank.model.align_prompt import align_example
 from perank.model.batches import IGNORE, AlignBatch, PromptBatch, RankBatch, padded
 from perank.model.encoders.encoder import Encoder
@@ -22,15 +25,12 @@ from perank.model.prompts import SLOT, Prompt, PromptBuilder
 from perank.model.templates import ALIGN_INSTRUCTIONS
 from perank.planning.plan import Gpu, Rows, RunPlan, plan_of
 from perank.planning.sequence_lengths import StandInTokenizer, align_length, rank_lengths
-from perank.planning.shapes import encoder_on_meta, llm_on_meta, model_on_meta, random_llm
+from perank.planning.shapes import encoder_on_meta, llm_of_shape, llm_on_meta, model_on_meta
 from perank.training.align import AlignModule
 from perank.training.optimizer import AdamW
 from perank.training.rank import RankModule
 
 _LAYERS = (32, 24, 16, 12, 8, 4, 2, 1)
-_FSDP = {"_target_": "perank.training.fsdp.ShardedStrategy", "dtype": "bfloat16"}
-_ZERO2 = {"_target_": "lightning.pytorch.strategies.DeepSpeedStrategy", "stage": 2}
-_MIXED = {"devices": 1, "precision": "bf16-mixed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,13 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A stage with the LLM's settings, a micro-batch and a trainer."""
+    """A stage with the LLM's settings, a micro-batch and the name of a file in conf/trainer."""
 
     name: str
     stage: str
     llm: Mapping[str, Any]
     rows: int
-    trainer: Mapping[str, Any]
+    trainer: str
 
     def settings(self, sizes: Sizes, layers: int) -> LLMSettings:
         """The LLM with so many layers."""
@@ -70,7 +70,7 @@ class Case:
         settings, encoder = self.settings(sizes, layers), encoder_on_meta(Encoder("jinaai/jina-embeddings-v2-base-en"))
         module = self.module(model_on_meta(llm_on_meta(settings), WIDTH))
         rows = Rows(self.rows, self.lengths(sizes), None, 1, vocabulary=self.stage == "align")
-        return plan_of(module.model, encoder, settings, rows, self.trainer, gpu)
+        return plan_of(module.model, encoder, settings, rows, trainer_settings(self.trainer), gpu)
 
     def largest(self, sizes: Sizes, gpu: Gpu, most: int) -> RunPlan | None:
         """The plan with the most layers that fits, or None."""
@@ -86,7 +86,7 @@ class Case:
 
     def model(self, sizes: Sizes, layers: int, device: torch.device) -> PERank:
         """Create it with random weights on the device."""
-        llm = random_llm(self.settings(sizes, layers), str(device))
+        llm = llm_of_shape(self.settings(sizes, layers), str(device))
         return PERank(llm, Projector(WIDTH, llm.config.hidden_size).to(device))
 
     def module(self, model: PERank) -> Any:
@@ -109,15 +109,31 @@ def cases() -> list[Case]:
     full = {"dtype": "float32", "gradient_checkpointing": True}
     frozen = {"dtype": "bfloat16", "gradient_checkpointing": True}
     checkpointed = {**adapters, "gradient_checkpointing": True}
-    sharded, zero2 = {"devices": 1, "strategy": _FSDP}, {**_MIXED, "strategy": _ZERO2}
+    half = {**full, "dtype": "bfloat16"}  # DeepSpeed keeps fp32 copies of its own
     return [
-        Case(name="rank, LoRA", stage="rank", llm=checkpointed, rows=4, trainer=_MIXED),
-        Case(name="align, checkpointing", stage="align", llm=frozen, rows=32, trainer=_MIXED),
-        Case(name="rank, every weight", stage="rank", llm=full, rows=4, trainer=_MIXED),
-        Case(name="rank, every weight, FSDP", stage="rank", llm=full, rows=4, trainer=sharded),
-        Case(name="rank, every weight, ZeRO-2", stage="rank", llm={**full, "dtype": "bfloat16"}, rows=4, trainer=zero2),
-        Case(name="align, no checkpointing", stage="align", llm={"dtype": "bfloat16"}, rows=32, trainer=_MIXED),
+        Case(name="rank, LoRA", stage="rank", llm=checkpointed, rows=4, trainer="gpu"),
+        Case(name="align, checkpointing", stage="align", llm=frozen, rows=32, trainer="gpu"),
+        Case(name="rank, every weight", stage="rank", llm=full, rows=4, trainer="gpu"),
+        Case(name="rank, every weight, FSDP", stage="rank", llm=full, rows=4, trainer="fsdp"),
+        Case(name="rank, every weight, ZeRO-2", stage="rank", llm=half, rows=4, trainer="deepspeed_zero2"),
+        Case(name="align, no checkpointing", stage="align", llm={"dtype": "bfloat16"}, rows=32, trainer="gpu"),
     ]
+
+
+def trainer_settings(name: str) -> dict[str, Any]:
+    """A trainer of conf/, on one device, without Hydra."""
+    found: dict[str, Any] = yaml.safe_load((CONF_DIR / "trainer" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return {key: found.get(key) for key in ("strategy", "precision", "plugins")} | {"devices": 1}
+
+
+def instantiated(node: Any) -> Any:
+    """What the `_target_`s of a setting describe."""
+    if isinstance(node, list):
+        return [instantiated(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    settings = {key: instantiated(value) for key, value in node.items() if key != "_target_"}
+    return pydoc.locate(node["_target_"])(**settings) if "_target_" in node else settings  # type: ignore[operator]
 
 
 def _prompts() -> PromptBuilder:

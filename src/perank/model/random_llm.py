@@ -15,7 +15,7 @@ from perank.model.projector import Projector
 
 
 def random_mistral(
-    vocabulary: int, *, width: int, device: str = "cpu", dtype: str = "bfloat16", **sizes: int
+    vocabulary: int, *, width: int, device: str = "cpu", dtype: str = "bfloat16", **sizes: Any
 ) -> PERank:
     """Build an untrainable PE-Rank model (E = `width`) with Mistral-7B's layers and at least `vocabulary` tokens.
 

@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 def llm_on_meta(settings: LLMSettings) -> Any:
     """Build the causal LM that `settings.load()` would load, with adapters."""
-    return random_llm(settings, "meta")
+    return llm_of_shape(settings, "meta")
 
 
-def random_llm(settings: LLMSettings, device: str) -> Any:
+def llm_of_shape(settings: LLMSettings, device: str) -> Any:
     """Build the same on a device, with random weights."""
     from transformers import AutoModelForCausalLM
 
