@@ -48,6 +48,8 @@ def test_lookups_iteration_and_runs_know_the_chosen_passages_alone() -> None:
     dropped = next(id for id in Corpus().passages if id not in limited.passages)
     with pytest.raises(KeyError):
         limited.passages[dropped]
+    several: Any = limited.passages
+    assert several.get_many([*ids[:2], dropped]) == {id: Corpus().passages[id] for id in ids[:2]}
     assert limited.runs["bm25"] == {"q1": {id: 50.0 - int(id[1:]) for id in ids}}
     assert (limited.queries, limited.qrels) == (Corpus().queries, Corpus().qrels)
     assert limited.name == "corpus-10"
