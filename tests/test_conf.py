@@ -21,6 +21,7 @@ ENTRY = {"preparation": "prepare", "ranker": "evaluate"}  # which command has th
 MODULES = ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule", "read.ReadModule")
 STAGES = {f"perank.training.{name}" for name in MODULES}
 COMPARISONS = {"table1", "table2", "table3", "dl19"}  # experiments of perank.evaluate
+OF_THE_PAPER = {"table4", "table5", "train_table1", "train_table2"}  # its tables: a laptop's sizes and its own
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 FILES = sorted(path.relative_to(CONF_DIR).as_posix() for path in CONF_DIR.rglob("*.yaml"))
 
@@ -76,6 +77,8 @@ def test_every_comparison_composes_with_its_systems(experiment: str) -> None:
 @pytest.mark.parametrize("scale", options("scale"))
 @pytest.mark.parametrize("experiment", sorted(set(options("experiment")) - COMPARISONS))
 def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -> None:
+    if experiment in OF_THE_PAPER and scale == "single_gpu":
+        pytest.skip("the paper's tables have no rows of this scale")
     assert composed("train", f"+experiment={experiment}", f"scale={scale}").scale == scale
 
 

@@ -47,7 +47,7 @@ def test_every_system_is_measured(tmp_path: Path) -> None:
 
 def test_a_random_llm_has_mistrals_shape() -> None:
     with torch.device("meta"):
-        model = random_mistral(tiny.tiny_tokenizer(), width=8, device="meta", layers=2)
+        model = random_mistral(len(tiny.tiny_tokenizer()), width=8, device="meta", num_hidden_layers=2)
     layer = model.decoder.layers[0]
     assert layer.self_attn.k_proj.weight.shape == (1024, 4096) and layer.mlp.up_proj.weight.shape == (14336, 4096)
     assert model.llm.dtype == torch.bfloat16 and model.projector.dtype == torch.float32

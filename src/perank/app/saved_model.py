@@ -51,6 +51,6 @@ class SavedModel(Inputs):
         """Create a random model of Mistral-7B's shape, with the config's encoder and prompt."""
         tokenizer, encoder = LLMSettings().tokenizer(), self.make("encoder", device=self.device)
         prompts = self.make("prompt")(tokenizer)
-        model = random_mistral(tokenizer, width=encoder.width, device=self.device, dtype=dtype)
+        model = random_mistral(len(tokenizer), width=encoder.width, device=self.device, dtype=dtype)
         llm = LLMSettings(name="random, Mistral-7B's shape")
         return Pretrained(model=model, prompts=prompts, encoder=encoder, llm=llm, folder=Path())

@@ -15,22 +15,23 @@ from perank.model.projector import Projector
 
 
 def random_mistral(
-    tokenizer: Any, *, width: int, device: str = "cpu", dtype: str = "bfloat16", layers: int = 32
-) -> Any:
-    """Build an untrainable PE-Rank model (E = `width`) with Mistral-7B's layers and a vocabulary for the tokenizer.
+    vocabulary: int, *, width: int, device: str = "cpu", dtype: str = "bfloat16", **sizes: Any
+) -> PERank:
+    """Build an untrainable PE-Rank model (E = `width`) with Mistral-7B's layers and at least `vocabulary` tokens.
 
-    Scores have about the standard deviation of a trained model's.
+    `sizes` replace Mistral's (`num_hidden_layers`, `hidden_size`, ...). Scores have about the standard deviation of a
+    trained model's.
     """
     from transformers import AutoModelForCausalLM, MistralConfig
 
     from perank.model.precision import dtype_of
 
     config = MistralConfig(
-        num_hidden_layers=layers,
-        vocab_size=max(32_000, len(tokenizer)),
+        vocab_size=max(32_000, vocabulary),
         sliding_window=None,
         max_position_embeddings=32_768,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        **sizes,
     )
     torch.manual_seed(0)
     kind = dtype_of(dtype, device)

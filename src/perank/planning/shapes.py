@@ -24,10 +24,15 @@ log = logging.getLogger(__name__)
 
 def llm_on_meta(settings: LLMSettings) -> Any:
     """Build the causal LM that `settings.load()` would load, with adapters."""
+    return llm_of_shape(settings, "meta")
+
+
+def llm_of_shape(settings: LLMSettings, device: str) -> Any:
+    """Build the same on a device, with random weights."""
     from transformers import AutoModelForCausalLM
 
     config = _config(settings.name, settings.config, settings.num_layers)
-    with torch.device("meta"):
+    with torch.device(device):
         llm = AutoModelForCausalLM.from_config(
             config, dtype=settings.torch_dtype, attn_implementation="sdpa", trust_remote_code=False
         )

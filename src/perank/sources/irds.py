@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from textwrap import shorten
@@ -18,6 +18,7 @@ from typing import Any
 from perank.errors import BadInput
 from perank.records import Passage, Qrels, Query, Run
 from perank.sources.fields import check_new_pair, finite
+from perank.sources.streamed import StreamedPassages
 from perank.sources.trec import LazyRuns
 
 _TEXT_FIELDS = ("text", "abstract", "body")
@@ -84,7 +85,7 @@ class IrdsCollection:
             raise BadInput(f"the dataset has no {what}", remedy=remedy, path=self._id)
 
 
-class _Passages(Mapping[str, Passage]):
+class _Passages(StreamedPassages):
     """Passages looked up in the document store; `items` and `values` stream them in the dataset's order."""
 
     def __init__(self, id: str, dataset: Any) -> None:
@@ -105,9 +106,6 @@ class _Passages(Mapping[str, Passage]):
         self._stores[place] = store
         return found
 
-    def __iter__(self) -> Iterator[str]:
-        return (passage.id for passage in self.stream())
-
     def __len__(self) -> int:
         if self._count is None:  # without ir_datasets' index, counting reads all passages
             with _supplying(self._id, "docs"):
@@ -115,29 +113,9 @@ class _Passages(Mapping[str, Passage]):
             self._count = sum(1 for _ in self.stream()) if count is None else int(count)
         return self._count
 
-    def items(self) -> ItemsView[str, Passage]:
-        return _Items(self)
-
-    def values(self) -> ValuesView[Passage]:
-        return _Values(self)
-
     def stream(self) -> Iterator[Passage]:
         with _supplying(self._id, "docs"):
             yield from map(_to_passage, self._dataset.docs_iter())
-
-
-class _Items(ItemsView[str, Passage]):
-    _mapping: _Passages
-
-    def __iter__(self) -> Iterator[tuple[str, Passage]]:
-        return ((passage.id, passage) for passage in self._mapping.stream())
-
-
-class _Values(ValuesView[Passage]):
-    _mapping: _Passages
-
-    def __iter__(self) -> Iterator[Passage]:
-        return self._mapping.stream()
 
 
 def _load(dataset_id: str) -> Any:

@@ -23,20 +23,20 @@ from perank.ranking.static.state import Bucket
 class Static:
     """Orders equal `Constrained`'s up to rounding at small margins; one number is read from the device per forward.
 
-    `nodes` as in `Speculative`; `lean`: whether layers run fused, None if possible (`lean.py`). Buffers are reused for
-    later windows of the same model, by one thread at a time. Raises what `Constrained` raises, and `BadInput` if `lean`
-    layers are impossible.
+    `nodes` as in `Speculative`; `lean`: whether layers run fused, None if possible (`lean.py`); `graphs`: whether CUDA
+    replays captured graphs. Buffers are reused for later windows of the same model, by one thread at a time. Raises
+    what `Constrained` raises, and `BadInput` if `lean` layers are impossible.
     """
 
-    def __init__(self, nodes: int | None = None, lean: bool | None = None) -> None:
+    def __init__(self, nodes: int | None = None, lean: bool | None = None, *, graphs: bool = True) -> None:
         if nodes is not None and nodes < 1:
             raise BadInput(f"drafts of {nodes} tokens", remedy="give 1 or more, or null")
-        self.nodes, self.lean = nodes, lean
+        self.nodes, self.lean, self.graphs = nodes, lean, graphs
         self.engines: Engines | None = None
         self.busy = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:  # a copy makes buffers of its own
-        return {"nodes": self.nodes, "lean": self.lean}
+        return {"nodes": self.nodes, "lean": self.lean, "graphs": self.graphs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -53,7 +53,7 @@ class Static:
         if steps := max(windows.steps, default=0):
             check_llm(model.llm, int(windows.prompts.length_B.max()) + steps - 1)
             if self.engines is None or not self.engines.serve(model):
-                self.engines = Engines(model, self.lean)
+                self.engines = Engines(model, self.lean, graphs=self.graphs)
         starts = range(0, len(windows.steps), ROWS)
         groups = [self._group(_rows(windows, slice(start, start + ROWS))) for start in starts]
         return Decoded(

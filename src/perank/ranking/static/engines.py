@@ -20,10 +20,12 @@ _CPU_BYTES, _GPU_BYTES = 2**28, 2**33  # limit of the KV caches kept for later w
 class Engines:
     """The engines of `model`; the most recently used ones are kept.
 
-    `lean`: whether its layers run fused (None: if possible). Raises `BadInput` if that is required but impossible.
+    `lean`: whether its layers run fused (None: if possible). `graphs`: whether CUDA replays captured graphs. Raises
+    `BadInput` if fused layers are required but impossible.
     """
 
-    def __init__(self, model: PERank, lean: bool | None = None) -> None:
+    def __init__(self, model: PERank, lean: bool | None = None, *, graphs: bool = True) -> None:
+        self.graphs = graphs
         self.model, self.lean = model, None if lean is False else lean_weights(model)
         if lean and self.lean is None:
             problem = f"the layers of {type(model.decoder).__name__} can't be fused as they are"
@@ -51,7 +53,7 @@ class Engines:
         layers: Layers = (
             HuggingFaceLayers(self.model, bucket) if self.lean is None else LeanLayers(self.model, self.lean, bucket)
         )
-        kind = ReplayedEngine if layers.kv.device.type == "cuda" else Engine
+        kind = ReplayedEngine if self.graphs and layers.kv.device.type == "cuda" else Engine
         return kind(self.model, layers, bucket)
 
 
