@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perank.model.encoders.encoder import Encoder, _batches
+from perank.model.encoders.encoder import Encoder
+from perank.model.encoders.token_batches import length_batches
 from perank.model.prompts import PromptBuilder
 from perank.records import Passage
 from perank.retrieval.dense import similarities
@@ -41,7 +42,7 @@ def encode(encoder: Encoder, texts: Sequence[str]) -> Tensor:
     """Tokenise, then encode, with ids and masks as lists."""
     ids = encoder.tokenizer(list(texts), truncation=True, max_length=encoder.max_length)["input_ids"]
     vectors_BE = torch.empty(len(texts), encoder.width)
-    for chosen in _batches([len(row) for row in ids], encoder.batch_tokens or 1024):
+    for chosen in length_batches([len(row) for row in ids], encoder.batch_tokens or 1024):
         rows = [ids[i] for i in chosen]
         size, pad = max(map(len, rows)), encoder.tokenizer.pad_token_id or 0
         ids_BL = torch.tensor([row + [pad] * (size - len(row)) for row in rows])

@@ -20,11 +20,11 @@ from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
 from perank.ranking.chunks import Chunked, ShortenedCount
-from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
+from perank.ranking.decoder import Clock, Decoder, EmbeddedQuery, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
 from perank.ranking.options import checked_options
-from perank.ranking.vectors import EmbeddedQuery, candidate_vectors, check_store, given_vectors
+from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Windows, run_wave, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
 

@@ -10,28 +10,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.prompts import Prompt
-from perank.ranking.decoder import Window
-from perank.ranking.windows import SlidingQuery
 from perank.records import Candidates, Vectors, differences
-
-
-class EmbeddedQuery(SlidingQuery):
-    """A query on its way through its windows, with its passages' and query's embeddings, [N, E] and [E].
-
-    For models that use the first stage: `ranks_N` of the passages in it, and the sum of its best ones' embeddings.
-    """
-
-    vectors_NE: Tensor
-    query_E: Tensor | None
-    ranks_N: Tensor | None = None
-    first_E: Tensor | None = None
-
-    def window(self, prompt: Prompt) -> Window:
-        """The next window, with its prompt."""
-        positions, depth = self.positions, self.spans[0].depth
-        ranks_N = None if self.ranks_N is None else self.ranks_N[positions]
-        return Window(prompt, self.vectors_NE[positions], depth, self.query_E, ranks_N, self.first_E)
 
 
 def given_vectors(values: Any, width: int, *, count: int | None = None, of: str = "passage") -> Tensor:

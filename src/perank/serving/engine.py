@@ -20,8 +20,8 @@ from threading import Thread
 from torch import Tensor
 
 from perank.errors import BadInput
+from perank.ranking.decoder import EmbeddedQuery
 from perank.ranking.reranker import Reranker
-from perank.ranking.vectors import EmbeddedQuery
 from perank.records import Bill, Candidates, Query, Ranking
 from perank.serving.embedding import Embedding, RankRequest
 from perank.serving.limits import Limits
