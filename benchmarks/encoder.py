@@ -22,7 +22,8 @@ from interleaved import seconds_by_turns, speedup
 from torch import Tensor
 
 from perank.files import shared_dir
-from perank.model.encoders.encoder import Encoder, load_encoder_weights
+from perank.model.encoders.encoder import Encoder
+from perank.model.encoders.weights import load_encoder_weights
 from perank.model.locate import locate
 from perank.sources.texts import read_passages
 

@@ -161,6 +161,23 @@ def _prompts() -> Iterator[Case]:
         reranker = Reranker(tiny.tiny_model(), prompts(), None)
         return reranker.rank(query, passage_embeddings=np.eye(8, dtype=np.float32)[:5])
 
+    def ranked(documents: Any, **options: Any) -> Any:
+        reranker = Reranker(tiny.tiny_model(), prompts(), None)
+        return lambda _: reranker.rank("sea otter", documents, **options)
+
+    for documents in (
+        ["a", None],
+        ["a", float("nan")],
+        [{"body": "a"}],
+        ["x\ud83d"],
+        [("id", "a")],
+        "one text",
+        {"a"},
+        5,
+    ):
+        yield Case("Reranker", f"passages {documents!r}", ranked(documents), ())
+    for top_k in ("2", 2.5, True):
+        yield Case("Reranker", f"top_k {top_k!r}", ranked(["a", "b"], top_k=top_k), ())
     yield Case("Reranker", "empty query", lambda _: rerank(" "), ())
     yield Case("Reranker", "over-long query", lambda _: rerank(long), ("id",))
     yield Case("Reranker", "passage that isn't in the store", _from_store, ("id",))

@@ -33,6 +33,12 @@ def shared_dir() -> Path:
     return Path(os.environ.get("PERANK_SHARED") or _CHECKOUT.parent / "shared")
 
 
+def same_folder(one: str, other: str) -> bool:
+    """Whether two names are those of one existing folder."""
+    paths = [Path(name).expanduser() if name.startswith("~/") else Path(name) for name in (one, other)]
+    return all(path.is_dir() for path in paths) and paths[0].samefile(paths[1])
+
+
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file next to `path`; on success fsync it and rename it to `path`, else remove it."""
@@ -71,11 +77,27 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
     """Return the folder `path`, filled by `make` if it doesn't exist; other processes wait for it."""
     if not path.is_dir():
-        with file_lock(path.with_name(f".{path.name}.lock")):
+        with cache_errors(path), file_lock(path.with_name(f".{path.name}.lock")):
             if not path.is_dir():  # another process may have created it
                 with atomic_folder(path) as draft:
                     make(draft)
     return path
+
+
+@contextmanager
+def cache_errors(path: Path) -> Iterator[None]:
+    """Convert errors of the system for a cache that can't be written to `BadInput`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        problem = f"the cache can't be written: {error.strerror}"
+        remedy = "set the environment variable PERANK_CACHE to a folder that can be written"
+        raise BadInput(problem, remedy=remedy, path=error.filename or path) from error
+
+
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perank.errors import BadInput
+from perank.files import same_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,7 @@ class Candidates:
 class Bill:
     """The cost of a ranking. Tokens exclude padding and include rejected drafts; times are wall seconds.
 
-    For rankers that read texts: `repairs` of an LLM's output, `texts_shortened` to fit a prompt, `dollars` paid.
+    `texts_shortened` to fit an encoder or a prompt; `repairs` of an LLM's output, `dollars` paid.
     """
 
     forwards: int = 0
@@ -89,16 +90,30 @@ class Bill:
         return Bill(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+def differing(there: Identity, here: Identity) -> list[str]:
+    """The fields in which two identities differ; two spellings of one folder are one name."""
+    return [
+        field
+        for field in dict.fromkeys([*there, *here])
+        if there.get(field) != here.get(field)
+        and not (field == "name" and same_folder(str(there.get(field)), str(here.get(field))))
+    ]
+
+
 _SHOWN, _COLUMNS = 10, 80  # printed ranks, characters per printed line
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ranking:
-    """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table."""
+    """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table.
+
+    `given` are the caller's own documents [N], in the candidates' order, or empty if these were `Passage`s.
+    """
 
     candidates: Candidates
     order: tuple[int, ...]
     bill: Bill = field(default_factory=Bill)
+    given: tuple[Any, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.candidates))):
@@ -113,6 +128,11 @@ class Ranking:
     def passages(self) -> list[Passage]:
         """Passages, best first."""
         return [self.candidates.passages[i] for i in self.order]
+
+    @property
+    def documents(self) -> list[Any]:
+        """The caller's own documents (texts, dicts, `Passage`s), best first."""
+        return [(self.given or self.candidates.passages)[i] for i in self.order]
 
     def __repr__(self) -> str:
         first = ", ".join(self.passage_ids[:3]) + (", ..." if len(self.order) > 3 else "")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from perank.errors import BadInput
-from perank.ranking.reranker import decoder_named
+from perank.ranking.options import decoder_named
 from perank.ranking.single_pass import SinglePass
 from support import tiny
 from support.brute_force import brute_force

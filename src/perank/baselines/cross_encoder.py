@@ -5,6 +5,7 @@ With one label the score is its logit; with two (monoBERT) the log-odds of the s
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from perank.baselines.pointwise import Pair, PairScorer
 from perank.errors import BadInput
+from perank.model.encoders.weights import token_positions
+from perank.model.locate import EXCLUSIVE
 
 
 class CrossEncoder(PairScorer):
@@ -20,21 +23,26 @@ class CrossEncoder(PairScorer):
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int = 512) -> None:
         super().__init__(model, tokenizer, max_length=max_length)
-        labels, positions = model.config.num_labels, getattr(model.config, "max_position_embeddings", None)
+        labels, positions = model.config.num_labels, token_positions(model)
+        # Tokenizers without a class of their own return segments for models that have none, or one.
+        takes = "token_type_ids" in inspect.signature(model.forward).parameters
+        self.has_segments = takes and getattr(model.config, "type_vocab_size", 2) > 1
         name = type(model).__name__
         if labels not in (1, 2):
             raise BadInput(f"a classifier of {labels} labels", remedy="use one with a score or yes and no", id=name)
         if positions is not None and max_length > positions:
-            problem = f"max_length {max_length}, the model has {positions} positions"
+            problem = f"max_length {max_length}, the model has positions for {positions} tokens"
             raise BadInput(problem, remedy="lower max_length", id=name)
 
     def pair(self, query: str, text: str) -> Pair:
         whole = self._tokens(query, text)
         if len(whole["input_ids"]) <= self.max_length:
-            return _pair(whole, shortened=False)
+            return self._pair(whole, shortened=False)
         if len(self._tokens(query, "")["input_ids"]) >= self.max_length:
             raise self._no_room(query)
-        return _pair(self._tokens(query, text, truncation="only_second", max_length=self.max_length), shortened=True)
+        return self._pair(
+            self._tokens(query, text, truncation="only_second", max_length=self.max_length), shortened=True
+        )
 
     def _scores(self, inputs: Mapping[str, Tensor]) -> Tensor:
         logits_BC = self.model(**inputs).logits
@@ -43,8 +51,9 @@ class CrossEncoder(PairScorer):
 
     def _tokens(self, query: str, text: str, **options: Any) -> Any:
         # "[SEP]" in a text is ordinary text, not the special token.
-        return self.tokenizer(query, text, split_special_tokens=True, verbose=False, **options)
+        with EXCLUSIVE:
+            return self.tokenizer(query, text, split_special_tokens=True, verbose=False, **options)
 
-
-def _pair(tokens: Any, *, shortened: bool) -> Pair:
-    return Pair(tuple(tokens["input_ids"]), tuple(tokens.get("token_type_ids", ())), shortened)
+    def _pair(self, tokens: Any, *, shortened: bool) -> Pair:
+        types = tokens.get("token_type_ids", ()) if self.has_segments else ()
+        return Pair(tuple(tokens["input_ids"]), tuple(types), shortened)

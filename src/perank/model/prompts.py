@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from perank.errors import BadInput
+from perank.model.locate import EXCLUSIVE
 from perank.model.templates import RankTemplate, template
 
 SLOT = "\ufdd0"  # a Unicode noncharacter; removed from user input
@@ -62,6 +63,13 @@ class PromptBuilder:
         self.query_slot, self.text_tokens = query_slot, text_tokens
         self._ids_of = lru_cache(maxsize=4096)(self._tokenise)
         self.stand_in = next(i for i in (tokenizer.unk_token_id, tokenizer.eos_token_id, 0) if i is not None)
+
+    def __getstate__(self) -> dict[str, Any]:  # the cache can't be pickled
+        return {key: value for key, value in self.__dict__.items() if key != "_ids_of"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._ids_of = lru_cache(maxsize=4096)(self._tokenise)
 
     def rank(self, query: str, n: int) -> Prompt:
         """The prompt of Table 8: n passages as vectors only."""
@@ -127,20 +135,50 @@ class PromptBuilder:
     def in_chat(self, user: str, system: str = "", chat_template: str | None = None) -> list[tuple[str, bool]]:
         """The pieces of a chat with one user message, up to the answer, for `ids_of_rendered`.
 
-        A `system` message goes first, if given; `chat_template` replaces the tokenizer's own.
+        A `system` message goes first, if given; a template that has no such role gets it at the top of the user's
+        message. `chat_template` replaces the tokenizer's own. Raises `BadInput` without a template, and for one that
+        fails or loses the user's message.
         """
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": _USER})
-        rendered = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, chat_template=chat_template
-        )
-        before, _, after = rendered.partition(_USER)
+        turns = [{"role": "user", "content": _USER}]
+        if system:
+            try:
+                before, after = self._rendered([{"role": "system", "content": system}, *turns], chat_template)
+                if system.strip() in before + after:
+                    return [(before, True), (user, False), (after, True)]
+            except BadInput:
+                pass  # tried again without that role
+            user = f"{system}\n\n{user}"
+        before, after = self._rendered(turns, chat_template)
         return [(before, True), (user, False), (after, True)]
+
+    def _rendered(self, messages: list[dict[str, str]], chat_template: str | None) -> tuple[str, str]:
+        """The template's text before and after the user's message."""
+        if chat_template is None and not self.tokenizer.chat_template:
+            remedy = "use an LLM tuned for chats, give its tokenizer a chat_template, or set prompt.version=compact"
+            raise BadInput("the LLM's tokenizer has no chat template", remedy=remedy, id=self._tokenizer_name)
+        options = {"add_generation_prompt": True, "tokenize": False, "chat_template": chat_template}
+        try:
+            rendered = self.tokenizer.apply_chat_template(messages, **options)
+        except Exception as error:  # templates are programs: they raise whatever they like
+            said = " ".join(str(error).split())[:200]
+            problem = f"the chat template fails: {type(error).__name__}: {said}"
+            remedy = "repair the tokenizer's chat_template, or set prompt.version=compact"
+            raise BadInput(problem, remedy=remedy, id=self._tokenizer_name) from error
+        if rendered.count(_USER) != 1:
+            problem = f"the chat template has the user's message {rendered.count(_USER)} times"
+            raise BadInput(problem, remedy="repair the tokenizer's chat_template", id=self._tokenizer_name)
+        before, _, after = rendered.partition(_USER)
+        return before, after
+
+    @property
+    def _tokenizer_name(self) -> str | None:
+        return getattr(self.tokenizer, "name_or_path", None) or None
 
     def _tokenise(self, text: str, special: bool) -> tuple[int, ...]:
         if special:
             return (self.tokenizer.convert_tokens_to_ids(text),)
-        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        with EXCLUSIVE:
+            return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def count(self, text: str) -> int:
         """The number of tokens of a text."""
@@ -151,9 +189,9 @@ class PromptBuilder:
         text = clean(text)
         if tokens is None or 4 * len(text) < tokens:  # no character has more than four bytes
             return text
-        spans = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
+        options = {"add_special_tokens": False, "split_special_tokens": True, "return_offsets_mapping": True}
+        with EXCLUSIVE:
+            spans = self.tokenizer(text, **options)["offset_mapping"]
         # Cut at the start of the first dropped token: a character of several tokens is dropped entirely.
         return text if len(spans) <= tokens else text[: spans[tokens][0]].rstrip()
 

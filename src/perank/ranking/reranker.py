@@ -6,8 +6,10 @@ only on its own query and candidates, up to rounding from batch shapes.
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Self
@@ -18,16 +20,16 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
-from perank.ranking.constrained import AnchorsAlone, Constrained
+from perank.ranking.chunks import Chunked, count_shortened
 from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
-from perank.ranking.single_pass import SinglePass
-from perank.ranking.speculative import Speculative
-from perank.ranking.static.auto import Auto
-from perank.ranking.static.decoder import Static
+from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
+from perank.ranking.options import checked_options
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Windows, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
+
+log = logging.getLogger(__name__)
 
 
 class _EmbeddedQuery(SlidingQuery):
@@ -47,11 +49,11 @@ class Reranker:
     The default `model` is the packaged one that `Reranker.from_pretrained()` loads. `decoder` is `speculative`
     (Algorithm 1's ranking in fewer forwards), `static` (the same on fixed buffers, for GPUs), `auto` (the faster of the
     two), `constrained` (Algorithm 1), `single_pass` (an approximation), `anchors` (a model's anchors without the LLM)
-    or any `Decoder`. With a `store`, passage
-    vectors are looked up by id instead of encoded. `batch_tokens` limits the tokens of a batch, padding included (None:
-    4,096 on a CPU, else 16,384); a larger window runs alone. Models with anchors take the order of the passages as that
+    or any `Decoder`. With a `store`, passage vectors are looked up by id instead of encoded. `batch_tokens` limits the
+    tokens of a batch, padding included (None: 4,096 on a CPU, else 16,384); a larger window runs alone. Models with anchors take the order of the passages as that
     of a first stage; with `first_stage_order=False` its ranks count as equal, and all passages replace its best ones in
-    the feedback. Raises `BadInput` for a store that another encoder filled.
+    the feedback. With `chunk`, passages of more than so many tokens are ranked by their best chunk of that length.
+    Raises `BadInput` for a store that another encoder filled.
 
     Bills count the forwards and tokens of each window as if it ran alone, without padding; only the number of tokens
     drafted per forward depends on the rest of the batch. Encoding seconds are the query's own; prefill and decoding
@@ -69,6 +71,7 @@ class Reranker:
         store: Vectors | None = None,
         batch_tokens: int | None = None,
         first_stage_order: bool = True,
+        chunk: int | None = None,
     ) -> None:
         if model is None or prompts is None:
             from perank.saving.hub import from_pretrained
@@ -78,27 +81,33 @@ class Reranker:
             windows = windows or Windows(found.window, found.step)
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        self.windows, self.batch_tokens = windows or Windows(), batch_tokens
+        self.windows, self.decoder, self.batch_tokens, self.chunk = checked_options(
+            windows, decoder, batch_tokens, chunk
+        )
         self.first_stage_order = first_stage_order
-        self.decoder = decoder_named(decoder) if isinstance(decoder, str) else decoder
+        self._said_shortened = False
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str] | None = None,
-        *,
-        device: str = "cpu",
-        dtype: str = "auto",
-        revision: str | None = None,
-        **options: Any,
+        **given: Any,
     ) -> Self:
         """Load a saved PE-Rank model from a folder or Hub id; None loads the packaged model.
 
-        `options` are passed to the constructor. Raises `BadInput` if the model is missing or incomplete.
+        Other arguments are the constructor's, and how to load (`perank.saving.load_options`): device ("cpu"), dtype
+        ("auto"), revision, trust_remote_code, token, local_files_only, cache_dir; `torch_dtype` and `device_map` mean
+        dtype and device. Raises `BadInput`, before anything is loaded, for an unknown option or value, and if the model
+        is missing or incomplete.
         """
         from perank.saving.hub import from_pretrained
+        from perank.saving.load_options import split_options
 
-        found = from_pretrained(name_or_path, device=device, dtype=dtype, revision=revision)
+        own = [name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        _, options = split_options(given, own)
+        checkable = inspect.signature(checked_options).parameters
+        checked_options(**{name: value for name, value in options.items() if name in checkable})
+        found = from_pretrained(name_or_path, **{name: given[name] for name in given.keys() - options.keys()})
         options.setdefault("windows", Windows(found.window, found.step))
         return cls(found.model, found.prompts, found.encoder, **options)
 
@@ -109,36 +118,70 @@ class Reranker:
 
     def rank(
         self,
-        query: str,
-        passages: Sequence[str | Passage] | None = None,
+        query: str | Query,
+        passages: Iterable[str | Passage | Mapping[str, Any]] | None = None,
         *,
         passage_embeddings: Any = None,
         query_embedding: Any = None,
         top_k: int | None = None,
     ) -> Ranking:
-        """Rank passages (texts or `Passage`s) for a query, or only their unit vectors [N, E], e.g. from an index.
+        """Rank passages for a query, or only their unit vectors [N, E], e.g. from an index.
 
-        With `top_k` only the first k ranks are decoded; `order` still contains all candidates. The id of a text is its
-        position. `query_embedding` [E] is needed only by models that use it, if there is no encoder. Raises `BadInput`
-        for an empty query, if neither texts nor vectors are given, and for vectors that aren't finite, of unit length
-        and of the model's width, or whose number differs from that of the passages.
+        A passage is a text, a `Passage`, or a dict with "text" and perhaps "id" and "title"; its id is by default its
+        position. `documents` of the result are the caller's own objects, best first. With `top_k` only the first k
+        ranks are decoded; `order` still contains all candidates. `query_embedding` [E] is needed only by models that
+        use it, if there is no encoder. Raises `BadInput` before anything is encoded: with the position of what is no
+        text, for an empty query, if neither texts nor vectors are given, and for vectors that aren't finite, of unit
+        length and of the model's width, or whose number differs from that of the passages.
         """
         width = self.model.projector.width_in
         if passages is None and passage_embeddings is None:
             raise BadInput("nothing to rank", remedy="give passages, passage_embeddings or both")
-        count = None if passages is None else len(passages)
+        text, count, given, found = read_query(query), None, tuple[Any, ...](), tuple[Passage, ...]()
+        if passages is not None:
+            given, found = read_documents(passages, texts=passage_embeddings is None and self.store is None)
+            count = len(found)
         vectors_NE = None if passage_embeddings is None else given_vectors(passage_embeddings, width, count=count)
         query_E = None
         if query_embedding is not None:
             query_E = given_vectors([query_embedding], width, of="query")[0]
-        texts = passages if passages is not None else [""] * len(vectors_NE if vectors_NE is not None else [])
-        found = tuple(p if isinstance(p, Passage) else Passage(str(i), p) for i, p in enumerate(texts))
-        windows = self.windows if top_k is None else replace(self.windows, cutoff=top_k)
-        return self._run([self._embedded(Candidates(Query("", query), found), windows, vectors_NE, query_E)])[0]
+        if passages is None and vectors_NE is not None:
+            found = tuple(Passage(str(i), "") for i in range(len(vectors_NE)))
+        windows = self.windows if top_k is None else replace(self.windows, cutoff=whole_number(top_k, "top_k"))
+        candidates = Candidates(text, found)
+        if self.chunk is not None and vectors_NE is None:
+            return replace(self._by_chunks([candidates], windows, query_E)[0], given=given)
+        return replace(self._run([self._embedded(candidates, windows, vectors_NE, query_E)])[0], given=given)
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """Return one ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
-        return self._run([self._embedded(candidates, self.windows) for candidates in batch])
+        checked = read_batch(batch)
+        if self.chunk is not None:
+            return self._by_chunks(checked, self.windows)
+        return self._run([self._embedded(candidates, self.windows) for candidates in checked])
+
+    def _by_chunks(self, batch: Sequence[Candidates], windows: Windows, query_E: Tensor | None = None) -> list[Ranking]:
+        """Rank passages by their best chunks, all of which are ranked: k passages may have any number of chunks."""
+        if not hasattr(self.encoder, "pieces"):
+            raise BadInput("no encoder that can split texts", remedy="give an Encoder, or no chunk", id="chunk")
+        chunked = [Chunked.of(candidates, self.encoder, self.chunk or 1) for candidates in batch]
+        spans = [windows if one.is_whole else replace(windows, cutoff=None) for one in chunked]
+        pairs = zip(chunked, spans, strict=True)
+        ranked = self._run([self._embedded(one.candidates, span, None, query_E) for one, span in pairs])
+        return [one.by_best(ranking) for one, ranking in zip(chunked, ranked, strict=True)]
+
+    def _count_shortened(self, candidates: Candidates) -> int:
+        """How many passages the encoder cuts; the first time, a warning says so."""
+        number = count_shortened(candidates, self.encoder)
+        if number and not self._said_shortened:
+            self._said_shortened = True
+            log.warning(
+                "%d of %d passages of this query are longer than the encoder reads: their ends don't count. Bills "
+                "count these (texts_shortened); Reranker(chunk=...) ranks long passages by their best chunk",
+                number,
+                len(candidates),
+            )
+        return number
 
     def _embedded(
         self,
@@ -148,6 +191,7 @@ class Reranker:
         query_E: Tensor | None = None,
     ) -> _EmbeddedQuery:
         """Create a query at its first window; missing embeddings are looked up or encoded."""
+        shortened = 0 if vectors_NE is not None else self._count_shortened(candidates)
         query, clock, width = _EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
         if vectors_NE is None:
             none = torch.empty(0, width)
@@ -159,7 +203,8 @@ class Reranker:
         if vectors_NE.shape[1] != width:
             problem = f"vectors of width {vectors_NE.shape[1]}, the model takes {width}"
             raise BadInput(problem, remedy="use the encoder this model was trained with", id=candidates.query.id)
-        query.vectors_NE, query.query_E, query.bill = vectors_NE.float(), query_E, Bill(seconds_encode=clock.lap())
+        query.vectors_NE, query.query_E = vectors_NE.float(), query_E
+        query.bill = Bill(seconds_encode=clock.lap(), texts_shortened=shortened)
         if (anchors := self.model.anchors) is not None and self.model.needs_origin:
             first = anchors.settings.first if self.first_stage_order else None
             query.first_E = query.vectors_NE[:first].sum(0)
@@ -185,23 +230,3 @@ class Reranker:
     def _decode(self, windows: list[Window]) -> Iterable[tuple[Sequence[int], Bill]]:
         decoded = self.decoder.decode(self.model, WindowBatch.of(windows).to(self.device))
         return zip(decoded.orders, decoded.bills, strict=True)
-
-
-def decoder_named(name: str) -> Decoder:
-    """Return the decoder of that name, as listed in `Reranker`. Raises `BadInput` for another name."""
-    match name:
-        case "constrained":
-            return Constrained()
-        case "speculative":
-            return Speculative()
-        case "static":
-            return Static()
-        case "auto":
-            return Auto()
-        case "single_pass":
-            return SinglePass()
-        case "anchors":
-            return AnchorsAlone()
-    raise BadInput(
-        f"unknown decoder {name!r}", remedy="choose auto, speculative, static, constrained, single_pass or anchors"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.records import Candidates, Vectors
+from perank.records import Candidates, Vectors, differing
 
 
 def given_vectors(values: Any, width: int, *, count: int | None = None, of: str = "passage") -> Tensor:
@@ -19,11 +20,10 @@ def given_vectors(values: Any, width: int, *, count: int | None = None, of: str 
     and for an unexpected width or number of vectors.
     """
     try:
-        vectors_NE = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values, dtype=np.float32))
-    except (TypeError, ValueError) as error:
+        vectors_NE = _as_tensor(values)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         problem = f"the {of} vectors are no [N, {width}] array: {error}"
         raise BadInput(problem, remedy="give every passage one vector of that width") from error
-    vectors_NE = vectors_NE.detach().float().cpu()
     if vectors_NE.numel() == 0 and len(vectors_NE) == 0:
         vectors_NE = vectors_NE.reshape(0, width)
     if vectors_NE.ndim != 2 or vectors_NE.shape[1] != width:
@@ -40,6 +40,21 @@ def given_vectors(values: Any, width: int, *, count: int | None = None, of: str 
             remedy="divide by its length" if finite else "encode that passage again",
         )
     return vectors_NE
+
+
+def _as_tensor(values: Any) -> Tensor:
+    """Convert to a dense fp32 tensor on the CPU. Raises what numpy and torch raise for values that can't be."""
+    if isinstance(values, Iterator):
+        values = list(values)
+    if isinstance(values, list | tuple) and values and all(isinstance(value, Tensor) for value in values):
+        values = torch.stack(list(values))
+    if not isinstance(values, Tensor):
+        array = np.asarray(values)
+        with np.errstate(over="ignore"):  # infinity is refused with its position
+            values = torch.from_numpy(array if np.iscomplexobj(array) else np.array(values, dtype=np.float32))
+    if values.is_complex() or values.layout is not torch.strided:
+        raise TypeError("complex or sparse numbers")
+    return values.detach().float().cpu()
 
 
 def candidate_vectors(candidates: Candidates, encoder: Any, store: Vectors | None) -> Tensor:
@@ -63,8 +78,8 @@ def candidate_vectors(candidates: Candidates, encoder: Any, store: Vectors | Non
 def check_store(store: object, encoder: object) -> None:
     """Raise `BadInput` if store and encoder both declare the identity of their vectors and these differ."""
     there, here = getattr(store, "identity", None), getattr(encoder, "identity", None)
-    if there is not None and here is not None and there != here:
-        parts = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    parts = differing(there, here) if there is not None and here is not None else []
+    if there is not None and here is not None and parts:
         found = "; ".join(f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in parts)
         problem = f"the store holds another encoder's vectors ({found})"
         raise BadInput(problem, remedy="use the encoder that filled the store, or encode into another folder")

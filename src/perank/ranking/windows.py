@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from perank.errors import BadInput
 from perank.ranking.batching import batches
+from perank.ranking.inputs import check_query, whole_number
 from perank.records import Bill, Candidates, Passage, Ranking
 
 
@@ -37,7 +38,7 @@ class Windows:
     """Windows of `window` passages that move up by `step`.
 
     With a `cutoff` only the first `cutoff` ranks equal those of full rankings. Raises `BadInput` for a step above the
-    window or below 1, and for a cutoff below 1.
+    window or below 1, for a cutoff below 1, and for anything but whole numbers.
     """
 
     window: int = 20
@@ -45,6 +46,9 @@ class Windows:
     cutoff: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("window", "step", "cutoff"):
+            if (value := getattr(self, name)) is not None or name != "cutoff":
+                object.__setattr__(self, name, whole_number(value, name))
         if not 1 <= self.step <= self.window:
             raise BadInput(
                 f"a window of {self.window} with a step of {self.step} leaves passages out",
@@ -75,11 +79,10 @@ def apply(order: Sequence[int], span: Span, ranking: Sequence[int]) -> list[int]
 
 
 class SlidingQuery:
-    """A query, the order of its candidates, and the remaining windows `spans`. Raises `BadInput` for an empty query."""
+    """A query, the order of its candidates, and the remaining windows `spans`. Raises what `check_query` raises."""
 
     def __init__(self, candidates: Candidates, windows: Windows) -> None:
-        if not candidates.query.text.strip():
-            raise BadInput("the query is empty", remedy="give it a text", id=candidates.query.id)
+        check_query(candidates.query)
         self.candidates, self.text, self.bill = candidates, candidates.query.text, Bill()
         self.order = list(range(len(candidates)))
         self.spans = windows.plan(len(candidates)) if len(candidates) > 1 else []  # one passage needs no model

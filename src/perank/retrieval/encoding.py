@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
@@ -23,6 +24,8 @@ from perank.files import cache_dir
 from perank.records import Passage, Query, TextEncoder
 from perank.retrieval.store import EmbeddingStore
 from perank.retrieval.store_writer import Chunk, StoreWriter, check_vectors, digest_of_texts
+
+log = logging.getLogger(__name__)
 
 _HASHED_PASSAGES = 1_000_000  # larger corpora are identified by their first million passages and size
 
@@ -62,9 +65,13 @@ def encode_into(
         StoreWriter(folder, encoder.identity, encoder.width, options.dtype, options.shard_rows) as writer,
         tqdm(total=total, desc="encode", unit="passage", disable=not options.progress) as bar,
     ):
+        shortened = 0
         for chunk in writer.pending(pairs):
             bar.update(int(writer.manifest.starts[chunk.number]) - bar.n)  # whole shards before it
             writer.write(chunk, _vectors(chunk, encoder, options.batch_size, bar))
+            shortened += _shortened(chunk, encoder)
+        if shortened:
+            log.warning("%d passages are longer than the encoder reads: their ends don't count", shortened)
         return writer.finish()
 
 
@@ -145,6 +152,12 @@ def _vectors(chunk: Chunk, encoder: TextEncoder, batch_size: int, bar: Any) -> n
         vectors_NE[batch] = found_BE
         bar.update(len(batch))
     return vectors_NE
+
+
+def _shortened(chunk: Chunk, encoder: TextEncoder) -> int:
+    """How many of the texts are longer than the encoder reads; 0 for an encoder that can't tell."""
+    tell = getattr(encoder, "shortened", None)
+    return 0 if tell is None else sum(tell(chunk.texts))
 
 
 def _cached(collection_name: str, passages: Mapping[str, Passage], encoder: TextEncoder) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 
 from perank.errors import BadInput
 from perank.files import read_json, sha256_of_text, write_json
-from perank.records import Identity
+from perank.records import Identity, differing
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -90,10 +90,8 @@ class Manifest:
 
     def check_identity(self, identity: Identity, folder: Path) -> None:
         """Raise `BadInput` with every field in which `identity` differs from the encoder that filled the store."""
-        fields = dict.fromkeys([*self.identity, *identity])
-        differing = [field for field in fields if self.identity.get(field) != identity.get(field)]
-        if differing:
-            found = "; ".join(f"{f}: {self.identity.get(f)!r} in it, {identity.get(f)!r} here" for f in differing)
+        if fields := differing(self.identity, identity):
+            found = "; ".join(f"{f}: {self.identity.get(f)!r} in it, {identity.get(f)!r} here" for f in fields)
             remedy = "use the encoder that filled the store, or encode into another folder"
             raise BadInput(f"the store holds another encoder's vectors ({found})", remedy=remedy, path=folder)
 

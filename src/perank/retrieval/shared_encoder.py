@@ -37,6 +37,11 @@ class SharedEncoder:
             return self._encoder.encode_passages(texts)
         return self._share(self._fabric.broadcast(list(texts)))
 
+    def shortened(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is longer than the encoder reads; never, for an encoder that can't tell."""
+        tell = getattr(self._encoder, "shortened", None)
+        return [False] * len(texts) if tell is None else list(tell(texts))
+
     def serve(self) -> None:
         """Encode parts of the first process's batches until it calls `close`."""
         while (texts := self._fabric.broadcast(None)) is not None:

@@ -52,11 +52,13 @@ def read_authors_checkpoint(
     dtype: str = "float32",
     device: str = "cpu",
     revision: str | None = None,
+    **loading: Any,
 ) -> Pretrained:
     """Load a folder or a Hub repository, in eval mode and trainable. The projector stays in fp32.
 
-    `encoder` overrides the config's `encoder_name`. Raises `BadInput` for missing or unknown
-    tensors, wrong shapes, values that aren't finite, and another encoder than the model was trained with.
+    `encoder` overrides the config's `encoder_name`; `loading` (trust_remote_code, hub) is for the latter. Raises
+    `BadInput` for missing or unknown tensors, wrong shapes, values that aren't finite, and another encoder than the
+    model was trained with.
     """
     folder = local_folder(source, revision)
     tensors = read_tensors(folder)
@@ -66,7 +68,8 @@ def read_authors_checkpoint(
     projector = projector_of(
         projector_state, path=folder, width_in=config.embedding_size, width_out=config.llm.hidden_size
     )
-    named = encoder if isinstance(encoder, Encoder) else Encoder(encoder or config.encoder_name, pooling=config.pooling)
+    settings = {"pooling": config.pooling, "follow": False, **loading}
+    named = encoder if isinstance(encoder, Encoder) else Encoder(encoder or config.encoder_name, **settings)
     _check_encoder(named, config, encoder_state, folder)
     return Pretrained(
         model=PERank(llm, projector).to(device).eval(),

@@ -16,6 +16,7 @@ from typing import Any
 from perank.errors import BadInput
 from perank.files import read_json, write_json
 from perank.model.encoders.encoder import Encoder
+from perank.saving.model_files import saved_name
 
 _POOLINGS = {"mean": "mean", "cls": "cls", "last_token": "last"}  # theirs -> ours
 _NOT_THE_FAMILYS = {
@@ -85,6 +86,10 @@ def _llm_config(found: Mapping[str, Any], path: Path, keys: Iterable[str]) -> An
 
 def config_for(llm: Any, encoder: Encoder, *, vocabulary: int, max_length: int) -> dict[str, Any]:
     """Return the fields of config.json for this LLM and encoder, named as in transformers 4.37."""
+    pooling = next((theirs for theirs, ours in _POOLINGS.items() if ours == encoder.pooling), None)
+    if pooling is None:
+        problem = f"the authors' layout has no {encoder.pooling} pooling"
+        raise BadInput(problem, remedy="use save_pretrained, perank's own format", id=encoder.name)
     family = llm.config.model_type
     fields = llm.config.to_dict()
     rope = dict(fields.pop("rope_parameters", None) or {})
@@ -100,8 +105,8 @@ def config_for(llm: Any, encoder: Encoder, *, vocabulary: int, max_length: int) 
         "vocab_size": vocabulary,
         "torch_dtype": str(llm.dtype).removeprefix("torch."),
         "transformers_version": "4.37.2",
-        "encoder_name": encoder.name,
-        "encoder_pooling": next(theirs for theirs, ours in _POOLINGS.items() if ours == encoder.pooling),
+        "encoder_name": saved_name(encoder.name),
+        "encoder_pooling": pooling,
         "embedding_size": encoder.width,
         "use_proj": True,
         "projector_type": "mlp2x_gelu",

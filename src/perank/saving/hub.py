@@ -26,10 +26,11 @@ from perank.model.encoders.packed_linear import pack_linears
 from perank.model.llm import LLMSettings
 from perank.model.lora import adapter_state, merge_saved
 from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_name, known_device
+from perank.model.precision import dtype_name
 from perank.model.projector_io import projector_of
 from perank.model.prompts import PromptBuilder
 from perank.saving.authors_checkpoint import is_authors_checkpoint, read_authors_checkpoint
+from perank.saving.load_options import model_name, split_options
 from perank.saving.model_files import (
     CONFIG,
     WEIGHTS,
@@ -42,6 +43,7 @@ from perank.saving.model_files import (
     read_config,
     read_weights,
     saved,
+    saved_name,
     write_llm,
     write_weights,
 )
@@ -126,7 +128,7 @@ def save_pretrained(
         format=FORMAT,
         perank=perank.__version__,
         llm=SavedLLM.of(llm, whole=whole),
-        encoder=saved(SavedEncoder, encoder),
+        encoder=saved(SavedEncoder, encoder, name=saved_name(encoder.name)),
         projector=saved(SavedProjector, model.projector),
         prompt=saved(SavedPrompt, prompts),
         score_scale=float(model.score_scale),
@@ -158,33 +160,35 @@ def _without_collecting() -> Iterator[None]:
 def from_pretrained(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
-    device: str = "cpu",
-    dtype: str = "auto",
-    revision: str | None = None,
     merge: bool = True,
-    trust_remote_code: bool = False,
+    **options: Any,
 ) -> Pretrained:
     """Load a folder, a Hub id, or (None) the model inside the package, in eval mode and not trainable.
 
-    Also reads the authors' layout (`liuqi6777/pe-rank-mistral-jina`). `dtype` is that of the LLM and the encoder; the
-    projector stays in fp32. `merge=False` keeps the adapters separate, for training (needs peft). Otherwise the layers
-    of a small LLM are packed on a CPU, and its weights must not change. Raises `BadInput` if the folder is missing,
-    damaged or of another model, or if the device doesn't exist.
+    Also reads the authors' layout (`liuqi6777/pe-rank-mistral-jina`). `options` are those of `LoadOptions`, also by the
+    names that transformers gives them; `dtype` is that of the LLM and the encoder, the projector stays in fp32. The
+    encoder's settings are the saved ones, whatever its sentence-transformers files say. `merge=False` keeps the
+    adapters separate, for training (needs peft). Otherwise the layers of a small LLM are packed on a CPU, and its
+    weights must not change. Raises `BadInput` for an unknown option, if the folder is missing, damaged or of another
+    model, or if the device doesn't exist.
     """
-    known_device(device)  # fail before anything is read
+    how, _ = split_options(options)  # fails before anything is read
+    hub, device, dtype = dict(how.hub), how.device, how.dtype
     if name_or_path is None and not (BOX / CONFIG).is_file():
         remedy = "name a folder or a Hub id: Reranker.from_pretrained(...)"
         raise BadInput("this installation includes no model", remedy=remedy, path=BOX)
-    folder = BOX if name_or_path is None else local_folder(name_or_path, revision, code=trust_remote_code)
+    code = how.trust_remote_code
+    folder = BOX if name_or_path is None else local_folder(model_name(name_or_path), how.revision, code=code, **hub)
     if is_authors_checkpoint(folder):
-        found = read_authors_checkpoint(folder, device=device, dtype=dtype)
+        found = read_authors_checkpoint(folder, device=device, dtype=dtype, trust_remote_code=code, hub=hub)
         found.model.requires_grad_(False)
         return found
     config = read_saved_config(folder)
     state = read_weights(folder, config.sha256)
     lora = None if config.llm.lora is None else config.llm.lora.settings()
+    loading: dict[str, Any] = {"trust_remote_code": code, "hub": hub}
     settings = config.llm.settings(
-        folder, dtype=dtype_name(dtype, device), lora=None if merge else lora, trust_remote_code=trust_remote_code
+        folder, dtype=dtype_name(dtype, device), lora=None if merge else lora, attention=how.attention, **loading
     )
     llm, tokenizer = settings.load(), settings.tokenizer()
     model = _model(llm, config, state, merge=merge, path=folder / WEIGHTS).to(device).eval().requires_grad_(False)
@@ -193,7 +197,7 @@ def from_pretrained(
     return Pretrained(
         model=model,
         prompts=PromptBuilder(tokenizer, **vars(config.prompt)),
-        encoder=Encoder(**vars(config.encoder), dtype=dtype, device=device, trust_remote_code=trust_remote_code),
+        encoder=config.encoder.encoder(folder, dtype=dtype, device=device, **loading),
         llm=settings,
         window=config.window,
         step=config.step,

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.files import atomic_folder, atomic_write, read_json, sha256
+from perank.model.encoders.encoder import Encoder
 from perank.model.llm import LLMSettings
-from perank.model.locate import no_bars
+from perank.model.locate import expanded, no_bars
 from perank.model.lora import Lora
 from perank.model.precision import dtype_of
 
@@ -29,6 +30,18 @@ def saved(kind: type[Any], source: Any, **more: Any) -> Any:
     """Create the dataclass `kind` from `more` and the attributes of `source` of the same names."""
     names = [field.name for field in fields(kind) if field.name not in more]
     return kind(**{name: getattr(source, name) for name in names}, **more)
+
+
+def saved_name(name: str) -> str:
+    """The name of an LLM or encoder as it is saved: folders by their whole path, so that it holds in other folders."""
+    path = Path(expanded(name))
+    return str(path.absolute()) if path.is_dir() else name
+
+
+def found_name(name: str, folder: Path) -> str:
+    """A saved name: `./llm` and other paths that begin with a dot are relative to the model's folder, if they exist."""
+    own = folder / name
+    return str(own) if name == OWN_LLM or (name.startswith(".") and own.is_dir()) else name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +70,14 @@ class SavedLLM:
         """Convert from the settings of training."""
         named = replace(llm, name=OWN_LLM, revision=None, num_layers=None) if whole else llm
         lora = None if llm.lora is None else saved(SavedLora, llm.lora, targets=list(llm.lora.targets))
-        return cls(name=named.name, revision=named.revision, num_layers=named.num_layers, lora=lora)
+        name = OWN_LLM if whole else saved_name(named.name)
+        return cls(name=name, revision=named.revision, num_layers=named.num_layers, lora=lora)
 
     def settings(self, folder: Path, **options: Any) -> LLMSettings:
         """Return settings that load the LLM, without adapters unless `options` set them."""
-        name = str(folder / OWN_LLM) if self.name == OWN_LLM else self.name
-        return LLMSettings(name=name, revision=self.revision, num_layers=self.num_layers, **options)
+        return LLMSettings(
+            name=found_name(self.name, folder), revision=self.revision, num_layers=self.num_layers, **options
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +88,10 @@ class SavedEncoder:
     query_prefix: str
     passage_prefix: str
     max_length: int
+
+    def encoder(self, folder: Path, **options: Any) -> Encoder:
+        """The encoder with these settings, which the model was trained with, whatever its own files say."""
+        return Encoder(**{**vars(self), "name": found_name(self.name, folder)}, follow=False, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,18 +214,23 @@ def finite_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def local_folder(name_or_path: str | os.PathLike[str], revision: str | None, *, code: bool = False) -> Path:
+def local_folder(name_or_path: str | os.PathLike[str], revision: str | None, *, code: bool = False, **hub: Any) -> Path:
     """Return the folder itself, or download a Hub repository; Python files only if `code`.
 
-    Raises `BadInput` if it is neither.
+    `hub` are options of the download. Raises `BadInput` if it is neither.
     """
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path)
+    path = Path(expanded(os.fspath(name_or_path)))
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise BadInput("expected the folder of a model, found a file", remedy="name its folder", path=path)
+    if path.is_absolute() or str(name_or_path).startswith((".", "~")):
+        raise BadInput("no such folder", remedy="check the path", path=path, id=str(name_or_path))
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md", *(["*.py"] if code else [])]
     try:
-        return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=wanted, **hub))
     except (OSError, ValueError, RuntimeError) as error:  # unknown, gated, offline or an invalid name
         problem = f"neither a folder nor available on the Hub: {str(error).strip().splitlines()[0][:200]}"
         raise BadInput(problem, remedy="check the name and the connection", id=str(name_or_path)) from error

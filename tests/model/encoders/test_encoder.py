@@ -166,7 +166,7 @@ def test_half_precision_finds_the_last_token_of_long_texts(folder: Path) -> None
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"pooling": "max"}, "pooling"),
+        ({"pooling": "best"}, "pooling"),
         ({"dtype": "fp32"}, "dtype"),
         ({"dtype": "int64"}, "dtype"),
         ({"max_length": 2}, "no room"),

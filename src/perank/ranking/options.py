@@ -1,0 +1,49 @@
+"""The options of `Reranker`: decoders by name, and checks that need no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perank.errors import BadInput
+from perank.ranking.constrained import AnchorsAlone, Constrained
+from perank.ranking.decoder import Decoder
+from perank.ranking.inputs import whole_number
+from perank.ranking.single_pass import SinglePass
+from perank.ranking.speculative import Speculative
+from perank.ranking.static.auto import Auto
+from perank.ranking.static.decoder import Static
+from perank.ranking.windows import Windows
+
+
+def decoder_named(name: str) -> Decoder:
+    """Return the decoder of that name, as listed in `Reranker`. Raises `BadInput` for another name."""
+    match name:
+        case "constrained":
+            return Constrained()
+        case "speculative":
+            return Speculative()
+        case "static":
+            return Static()
+        case "auto":
+            return Auto()
+        case "single_pass":
+            return SinglePass()
+        case "anchors":
+            return AnchorsAlone()
+    remedy = "choose auto, speculative, static, constrained, single_pass or anchors"
+    raise BadInput(f"unknown decoder {name!r}", remedy=remedy)
+
+
+def checked_options(
+    windows: Any = None, decoder: Any = "speculative", batch_tokens: Any = None, chunk: Any = None
+) -> tuple[Windows, Decoder, int | None, int | None]:
+    """The options of `Reranker`, with defaults and the decoder itself. Raises `BadInput` for an unusable one."""
+    windows = windows or Windows()
+    if not isinstance(windows, Windows):
+        raise BadInput(f"windows is {windows!r}", remedy="give a perank.ranking.windows.Windows")
+    made = decoder_named(decoder) if isinstance(decoder, str) else decoder
+    if not hasattr(made, "decode"):
+        raise BadInput(f"the decoder is {decoder!r}", remedy="give a name or an object with a method `decode`")
+    numbers = {"batch_tokens": batch_tokens, "chunk": chunk}
+    counts = [None if value is None else whole_number(value, name, least=1) for name, value in numbers.items()]
+    return windows, made, counts[0], counts[1]
