@@ -15,14 +15,14 @@ import pytest
 
 from perank.files import PACKAGE_DIR
 
-GROUND = {"records", "errors", "files"}  # what everything stands on
+GROUND = {"records", "rankings", "errors", "files"}  # what everything stands on
 
 # Package -> the packages it imports, besides itself and the ground; each stands below the one before it. `app` and the
 # modules at the top that aren't ground (entry points) see everything, and no package sees them.
 MAY_IMPORT: dict[str, set[str]] = {
     "preparation": {"model", "ranking", "retrieval", "sources", "training"},
     "baselines": {"model", "ranking", "retrieval", "saving", "sources"},
-    "reporting": {"evaluation"},
+    "reporting": {"evaluation", "saving"},
     "ranking": {"model", "saving"},
     "evaluation": {"model", "sources"},
     "training": {"model", "sources"},
@@ -40,6 +40,8 @@ BEHIND_ONE_FILE = {
     "Stemmer": {"retrieval/bm25.py"},
     "faiss": {"retrieval/faiss.py"},
     "peft": {"model/lora.py"},
+    "sklearn": {"evaluation/calibration.py"},
+    "torchmetrics": {"evaluation/calibration.py"},
     "scipy": {"evaluation/significance.py", "preparation/set_statistics.py"},
     "wandb": {"app/wandb_tables.py"},
     "httpx": {"baselines/chat_api.py"},

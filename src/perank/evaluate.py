@@ -8,34 +8,52 @@ Examples:
     python -m perank.evaluate suite=beir suite.beir.collection.folder=<folder> model=box    # your own BEIR folder
 
 The first stage and the encoder alone are evaluated too, with paired t-tests against both and against the systems in
-`compare`. Writes metrics.json, per-query scores, TREC runs, results.csv and absent.json to the output folder.
+`compare`. Writes metrics.json, per-query scores, TREC runs, results.csv, absent.json and report.html to the
+output folder. A PE-Rank model's scores become probabilities of relevance with calibrate=true on a development suite.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from perank.app.jobs import run
 from perank.app.saved_model import SavedModel
 from perank.app.systems import check_comparison, systems_of
 from perank.errors import exits_cleanly
 from perank.files import read_json
+from perank.reporting.calibration import fit_calibration, report_calibration, scored
 from perank.reporting.comparison import compared
+from perank.reporting.report import save_report
 from perank.reporting.rows import ResultRow
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
     """Evaluate the first stage, the encoder, run files, rankers and the model on every suite."""
     check_comparison(config)
-    saved = SavedModel(config)
+    saved, output = SavedModel(config), Path(config.paths.output)
+    if config.calibrate:
+        log.info("the calibration will be written to %s", saved.calibration_path)
     systems = systems_of(saved)
     baselines = {suite.name: saved.suites.baselines(suite, encoder=config.encoder_alone) for suite in saved.suites}
     comparison = compared(systems, saved.suites, baselines)
     alone = [system.name for system in systems if system.name == saved.suites.anchors_alone]
     compare = dict.fromkeys([*config.compare, *alone])
-    return comparison.save(Path(config.paths.output), compare, config.labels)
+    rows = comparison.save(output, compare, config.labels)
+    if config.calibrate:
+        measured = [(suite, one) for suite in saved.suites for one in comparison.systems[suite.name] if scored(one)]
+        path = saved.save_calibration(lambda sha256: fit_calibration(measured, sha256))
+        log.info("calibration written to %s", path)
+    for line in report_calibration(comparison.pairs(saved.suites), output):
+        log.info(line)
+    measured = [(suite, comparison.of(suite)) for suite in saved.suites]
+    settings = saved.make("report") if config.report else None
+    save_report(output, measured, settings, OmegaConf.to_yaml(config), f"Evaluation of {config.model or 'systems'}")
+    return rows
 
 
 @exits_cleanly

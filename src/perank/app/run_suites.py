@@ -69,15 +69,15 @@ class RunSuites(list[Suite]):
         windows: Windows = self.inputs.make("window")
         return windows
 
-    def reranker(self, model: Any, prompts: Any, suite: Suite, *, decoder: str | None = None) -> Reranker:
-        """Return PE-Rank over a suite's candidates, with the configured windows and `decoder` (None: configured)."""
+    def reranker(self, model: Any, prompts: Any, suite: Suite, **options: Any) -> Reranker:
+        """Return PE-Rank over a suite's candidates, with the configured windows, decoder, and other `options`."""
         return Reranker(
             model,
             prompts,
             self.inputs.encoder,
             windows=self.windows,
-            decoder=decoder or self.inputs.config.decoding,
             store=self.candidate_store(suite),
+            **{"decoder": self.inputs.config.decoding} | options,
         )
 
 

@@ -63,6 +63,7 @@ class Train:
     anchors: Group | None = None
     evaluate: bool
     evaluate_every: int | None
+    report: Group | None = None
     labels: Group
     variant: str | None = None
     variants: Group = field(default_factory=dict)
@@ -105,6 +106,9 @@ class Evaluate:
     compare: list[str]
     encoder_alone: bool
     batch_size: int
+    calibrate: bool | str | None
+    calibration: str | None
+    report: Group | None
     labels: Group
 
     def __post_init__(self) -> None:

@@ -114,8 +114,11 @@ def _saved(saved: SavedModel) -> list[System]:
         load = partial(TrainedListwiseRanker, name=config.model, dtype=config.dtype, window=window)
         return [System("text listwise", lambda: _measure(load(), "text listwise", config))]
 
+    calibration = saved.calibration
+
     def measure(name: str, decoder: str | None, suite: Any) -> Any:
-        return _measure(saved.suites.reranker(model.model, model.prompts, suite, decoder=decoder), name, config)(suite)
+        options = {"calibration": calibration} | ({"decoder": decoder} if decoder else {})
+        return _measure(saved.suites.reranker(model.model, model.prompts, suite, **options), name, config)(suite)
 
     if model.model.anchors is None:
         return [System("PE-Rank", lambda: partial(measure, "PE-Rank", None))]

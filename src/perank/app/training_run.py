@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from perank.app import wandb_tables
 from perank.app.assembly import Assembly, TextAssembly
@@ -20,6 +20,7 @@ from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation
 from perank.model.projector_io import projector_of, save_projector
 from perank.model.sharding import full_state
+from perank.reporting.report import save_report
 from perank.training.checkpoints import resumed_from
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,11 @@ class TrainingRun:
             measured = [
                 [*self.assembly.baselines(suite), result] for suite, result in zip(suites, results, strict=True)
             ]
+            settings = instantiate(self.config.report) if self.config.report else None
+            pairs = list(zip(suites, measured, strict=True))
+            save_report(
+                self.output, pairs, settings, OmegaConf.to_yaml(self.config), f"Training: {self.assembly.system}"
+            )
             if self.config.logger.get("wandb"):
                 wandb_tables.show(self.trainer, self.config.stage.name, suites, measured)
             for *baselines, result in measured:

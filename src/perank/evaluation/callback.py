@@ -8,6 +8,7 @@ ends evaluation after the current batch; Lightning itself only checks for the si
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ class RankingEvaluation(lightning.Callback):
         mine, progress = suite.query_ids[first::of], trainer.is_global_zero
         ranked = _gathered(rank_suite(ranker, suite, mine, batch_size=self.batch_size, progress=progress))
         evaluation = evaluate_run(ranked.run, suite, system=self.system, bills=ranked.bills, seconds=ranked.seconds)
+        evaluation = replace(evaluation, shown=ranked.shown)
         shown = evaluation.means | {name: evaluation.costs[name] for name in _SHOWN if name in evaluation.costs}
         for logger in trainer.loggers:
             logger.log_metrics(
@@ -116,4 +118,5 @@ def _gathered(mine: RankedQueries) -> RankedQueries:
     torch.distributed.all_gather_object(everyone, mine)
     run = {id: scores for ranked in everyone for id, scores in ranked.run.items()}
     bills = {id: bill for ranked in everyone for id, bill in ranked.bills.items()}
-    return RankedQueries(run, bills, max(ranked.seconds for ranked in everyone))
+    shown = {id: scored for ranked in everyone for id, scored in ranked.shown.items()}
+    return RankedQueries(run, bills, max(ranked.seconds for ranked in everyone), shown)

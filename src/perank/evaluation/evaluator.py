@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from perank.errors import BadInput
-from perank.evaluation.result import Evaluation
+from perank.evaluation.result import Evaluation, Scored
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
 from perank.sources.candidates import candidates_run
@@ -33,16 +34,19 @@ def evaluate_ranker(
     """
     ranked = rank_suite(ranker, suite, query_ids, batch_size=batch_size, progress=progress)
     name = system or type(ranker).__name__
-    return evaluate_run(ranked.run, suite, system=name, bills=ranked.bills, seconds=ranked.seconds, query_ids=query_ids)
+    costs: dict[str, Any] = {"bills": ranked.bills, "seconds": ranked.seconds}
+    evaluation = evaluate_run(ranked.run, suite, system=name, query_ids=query_ids, **costs)
+    return replace(evaluation, shown=ranked.shown)
 
 
 @dataclass(frozen=True, slots=True)
 class RankedQueries:
-    """A run over some queries, the bill of each, and the total wall time."""
+    """A run over some queries, the bill and the scores of each, and the total wall time."""
 
     run: Run
     bills: dict[str, Bill]
     seconds: float
+    shown: Mapping[str, Scored] = field(default_factory=dict)
 
 
 def rank_suite(
@@ -54,7 +58,8 @@ def rank_suite(
     rankings = rank_candidates(ranker, candidates, batch_size=batch_size, progress=progress, label=suite.name)
     seconds = time.perf_counter() - start
     bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
-    return RankedQueries(candidates_run(rankings), bills, seconds)
+    shown = {ranking.candidates.query.id: Scored.of(ranking) for ranking in rankings}
+    return RankedQueries(candidates_run(rankings), bills, seconds, shown)
 
 
 def evaluate_run(

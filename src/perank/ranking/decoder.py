@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -105,7 +105,8 @@ class Decoded:
 
     `orders[b]` is a permutation of row b's candidates: prompt positions, best first; the first `depth` ranks are those
     of greedy decoding, the rest follows the last step's scores. `margins[b][i]` is the score difference of rank i to
-    the next best candidate; rounding can change the choice only if it is small.
+    the next best candidate; rounding can change the choice only if it is small. `first_scores[b]` are the scores before
+    the first rank by prompt position, empty if nothing was scored; a decoder without scores leaves the list empty.
     """
 
     orders: list[tuple[int, ...]]
@@ -115,6 +116,7 @@ class Decoded:
     margins: list[tuple[float, ...]]
     seconds_prefill: float
     seconds_decode: float
+    first_scores: list[tuple[float, ...]] = field(default_factory=list)
 
     @property
     def bills(self) -> list[Bill]:

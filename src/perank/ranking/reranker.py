@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import repeat
 from typing import Any, Self
 
 import torch
@@ -25,22 +26,13 @@ from perank.ranking.decoder import Clock, Decoder, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
 from perank.ranking.options import checked_options
-from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
-from perank.ranking.windows import SlidingQuery, Windows, run_windows
+from perank.ranking.reader import Reader
+from perank.ranking.vectors import EmbeddedQuery, candidate_vectors, check_store, given_vectors
+from perank.ranking.windows import Span, Windows, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
+from perank.saving.calibration import Calibration
 
 log = logging.getLogger(__name__)
-
-
-class _EmbeddedQuery(SlidingQuery):
-    """A `SlidingQuery` with its passages' and query's embeddings, [N, E] and [E].
-
-    `first_E` is the sum of the embeddings of the first stage's best passages, for models that use it.
-    """
-
-    vectors_NE: Tensor
-    query_E: Tensor | None
-    first_E: Tensor | None = None
 
 
 class Reranker:
@@ -50,10 +42,12 @@ class Reranker:
     (Algorithm 1's ranking in fewer forwards), `static` (the same on fixed buffers, for GPUs), `auto` (the faster of the
     two), `constrained` (Algorithm 1), `single_pass` (an approximation), `anchors` (a model's anchors without the LLM)
     or any `Decoder`. With a `store`, passage vectors are looked up by id instead of encoded. `batch_tokens` limits the
-    tokens of a batch, padding included (None: 4,096 on a CPU, else 16,384); a larger window runs alone. Models with anchors take the order of the passages as that
-    of a first stage; with `first_stage_order=False` its ranks count as equal, and all passages replace its best ones in
-    the feedback. With `chunk`, passages of more than so many tokens are ranked by their best chunk of that length.
-    Raises `BadInput` for a store that another encoder filled.
+    tokens of a batch, padding included (None: 4,096 on a CPU, else 16,384); a larger window runs alone. Models with
+    anchors take the order of the passages as that of a first stage; with `first_stage_order=False` its ranks count as
+    equal, and all passages replace its best ones in the feedback. With `chunk`, passages of more than so many tokens
+    are ranked by their best chunk of that length.
+    With a `calibration` (by default the saved model's), rankings have probabilities of relevance. Raises `BadInput` for
+    a store that another encoder filled.
 
     Bills count the forwards and tokens of each window as if it ran alone, without padding; only the number of tokens
     drafted per forward depends on the rest of the batch. Encoding seconds are the query's own; prefill and decoding
@@ -72,19 +66,20 @@ class Reranker:
         batch_tokens: int | None = None,
         first_stage_order: bool = True,
         chunk: int | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if model is None or prompts is None:
             from perank.saving.hub import from_pretrained
 
             found = from_pretrained()
             model, prompts, encoder = found.model, found.prompts, encoder or found.encoder
-            windows = windows or Windows(found.window, found.step)
+            windows, calibration = windows or Windows(found.window, found.step), calibration or found.calibration
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
         self.windows, self.decoder, self.batch_tokens, self.chunk = checked_options(
             windows, decoder, batch_tokens, chunk
         )
-        self.first_stage_order = first_stage_order
+        self.first_stage_order, self.calibration = first_stage_order, calibration
         self._said_shortened = False
 
     @classmethod
@@ -108,7 +103,7 @@ class Reranker:
         checkable = inspect.signature(checked_options).parameters
         checked_options(**{name: value for name, value in options.items() if name in checkable})
         found = from_pretrained(name_or_path, **{name: given[name] for name in given.keys() - options.keys()})
-        options.setdefault("windows", Windows(found.window, found.step))
+        options = {"windows": Windows(found.window, found.step), "calibration": found.calibration} | options
         return cls(found.model, found.prompts, found.encoder, **options)
 
     @property
@@ -124,12 +119,14 @@ class Reranker:
         passage_embeddings: Any = None,
         query_embedding: Any = None,
         top_k: int | None = None,
+        threshold: float | None = None,
     ) -> Ranking:
         """Rank passages for a query, or only their unit vectors [N, E], e.g. from an index.
 
         A passage is a text, a `Passage`, or a dict with "text" and perhaps "id" and "title"; its id is by default its
         position. `documents` of the result are the caller's own objects, best first. With `top_k` only the first k
-        ranks are decoded; `order` still contains all candidates. `query_embedding` [E] is needed only by models that
+        ranks are decoded; `order` still contains all candidates. A calibrated model's `threshold` leaves out candidates
+        that are relevant with a lower probability. `query_embedding` [E] is needed only by models that
         use it, if there is no encoder. Raises `BadInput` before anything is encoded: with the position of what is no
         text, for an empty query, if neither texts nor vectors are given, and for vectors that aren't finite, of unit
         length and of the model's width, or whose number differs from that of the passages.
@@ -150,8 +147,11 @@ class Reranker:
         windows = self.windows if top_k is None else replace(self.windows, cutoff=whole_number(top_k, "top_k"))
         candidates = Candidates(text, found)
         if self.chunk is not None and vectors_NE is None:
-            return replace(self._by_chunks([candidates], windows, query_E)[0], given=given)
-        return replace(self._run([self._embedded(candidates, windows, vectors_NE, query_E)])[0], given=given)
+            ranking = self._by_chunks([candidates], windows, query_E)[0]
+        else:
+            ranking = self._run([self._embedded(candidates, windows, vectors_NE, query_E)])[0]
+        ranking = replace(ranking, given=given)
+        return ranking if threshold is None else ranking.cut(threshold)
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """Return one ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
@@ -189,10 +189,10 @@ class Reranker:
         windows: Windows,
         vectors_NE: Tensor | None = None,
         query_E: Tensor | None = None,
-    ) -> _EmbeddedQuery:
+    ) -> EmbeddedQuery:
         """Create a query at its first window; missing embeddings are looked up or encoded."""
         shortened = 0 if vectors_NE is not None else self._count_shortened(candidates)
-        query, clock, width = _EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
+        query, clock, width = EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
         if vectors_NE is None:
             none = torch.empty(0, width)
             vectors_NE = candidate_vectors(candidates, self.encoder, self.store) if len(candidates) else none
@@ -210,14 +210,14 @@ class Reranker:
             query.first_E = query.vectors_NE[:first].sum(0)
         return query
 
-    def _run(self, queries: list[_EmbeddedQuery]) -> list[Ranking]:
+    def _run(self, queries: list[EmbeddedQuery]) -> list[Ranking]:
         prompt_of = cache(self.prompts.rank)  # most windows of a query have the same size
 
-        def ranks(query: _EmbeddedQuery) -> Tensor:
+        def ranks(query: EmbeddedQuery) -> Tensor:
             ranks_N = torch.tensor(query.positions)  # positions in the caller's order, in every window
             return ranks_N if self.first_stage_order else torch.zeros_like(ranks_N)
 
-        def prepare(query: _EmbeddedQuery) -> Window:
+        def prepare(query: EmbeddedQuery) -> Window:
             span = query.spans[0]
             prompt = prompt_of(query.text, span.size)
             window = Window(prompt, query.vectors_NE[query.positions], span.depth, query.query_E)
@@ -225,8 +225,21 @@ class Reranker:
 
         budget = self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
         with inference(self.model, self.model.llm):
-            return run_windows(queries, prepare, self._decode, budget)
+            if self.calibration is not None:
+                self._score([query for query in queries if len(query.candidates) == 1], prepare)
+            ranked = run_windows(queries, prepare, self._decode, budget)
+        if self.calibration is None:
+            return ranked
+        return [replace(ranking, probabilities=self.calibration(ranking.raw)) for ranking in ranked]
 
-    def _decode(self, windows: list[Window]) -> Iterable[tuple[Sequence[int], Bill]]:
+    def _score(self, queries: list[EmbeddedQuery], prepare: Callable[[EmbeddedQuery], Window]) -> None:
+        """Score the passage of queries with only one, which no decoder runs the model for."""
+        for query in queries:
+            query.spans = [Span(0, 1, 1)]
+            window = prepare(query)
+            score = Reader(self.model, WindowBatch.of([window]).to(self.device), ranks=1).read()
+            query.settle((0,), Bill(forwards=1, tokens_processed=len(window.prompt)), score[0].tolist())
+
+    def _decode(self, windows: list[Window]) -> Iterable[tuple[Any, ...]]:
         decoded = self.decoder.decode(self.model, WindowBatch.of(windows).to(self.device))
-        return zip(decoded.orders, decoded.bills, strict=True)
+        return zip(decoded.orders, decoded.bills, decoded.first_scores or repeat(()), strict=False)

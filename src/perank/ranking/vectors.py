@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,44 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.records import Candidates, Vectors, differing
+from perank.ranking.windows import SlidingQuery, Windows
+from perank.records import Bill, Candidates, Ranking, Vectors, differing
+
+
+class EmbeddedQuery(SlidingQuery):
+    """A `SlidingQuery` with its passages' and query's embeddings, [N, E] and [E].
+
+    `first_E` is the sum of the embeddings of the first stage's best passages, for models that use it. A candidate's
+    score is the one before the first rank of the last window that it was in.
+    """
+
+    vectors_NE: Tensor
+    query_E: Tensor | None
+    first_E: Tensor | None = None
+
+    def __init__(self, candidates: Candidates, windows: Windows) -> None:
+        super().__init__(candidates, windows)
+        self.scores_N = np.full(len(candidates), -np.inf)
+
+    def settle(self, ranking: Sequence[int], cost: Bill, scores: Sequence[float] = ()) -> None:
+        """Apply the current window's ranking, and note the scores of its candidates."""
+        if scores:
+            self.scores_N[self.positions] = scores
+        super().settle(ranking, cost)
+
+    def ranking(self) -> Ranking:
+        """The final ranking with its scores, never increasing; a candidate that no window had has the lowest."""
+        ranking = super().ranking()
+        if not np.isfinite(self.scores_N).any():
+            return ranking
+        known_N = np.maximum(self.scores_N, self.scores_N[np.isfinite(self.scores_N)].min())
+        return replace(ranking, raw=never_increasing(known_N[list(ranking.order)]))
+
+
+def never_increasing(scores_N: np.ndarray) -> tuple[float, ...]:
+    """Each score becomes the mean of the lowest up to it and the highest from it on; ordered scores stay."""
+    lowest_N, highest_N = np.minimum.accumulate(scores_N), np.maximum.accumulate(scores_N[::-1])[::-1]
+    return tuple(((lowest_N + highest_N) / 2).tolist())
 
 
 def given_vectors(values: Any, width: int, *, count: int | None = None, of: str = "passage") -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from perank.errors import BadInput
 from perank.ranking.batching import batches
@@ -122,10 +122,11 @@ W = TypeVar("W", bound=HasCost)
 def run_windows(
     queries: Sequence[Q],
     prepare: Callable[[Q], W],
-    rank: Callable[[list[W]], Iterable[tuple[Sequence[int], Bill]]],
+    rank: Callable[[list[W]], Iterable[tuple[Any, ...]]],
     budget: int,
 ) -> list[Ranking]:
-    """Rank every window of every query; `prepare` builds a query's current window, `rank` ranks a batch of them.
+    """Rank every window of every query; `prepare` builds a query's current window, `rank` ranks a batch of
+    them and returns what `settle` takes.
 
     A batch has at most `budget` tokens, padding included; a larger window runs alone.
     """
@@ -133,6 +134,6 @@ def run_windows(
         ready = [prepare(query) for query in waiting]
         for group in batches([window.cost for window in ready], budget):
             outcomes = rank([ready[i] for i in group])
-            for i, (ranking, cost) in zip(group, outcomes, strict=True):
-                waiting[i].settle(ranking, cost)
+            for i, outcome in zip(group, outcomes, strict=True):
+                waiting[i].settle(*outcome)
     return [query.ranking() for query in queries]
