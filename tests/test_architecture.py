@@ -15,7 +15,7 @@ import pytest
 
 from perank.files import PACKAGE_DIR
 
-GROUND = {"records", "errors", "files"}  # what everything stands on
+GROUND = {"records", "rankings", "errors", "files"}  # what everything stands on
 
 # Package -> the packages it imports, besides itself and the ground; each stands below the one before it. `app` and the
 # modules at the top that aren't ground (entry points) see everything, and no package sees them.
@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"ranking", "retrieval"},
     "preparation": {"baselines", "model", "ranking", "retrieval", "sources", "training"},
     "baselines": {"model", "ranking", "retrieval", "saving", "sources"},
-    "reporting": {"evaluation"},
+    "reporting": {"evaluation", "saving"},
     "ranking": {"model", "saving"},
     "evaluation": {"model", "sources"},
     "training": {"model", "sources"},
@@ -41,6 +41,8 @@ BEHIND_ONE_FILE = {
     "Stemmer": {"retrieval/bm25.py"},
     "faiss": {"retrieval/faiss.py"},
     "peft": {"model/lora.py"},
+    "sklearn": {"evaluation/calibration.py"},
+    "torchmetrics": {"evaluation/calibration.py"},
     "scipy": {"evaluation/significance.py", "preparation/set_statistics.py", "preparation/query_tower.py"},
     "wandb": {"app/wandb_tables.py"},
     "httpx": {"baselines/chat_api.py"},
@@ -128,7 +130,7 @@ def test_a_file_imports_few_others_of_perank() -> None:
 
 def test_folders_hold_what_one_can_take_in() -> None:
     folders = [path.parent for path in FILES.values()]
-    assert folders.count(PACKAGE_DIR) <= 12
+    assert folders.count(PACKAGE_DIR) <= 13
     assert {str(folder): folders.count(folder) for folder in folders if folders.count(folder) > 18} == {}
 
 

@@ -8,14 +8,16 @@ Examples:
     python -m perank.evaluate suite=beir suite.beir.collection.folder=<folder> model=box    # your own BEIR folder
 
 The first stage and the encoder alone are evaluated too, with paired t-tests against both and against the systems in
-`compare`. Writes metrics.json, per-query scores, TREC runs, results.csv and absent.json to the output folder.
+`compare`. Writes metrics.json, per-query scores, TREC runs, results.csv, absent.json and report.html to the
+output folder. A PE-Rank model's scores become probabilities of relevance with calibrate=true on a development suite.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from perank.app.jobs import run
 from perank.app.saved_model import SavedModel
@@ -24,8 +26,12 @@ from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
 from perank.evaluation.result import device_name
 from perank.files import read_json
+from perank.reporting.calibration import fit_calibration, report_calibration, scored
 from perank.reporting.comparison import check_names, compared
+from perank.reporting.report import save_report
 from perank.reporting.rows import ResultRow
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
@@ -35,6 +41,8 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     """
     check_comparison(config)
     saved, output = SavedModel(config, device=device_of(config.device)), Path(config.paths.output)
+    if config.calibrate:
+        log.info("the calibration will be written to %s", saved.calibration_path)
     systems = systems_of(saved)
     for suite in saved.suites:
         suite.check()
@@ -45,7 +53,17 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     alone = [system.name for system in systems if system.name == saved.suites.anchors_alone]
     compare = dict.fromkeys([*config.compare, *alone])
     labels = {"device": device_name(saved.device), **config.labels}
-    return comparison.save(output, compare, labels)
+    rows = comparison.save(output, compare, labels)
+    if config.calibrate:
+        measured = [(suite, one) for suite in saved.suites for one in comparison.systems[suite.name] if scored(one)]
+        path = saved.save_calibration(lambda sha256: fit_calibration(measured, sha256))
+        log.info("calibration written to %s", path)
+    for line in report_calibration(comparison.pairs(saved.suites), output):
+        log.info(line)
+    pairs = [(suite, comparison.of(suite)) for suite in saved.suites]
+    settings = saved.make("report") if config.report else None
+    save_report(output, pairs, settings, OmegaConf.to_yaml(config), f"Evaluation of {config.model or 'systems'}")
+    return rows
 
 
 @exits_cleanly

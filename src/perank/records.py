@@ -6,11 +6,14 @@ candidate positions, best first. A *bill* is the cost of a ranking.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from perank.errors import BadInput
 from perank.files import same_folder
+from perank.rankings import Bill as Bill  # noqa: PLC0414 - a record like the others
+from perank.rankings import Result, described, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,46 +81,21 @@ class Candidates:
         return Candidates(self.query, self.passages[:depth], self.scores[:depth])
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """The cost of a ranking. Tokens exclude padding and include rejected drafts; times are wall seconds.
-
-    `texts_shortened` to fit an encoder or a prompt; `repairs` of an LLM's output, `dollars` paid.
-    """
-
-    forwards: int = 0
-    tokens_processed: int = 0
-    tokens_generated: int = 0
-    seconds_encode: float = 0.0
-    seconds_prefill: float = 0.0
-    seconds_decode: float = 0.0
-    repairs: int = 0
-    texts_shortened: int = 0
-    dollars: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """The sum of encoding, prefill and decoding."""
-        return self.seconds_encode + self.seconds_prefill + self.seconds_decode
-
-    def __add__(self, other: Bill) -> Bill:
-        return Bill(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-_SHOWN, _COLUMNS = 10, 80  # printed ranks, characters per printed line
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Ranking:
     """`order` is a permutation of range(N): positions in `candidates`, best first. `str` gives a short table.
 
-    `given` are the caller's own documents [N], in the candidates' order, or empty if these were `Passage`s.
+    `len`, iteration and indexing give a `Result` (rank, score, document) per candidate, best first. `given` are the
+    caller's own documents [N], in the candidates' order, or empty if these were `Passage`s. Best first, [N] or empty:
+    `raw`, the model's scores (logits, never increasing), and `probabilities` of relevance by a calibration.
     """
 
     candidates: Candidates
     order: tuple[int, ...]
     bill: Bill = field(default_factory=Bill)
     given: tuple[Any, ...] = field(default=(), compare=False)
+    raw: tuple[float, ...] = field(default=(), compare=False)
+    probabilities: tuple[float, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.candidates))):
@@ -138,22 +116,48 @@ class Ranking:
         """The caller's own documents (texts, dicts, `Passage`s), best first."""
         return [(self.given or self.candidates.passages)[i] for i in self.order]
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether `scores` are probabilities of relevance."""
+        return bool(self.probabilities)
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """A number in [0, 1] per candidate, best first, never increasing: probabilities, or uncalibrated 1 / rank."""
+        return self.probabilities or tuple(1 / (rank + 1) for rank in range(len(self.order)))
+
+    def cut(self, threshold: float) -> Ranking:
+        """Return only the candidates with a score of at least `threshold`. Raises `BadInput` if uncalibrated."""
+        if len(self.order) and not self.calibrated:
+            remedy = "fit one: python -m perank.evaluate suite=<dev> model=<folder> calibrate=true; or use top_k"
+            raise BadInput("a threshold needs a calibrated model", remedy=remedy, id="threshold")
+        k = sum(score >= threshold for score in self.scores)
+        kept = sorted(self.order[:k])
+        scores = tuple(self.candidates.scores[i] for i in kept) if self.candidates.scores else ()
+        return replace(
+            self,
+            candidates=Candidates(self.candidates.query, tuple(self.candidates.passages[i] for i in kept), scores),
+            order=tuple(kept.index(i) for i in self.order[:k]),
+            given=tuple(self.given[i] for i in kept) if self.given else (),
+            raw=self.raw[:k],
+            probabilities=self.probabilities[:k],
+        )
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Result]:
+        return map(Result, range(1, len(self) + 1), self.scores, self.documents)
+
+    def __getitem__(self, place: int | slice) -> Any:
+        """The `Result` at a position from 0, best first, or a list of them."""
+        return list(self)[place]
+
     def __repr__(self) -> str:
-        first = ", ".join(self.passage_ids[:3]) + (", ..." if len(self.order) > 3 else "")
-        return f"<Ranking of {len(self.order)} passages for {_cut(self.candidates.query.text, 40)!r}: {first}>"
+        return described(self.candidates.query.text, self.passage_ids)
 
     def __str__(self) -> str:
-        lines = [("rank", "id", "passage")]
-        for rank, passage in enumerate(self.passages[:_SHOWN], start=1):
-            lines.append((str(rank), _cut(passage.id, 32), " ".join(passage.contents.split())))
-        width = max(len(id) for _, id, _ in lines)
-        table = [_cut(f"{rank:>4}  {id:<{width}}  {text}".rstrip(), _COLUMNS) for rank, id, text in lines]
-        more = len(self.order) - _SHOWN
-        return "\n".join([*table, *([f"... and {more} more"] if more > 0 else [])])
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
+        return table([(passage.id, passage.contents) for passage in self.passages])
 
 
 @runtime_checkable

@@ -8,12 +8,13 @@ Examples:
 
 An unfinished sweep gives the table of its finished jobs and lists the others. Writes results.csv (tidy), table.md,
 table.tex and results.png to the study's folder or `--output`, and prints the table. A study's folder has layout.yaml
-and, if the paper has the table, paper.csv.
+and, if the paper has the table, paper.csv. The reports of several runs are joined in one report.html.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from perank.reporting.figures import draw
 from perank.reporting.grid import Grid, make_grid, tidy_rows
 from perank.reporting.layout import Layout
 from perank.reporting.render import latex, markdown
+from perank.reporting.report import REPORT, merged, read_report, write_report
 from perank.reporting.rows import read_results_csv, write_results_csv
 from perank.reporting.run_results import Results, collect
 
@@ -45,8 +47,21 @@ def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Pat
         with atomic_write(folder / name) as file:
             file.write(text)
     draw(grid, folder / "results.png")
-    sys.stdout.write(markdown(grid, notes) + f"\nwritten to {folder}/: results.csv table.md table.tex results.png\n")
+    written = "results.csv table.md table.tex results.png" + (" report.html" if _join_reports(paths, folder) else "")
+    sys.stdout.write(markdown(grid, notes) + f"\nwritten to {folder}/: {written}\n")
     return grid
+
+
+def _join_reports(paths: Sequence[str | Path], folder: Path) -> bool:
+    """Join the report.html of several runs in one page in `folder`; return whether there are several."""
+    found = [page for path in map(Path, paths) if path.is_dir() for page in sorted(path.rglob(REPORT))]
+    pages = [page for page in dict.fromkeys(found) if page.parent.resolve() != folder.resolve()]
+    common = Path(os.path.commonpath(pages)) if len(pages) > 1 else None
+    if common is None:
+        return False
+    runs = {page.parent.relative_to(common).as_posix(): read_report(page) for page in pages}
+    write_report(folder / REPORT, merged(runs, f"{len(runs)} runs"))
+    return True
 
 
 def read_layout(folder: Path) -> Layout:

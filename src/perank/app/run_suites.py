@@ -80,7 +80,7 @@ class RunSuites(list[Suite]):
         if model is None:
             return found
         if suite.name not in self._alone:
-            ranker = self.reranker(model, prompts, suite, decoding="anchors")
+            ranker = self.reranker(model, prompts, suite, decoder="anchors")
             self._alone[suite.name] = evaluate_ranker(ranker, suite, system=self.anchors_alone, progress=False)
         return [*found, self._alone[suite.name]]
 
@@ -90,15 +90,15 @@ class RunSuites(list[Suite]):
         windows: Windows = self.inputs.make("window")
         return windows
 
-    def reranker(self, model: Any, prompts: Any, suite: Suite, decoding: str | None = None) -> Reranker:
-        """Return PE-Rank over a suite's candidates, with the configured windows and, by default, decoder."""
+    def reranker(self, model: Any, prompts: Any, suite: Suite, **options: Any) -> Reranker:
+        """Return PE-Rank over a suite's candidates, with the configured windows, decoder, and other `options`."""
         return Reranker(
             model,
             prompts,
             self.inputs.encoder,
             windows=self.windows,
-            decoder=decoding or self.inputs.config.decoding,
             store=self.candidate_store(suite),
+            **{"decoder": self.inputs.config.decoding} | options,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from perank.app.run_suites import RunSuites
 from perank.errors import BadInput
 from perank.model.llm import LLMSettings
 from perank.planning.random_llm import random_mistral
+from perank.saving.calibration import CALIBRATION, Calibration, read_calibration, write_calibration
 from perank.saving.hub import from_pretrained
 from perank.saving.pretrained import Pretrained
 from perank.saving.saved_text_ranker import is_text_ranker
@@ -38,6 +40,29 @@ class SavedModel(Inputs):
         if self.pretrained is None:
             raise BadInput("not a PE-Rank model", remedy="name the folder of a saved one", id="model")
         return self.pretrained
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The one that `calibration` names, or the model's own."""
+        named = self.config.calibration
+        return self.pe_rank.calibration if named is None else read_calibration(named, self.pe_rank.sha256)
+
+    def save_calibration(self, fit: Callable[[str], Calibration]) -> Path:
+        """Write what `fit` returns for the model's digest to where `calibrate` says; return the path."""
+        path = self.calibration_path
+        write_calibration(fit(self.pe_rank.sha256), path)
+        return path
+
+    @property
+    def calibration_path(self) -> Path:
+        """Where `calibrate` says. Raises `BadInput` for a model without a folder of its own, unless it is a path."""
+        wanted, model = self.config.calibrate, self.config.model
+        if isinstance(wanted, str):
+            return Path(wanted)
+        if model is None or not Path(model).is_dir():
+            remedy = "give the folder of a saved model, or calibrate=<file>"
+            raise BadInput(f"the calibration of {model!r} has no place", remedy=remedy, id="calibrate")
+        return Path(model) / CALIBRATION
 
     @cached_property
     def encoder(self) -> Any:

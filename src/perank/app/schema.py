@@ -66,6 +66,7 @@ class Train:
     evaluate: bool
     evaluate_every: int | None
     on_failure: str = "first_stage"
+    report: Group | None = None
     labels: Group
     variant: str | None = None
     variants: Group = field(default_factory=dict)
@@ -111,6 +112,9 @@ class Evaluate:
     encoder_alone: bool
     on_failure: str = "first_stage"
     batch_size: int
+    calibrate: bool | str | None
+    calibration: str | None
+    report: Group | None
     labels: Group
 
     def __post_init__(self) -> None:

@@ -175,10 +175,10 @@ def _saved(saved: SavedModel) -> list[System]:
 
 
 def _pe_rank(saved: SavedModel, name: str, decoding: str | None = None) -> Measure:
-    model = saved.pe_rank
+    model, options = saved.pe_rank, {"calibration": saved.calibration, **({"decoder": decoding} if decoding else {})}
 
     def measure(suite: Suite) -> Evaluation:
-        reranker = saved.suites.reranker(model.model, model.prompts, suite, decoding)
+        reranker = saved.suites.reranker(model.model, model.prompts, suite, **options)
         return _measure(reranker, name, saved.config)(suite)
 
     return measure

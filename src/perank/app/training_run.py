@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from perank.app import wandb_tables
 from perank.app.assembly import Assembly, TextAssembly
@@ -23,6 +23,7 @@ from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation
 from perank.model.projector_io import projector_of, save_projector
 from perank.model.sharding import full_state
+from perank.reporting.report import save_report
 from perank.training.checkpoints import resumed_from
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,9 @@ class TrainingRun:
             measured = [
                 [*self.assembly.baselines(suite), result] for suite, result in zip(suites, results, strict=True)
             ]
+            settings = instantiate(self.config.report) if self.config.report else None
+            pairs, title = list(zip(suites, measured, strict=True)), f"Training: {self.assembly.system}"
+            save_report(self.output, pairs, settings, OmegaConf.to_yaml(self.config), title)
             for *baselines, result in measured:
                 sys.stdout.write(f"{result.verdict(baselines)}\n")
             if self.config.logger.get("wandb"):

@@ -146,4 +146,5 @@ def _gathered(mine: RankedQueries) -> RankedQueries:
     run = {id: scores for ranked in everyone for id, scores in ranked.run.items()}
     bills = {id: bill for ranked in everyone for id, bill in ranked.bills.items()}
     failed = {id: error for ranked in everyone for id, error in ranked.failed.items()}
-    return RankedQueries(run, bills, max(ranked.seconds for ranked in everyone), failed)
+    shown = {id: scored for ranked in everyone for id, scored in ranked.shown.items()}
+    return RankedQueries(run, bills, max(ranked.seconds for ranked in everyone), failed, shown)

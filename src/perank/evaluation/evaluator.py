@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from perank.errors import BadInput
 from perank.evaluation.attempts import RankedBatch, rank_each
 from perank.evaluation.matching import check_passages
-from perank.evaluation.result import Evaluation
+from perank.evaluation.result import Evaluation, Scored
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
 from perank.sources.candidates import candidates_run
@@ -39,12 +39,13 @@ def evaluate_ranker(
 
 @dataclass(frozen=True, slots=True)
 class RankedQueries:
-    """A run over some queries, the bill of each, the total wall time, and query id -> error of those that failed."""
+    """A run over some queries, each one's bill and scores, the wall time, and query id -> error of failed ones."""
 
     run: Run
     bills: dict[str, Bill]
     seconds: float
     failed: dict[str, str] = field(default_factory=dict)
+    shown: Mapping[str, Scored] = field(default_factory=dict)
 
 
 def rank_suite(
@@ -64,7 +65,8 @@ def rank_suite(
     if suite.on_failure == "first_stage":
         failed = [element for element in candidates if element.query.id in done.failed]
         run |= candidates_run(Ranking(element, tuple(range(len(element)))) for element in failed)
-    return RankedQueries(run, bills, seconds, done.failed)
+    shown = {ranking.candidates.query.id: Scored.of(ranking) for ranking in done.rankings}
+    return RankedQueries(run, bills, seconds, done.failed, shown)
 
 
 def evaluate_ranked(
@@ -74,6 +76,7 @@ def evaluate_ranked(
     evaluation = evaluate_run(
         ranked.run, suite, system=system, bills=ranked.bills, seconds=ranked.seconds, query_ids=query_ids
     )
+    evaluation = replace(evaluation, shown=ranked.shown)
     if not ranked.failed:
         return evaluation
     fate = "keep the first stage's order" if suite.on_failure == "first_stage" else "score 0"

@@ -18,11 +18,27 @@ from perank.errors import BadInput
 from perank.evaluation.metrics import means
 from perank.evaluation.significance import TTest, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
-from perank.records import Bill, Run
+from perank.records import Bill, Ranking, Run, rank_order
 from perank.sources.fields import check_new, score
 from perank.sources.trec import write_run
 
 _ONLY_IF_ANY = {"repairs", "texts_shortened", "dollars"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores of one ranking's candidates by passage id: `raw` (empty without), and those of `Ranking.scores`."""
+
+    raw: Mapping[str, float]
+    scores: Mapping[str, float]
+    calibrated: bool
+
+    @classmethod
+    def of(cls, ranking: Ranking) -> Scored:
+        """Take them from a ranking."""
+        ids = ranking.passage_ids
+        raw, scores = dict(zip(ids, ranking.raw, strict=False)), dict(zip(ids, ranking.scores, strict=True))
+        return cls(raw, scores, ranking.calibrated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +47,7 @@ class Evaluation:
 
     `seconds` is the wall time of ranking. `labels` are the suite's columns of a results table (collection, first
     stage, candidates). `note` says which queries were measured and omitted; `failed` maps the ids of queries that
-    couldn't be ranked to the error.
+    couldn't be ranked to the error. `shown`: query id -> scores of its candidates, empty for a run from a file.
     """
 
     suite: str
@@ -43,6 +59,7 @@ class Evaluation:
     labels: Mapping[str, str | int] = field(default_factory=dict)
     note: str = ""
     failed: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, Scored] = field(default_factory=dict)
 
     @property
     def means(self) -> dict[str, float]:
@@ -53,6 +70,12 @@ class Evaluation:
     def n_queries(self) -> int:
         """Number of queries that the means are over."""
         return max(map(len, self.per_query.values()), default=0)
+
+    def ranked(self, query_id: str, ranks: int) -> list[tuple[str, float]]:
+        """The first ranks of a query, best first: passage ids with the system's scores, or else the run's."""
+        run = self.run.get(query_id, {})
+        scores = self.shown[query_id].scores if query_id in self.shown else run
+        return [(passage, scores[passage]) for passage in rank_order(run)[:ranks]]
 
     @property
     def bill(self) -> Bill:

@@ -71,5 +71,12 @@ class Chunked:
 
     def by_best(self, ranking: Ranking) -> Ranking:
         """The ranking of the whole passages, each at the place of its first chunk; the bill is that of the chunks."""
-        order = dict.fromkeys(self.owners[position] for position in ranking.order)
-        return replace(ranking, candidates=self.whole, order=tuple(order))
+        ranks: dict[int, int] = {}  # owner -> rank of its first chunk
+        for rank, position in enumerate(ranking.order):
+            ranks.setdefault(self.owners[position], rank)
+        kept: dict[str, Any] = {
+            name: tuple(values[rank] for rank in ranks.values())
+            for name in ("raw", "probabilities")
+            if (values := getattr(ranking, name))
+        }
+        return replace(ranking, candidates=self.whole, order=tuple(ranks), **kept)

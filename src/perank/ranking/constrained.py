@@ -54,9 +54,10 @@ class Constrained:
         open_BN = windows.candidates_BN.clone()
         order_BN, _ = best_first(torch.zeros(open_BN.shape, device=open_BN.device), open_BN)
         margin_BN = torch.full(order_BN.shape, torch.inf, device=order_BN.device)
+        first_BN = open_BN[:, :0]
         if any(steps):
             reader = self.reader(model, windows, ranks=max(steps) - 1)
-            scores_BN = reader.read()
+            first_BN = scores_BN = reader.read()
             prefilled = clock.lap()
             steps_B1 = torch.tensor(steps, device=order_BN.device)[:, None]
             for step in range(max(steps)):
@@ -75,17 +76,21 @@ class Constrained:
             margins=[tuple(row[:s]) for row, s in zip(margin_BN.tolist(), steps, strict=True)],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),
+            first_scores=[tuple(row[:n]) for row, n in zip(first_BN.tolist(), windows.counts, strict=True)],
         )
 
 
 class AnchorsAlone:
-    """The baseline that shows what the LLM adds. Bills count no forwards and no tokens."""
+    """The baseline that shows what the LLM adds. Bills count no forwards and no tokens.
+
+    It returns no scores: a calibration is fitted on those of the whole model.
+    """
 
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises `BadInput` for a model without anchors."""
         decoded = Constrained(_AnchorReader).decode(model, windows)
         nothing = [0] * len(decoded.orders)
-        return replace(decoded, forwards=nothing, tokens_processed=nothing)
+        return replace(decoded, forwards=nothing, tokens_processed=nothing, first_scores=[])
 
 
 class _AnchorReader:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -16,8 +17,8 @@ from perank.errors import BadInput
 from perank.model.batches import Batch, Origin, PromptBatch
 from perank.model.pe_rank import PERank
 from perank.model.prompts import Prompt
-from perank.ranking.windows import SlidingQuery
-from perank.records import Bill
+from perank.ranking.windows import SlidingQuery, Windows
+from perank.records import Bill, Candidates, Ranking
 
 Depth = int | Sequence[int] | None
 """How many ranks must be exact: one number for all windows, one per window, or None for full rankings."""
@@ -47,18 +48,50 @@ class EmbeddedQuery(SlidingQuery):
     """A query on its way through its windows, with its passages' and query's embeddings, [N, E] and [E].
 
     For models that use the first stage: `ranks_N` of the passages in it, and the sum of its best ones' embeddings.
+    A candidate's score is the one before the first rank of the last window that it was in.
     """
 
     vectors_NE: Tensor
     query_E: Tensor | None
     ranks_N: Tensor | None = None
     first_E: Tensor | None = None
+    calibration: Callable[[Sequence[float]], tuple[float, ...]] | None = None  # scores -> probabilities
+
+    def __init__(self, candidates: Candidates, windows: Windows) -> None:
+        super().__init__(candidates, windows)
+        self.scores_N = np.full(len(candidates), -np.inf)
+
+    def place(self, ranks: Sequence[int], first: int) -> None:
+        """Set the passages' ranks in the first stage, from 0, and the sum of its best `first` ones' embeddings."""
+        self.ranks_N = torch.tensor(ranks)
+        self.first_E = self.vectors_NE[self.ranks_N < first].sum(0)
 
     def window(self, prompt: Prompt) -> Window:
         """The next window, with its prompt."""
         positions, depth = self.positions, self.spans[0].depth
         ranks_N = None if self.ranks_N is None else self.ranks_N[positions]
         return Window(prompt, self.vectors_NE[positions], depth, self.query_E, ranks_N, self.first_E)
+
+    def settle(self, ranking: Sequence[int], cost: Bill, scores: Sequence[float] = ()) -> None:
+        """Apply the current window's ranking, and note the scores of its candidates."""
+        if scores:
+            self.scores_N[self.positions] = scores
+        super().settle(ranking, cost)
+
+    def ranking(self) -> Ranking:
+        """The final ranking with its scores, never increasing; a candidate that no window had has the lowest."""
+        ranking = super().ranking()
+        if not np.isfinite(self.scores_N).any():
+            return ranking
+        known_N = np.maximum(self.scores_N, self.scores_N[np.isfinite(self.scores_N)].min())
+        raw = never_increasing(known_N[list(ranking.order)])
+        return replace(ranking, raw=raw, probabilities=self.calibration(raw) if self.calibration else ())
+
+
+def never_increasing(scores_N: np.ndarray) -> tuple[float, ...]:
+    """Each score becomes the mean of the lowest up to it and the highest from it on; ordered scores stay."""
+    lowest_N, highest_N = np.minimum.accumulate(scores_N), np.maximum.accumulate(scores_N[::-1])[::-1]
+    return tuple(((lowest_N + highest_N) / 2).tolist())
 
 
 @dataclass(frozen=True)
@@ -124,7 +157,8 @@ class Decoded:
 
     `orders[b]` is a permutation of row b's candidates: prompt positions, best first; the first `depth` ranks are those
     of greedy decoding, the rest follows the last step's scores. `margins[b][i]` is the score difference of rank i to
-    the next best candidate; rounding can change the choice only if it is small.
+    the next best candidate; rounding can change the choice only if it is small. `first_scores[b]` are the scores before
+    the first rank by prompt position, empty if nothing was scored; a decoder without scores leaves the list empty.
     """
 
     orders: list[tuple[int, ...]]
@@ -134,6 +168,7 @@ class Decoded:
     margins: list[tuple[float, ...]]
     seconds_prefill: float
     seconds_decode: float
+    first_scores: list[tuple[float, ...]] = field(default_factory=list)
 
     @property
     def bills(self) -> list[Bill]:

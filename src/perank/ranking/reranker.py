@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import repeat
 from typing import Any, Self
 
 import torch
@@ -24,9 +25,11 @@ from perank.ranking.decoder import Clock, Decoder, EmbeddedQuery, Window, Window
 from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
 from perank.ranking.options import checked_options
+from perank.ranking.reader import Reader
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
-from perank.ranking.windows import SlidingQuery, Windows, run_wave, run_windows
+from perank.ranking.windows import SlidingQuery, Span, Windows, run_wave, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
+from perank.saving.calibration import Calibration
 
 
 class Reranker:
@@ -39,8 +42,9 @@ class Reranker:
     tokens of a batch, padding included (None: 4,096 on a CPU, else 16,384); a larger window runs alone. Models with
     anchors take the order of the passages as that of a first stage; with `first_stage_order=False` its ranks count as
     equal, and all passages replace its best ones in the feedback. With `chunk`, passages of more than so many tokens
-    are ranked by their best chunk of that length; all chunks have their passage's rank in the first stage. Raises
-    `BadInput` for a store that another encoder filled.
+    are ranked by their best chunk of that length; all chunks have their passage's rank in the first stage. With a
+    `calibration` (by default the saved model's), rankings have probabilities of relevance. Raises `BadInput` for a
+    store that another encoder filled.
 
     Bills count the forwards and tokens of each window as if it ran alone, without padding; only the number of tokens
     drafted per forward depends on the rest of the batch. Encoding seconds are the query's own; prefill and decoding
@@ -59,27 +63,23 @@ class Reranker:
         batch_tokens: int | None = None,
         first_stage_order: bool = True,
         chunk: int | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if model is None or prompts is None:
             from perank.saving.hub import from_pretrained
 
             found = from_pretrained()
             model, prompts, encoder = found.model, found.prompts, encoder or found.encoder
-            windows = windows or Windows(found.window, found.step)
+            windows, calibration = windows or Windows(found.window, found.step), calibration or found.calibration
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        self.windows, self.decoder, self.batch_tokens, self.chunk = checked_options(
-            windows, decoder, batch_tokens, chunk
-        )
-        self.first_stage_order = first_stage_order
+        checked = checked_options(windows, decoder, batch_tokens, chunk)
+        self.windows, self.decoder, self.batch_tokens, self.chunk = checked
+        self.first_stage_order, self.calibration = first_stage_order, calibration
         self._count_shortened = ShortenedCount()
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | os.PathLike[str] | None = None,
-        **given: Any,
-    ) -> Self:
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str] | None = None, **given: Any) -> Self:
         """Load a saved PE-Rank model from a folder or Hub id; None loads the packaged model.
 
         Other arguments are the constructor's, and how to load (`perank.saving.load_options`): device ("cpu"), dtype
@@ -90,12 +90,12 @@ class Reranker:
         from perank.saving.hub import from_pretrained
         from perank.saving.load_options import split_options
 
-        own = [name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY]
-        _, options = split_options(given, own)
+        own = inspect.signature(cls).parameters.values()
+        _, options = split_options(given, [option.name for option in own if option.kind is option.KEYWORD_ONLY])
         checkable = inspect.signature(checked_options).parameters
         checked_options(**{name: value for name, value in options.items() if name in checkable})
         found = from_pretrained(name_or_path, **{name: given[name] for name in given.keys() - options.keys()})
-        options.setdefault("windows", Windows(found.window, found.step))
+        options = {"windows": Windows(found.window, found.step), "calibration": found.calibration} | options
         return cls(found.model, found.prompts, found.encoder, **options)
 
     @property
@@ -111,12 +111,14 @@ class Reranker:
         passage_embeddings: Any = None,
         query_embedding: Any = None,
         top_k: int | None = None,
+        threshold: float | None = None,
     ) -> Ranking:
         """Rank passages for a query, or only their unit vectors [N, E], e.g. from an index.
 
         A passage is a text, a `Passage`, or a dict with "text" and perhaps "id" and "title"; its id is by default its
         position. `documents` of the result are the caller's own objects, best first. With `top_k` only the first k
-        ranks are decoded; `order` still contains all candidates. `query_embedding` [E] is needed only by models that
+        ranks are decoded; `order` still contains all candidates. A calibrated model's `threshold` leaves out candidates
+        that are relevant with a lower probability. `query_embedding` [E] is needed only by models that
         use it, if there is no encoder. Raises `BadInput` before anything is encoded: with the position of what is no
         text, for an empty query, if neither texts nor vectors are given, and for vectors that aren't finite, of unit
         length and of the model's width, or whose number differs from that of the passages.
@@ -136,8 +138,11 @@ class Reranker:
             found = tuple(Passage(str(i), "") for i in range(len(vectors_NE)))
         windows, candidates = self._cut(top_k), Candidates(text, found)
         if self.chunk is not None and vectors_NE is None:
-            return replace(self._by_chunks([candidates], windows, query_E)[0], given=given)
-        return replace(self._run([self._embedded(candidates, windows, vectors_NE, query_E)])[0], given=given)
+            ranking = self._by_chunks([candidates], windows, query_E)[0]
+        else:
+            ranking = self._run([self._embedded(candidates, windows, vectors_NE, query_E)])[0]
+        ranking = replace(ranking, given=given)
+        return ranking if threshold is None else ranking.cut(threshold)
 
     def _cut(self, top_k: int | None) -> Windows:
         return self.windows if top_k is None else replace(self.windows, cutoff=whole_number(top_k, "top_k"))
@@ -164,9 +169,7 @@ class Reranker:
         ranked = self._run([self._embedded(one.candidates, span, None, query_E, one.owners) for one, span in pairs])
         return [one.by_best(ranking) for one, ranking in zip(chunked, ranked, strict=True)]
 
-    def begin(
-        self, candidates: Candidates, *, vectors_NE: Tensor | None = None, top_k: int | None = None
-    ) -> EmbeddedQuery:
+    def begin(self, candidates: Candidates, *, vectors_NE: Any = None, top_k: int | None = None) -> EmbeddedQuery:
         """Return a query at its first window, for `advance`; missing vectors are looked up or encoded.
 
         `top_k` as in `rank`. Raises `BadInput` as `rank` does, for vectors of another width, and with `chunk`.
@@ -180,9 +183,8 @@ class Reranker:
 
         Between calls queries may join and leave. A query without `spans` is finished: `query.ranking()`.
         """
-        open_queries = [query for query in queries if query.spans]
         with inference(self.model, self.model.llm):
-            run_wave(open_queries, self._window_of(), self._decode, self._budget)
+            run_wave([query for query in queries if query.spans], self._window_of(), self._decode, self._budget)
 
     def _embedded(
         self,
@@ -211,9 +213,11 @@ class Reranker:
         query.vectors_NE, query.query_E = vectors_NE.float(), query_E
         query.bill = Bill(seconds_encode=clock.lap(), texts_shortened=shortened)
         if (anchors := self.model.anchors) is not None and self.model.needs_origin:
-            ranks_N = torch.arange(len(candidates)) if ranks is None else torch.tensor(ranks)
-            query.ranks_N = ranks_N if self.first_stage_order else torch.zeros_like(ranks_N)
-            query.first_E = query.vectors_NE[query.ranks_N < anchors.settings.first].sum(0)
+            known = range(len(candidates)) if ranks is None else ranks
+            query.place(known if self.first_stage_order else [0] * len(known), anchors.settings.first)
+        query.calibration = self.calibration
+        if self.calibration is not None and len(candidates) == 1:
+            self._score(query)
         return query
 
     def _run(self, queries: list[EmbeddedQuery]) -> list[Ranking]:
@@ -233,6 +237,14 @@ class Reranker:
     def _budget(self) -> int:
         return self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
 
-    def _decode(self, windows: list[Window]) -> Iterable[tuple[Sequence[int], Bill]]:
+    def _score(self, query: EmbeddedQuery) -> None:
+        """Score the only passage of a query, which no decoder runs the model for."""
+        query.spans = [Span(0, 1, 1)]
+        window = self._window_of()(query)
+        with inference(self.model, self.model.llm):
+            score = Reader(self.model, WindowBatch.of([window]).to(self.device), ranks=1).read()
+        query.settle((0,), Bill(forwards=1, tokens_processed=len(window.prompt)), score[0].tolist())
+
+    def _decode(self, windows: list[Window]) -> Iterable[tuple[Any, ...]]:
         decoded = self.decoder.decode(self.model, WindowBatch.of(windows).to(self.device))
-        return zip(decoded.orders, decoded.bills, strict=True)
+        return zip(decoded.orders, decoded.bills, decoded.first_scores or repeat(()), strict=False)

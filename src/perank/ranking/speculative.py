@@ -67,6 +67,7 @@ class Speculative:
             margins=[tuple(row.margins) for row in rows],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),
+            first_scores=[row.first for row in rows],
         )
 
 
@@ -90,6 +91,7 @@ class _Row:
         self.change: float | None = None
         self.margins: list[float] = []
         self.forwards = self.processed = 0
+        self.first: tuple[float, ...] = ()
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -106,6 +108,7 @@ class _Row:
         if self.steps:
             self._count(tokens)
             self._see(scores_N)
+            self.first = tuple(scores_N[self.open_N].tolist())
 
     def draft(self, nodes: int) -> Tree:
         """Draft the most probable continuations, up to the requested ranks."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from perank.errors import BadInput
 from perank.ranking.batching import batches
@@ -122,10 +122,11 @@ W = TypeVar("W", bound=HasCost)
 def run_windows(
     queries: Sequence[Q],
     prepare: Callable[[Q], W],
-    rank: Callable[[list[W]], Iterable[tuple[Sequence[int], Bill]]],
+    rank: Callable[[list[W]], Iterable[tuple[Any, ...]]],
     budget: int,
 ) -> list[Ranking]:
-    """Rank every window of every query; `prepare` builds a query's current window, `rank` ranks a batch of them.
+    """Rank every window of every query; `prepare` builds a query's current window, `rank` ranks a batch of
+    them and returns what `settle` takes.
 
     A batch has at most `budget` tokens, padding included; a larger window runs alone.
     """
@@ -137,12 +138,12 @@ def run_windows(
 def run_wave(
     queries: Sequence[Q],
     prepare: Callable[[Q], W],
-    rank: Callable[[list[W]], Iterable[tuple[Sequence[int], Bill]]],
+    rank: Callable[[list[W]], Iterable[tuple[Any, ...]]],
     budget: int,
 ) -> None:
     """Rank the current window of each query, none of which is finished; arguments as in `run_windows`."""
     ready = [prepare(query) for query in queries]
     for group in batches([window.cost for window in ready], budget):
         outcomes = rank([ready[i] for i in group])
-        for i, (ranking, cost) in zip(group, outcomes, strict=True):
-            queries[i].settle(ranking, cost)
+        for i, outcome in zip(group, outcomes, strict=True):
+            queries[i].settle(*outcome)

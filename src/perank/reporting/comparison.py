@@ -62,6 +62,14 @@ class Comparison:
             raise self.errors[0]
         return rows
 
+    def of(self, suite: Suite) -> list[Evaluation]:
+        """All evaluations of a suite, baselines first."""
+        return [*self.baselines[suite.name], *self.systems[suite.name]]
+
+    def pairs(self, suites: Iterable[Suite]) -> Iterator[tuple[Suite, Evaluation]]:
+        """Every system's evaluations with their suites."""
+        return ((suite, evaluation) for suite in suites for evaluation in self.systems[suite.name])
+
     def _named(self, evaluations: Sequence[Evaluation], wanted: Iterable[str]) -> Iterator[Evaluation]:
         known = {evaluation.system: evaluation for evaluation in evaluations}
         for name in wanted:

@@ -9,6 +9,7 @@ from perank.model.encoders.encoder import Encoder
 from perank.model.llm import LLMSettings
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
+from perank.saving.calibration import Calibration, calibration_in, digest_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +26,13 @@ class Pretrained:
     window: int = 20
     step: int = 10
     folder: Path
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the weights in the folder's config.json; "" for a model without."""
+        return digest_in(self.folder)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The folder's calibration, if it has one. Raises `BadInput` for a damaged file, or one of other weights."""
+        return calibration_in(self.folder)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from perank.errors import BadInput
-from perank.records import Bill, Passage, Ranking
+from perank.records import Passage, Ranking
 from perank.serving.embedding import RankRequest
 from perank.serving.schema import (
     CohereResponse,
@@ -19,7 +19,7 @@ from perank.serving.schema import (
     RankBody,
     Usage,
 )
-from perank.serving.scores import SCORE_KIND, relevance_scores
+from perank.serving.scores import relevance_scores, score_kind
 
 
 def request_of(body: RankBody, max_documents: int) -> RankRequest:
@@ -44,7 +44,7 @@ def jina_response(body: JinaRequest, ranking: Ranking, model: str) -> JinaRespon
             result.document = _shown(body.documents[result.index])
     tokens = ranking.bill.tokens_processed
     usage = Usage(total_tokens=tokens, prompt_tokens=tokens)
-    return JinaResponse(model=model, usage=usage, results=results, **_extra(body, ranking.bill))
+    return JinaResponse(model=model, usage=usage, results=results, **_extra(body, ranking))
 
 
 def cohere_response(body: RankBody, ranking: Ranking, model: str) -> CohereResponse:
@@ -53,7 +53,7 @@ def cohere_response(body: RankBody, ranking: Ranking, model: str) -> CohereRespo
     tokens = {"input_tokens": ranking.bill.tokens_processed, "output_tokens": ranking.bill.tokens_generated}
     units = {"search_units": -(-len(body.documents) // 100)}
     meta = {"api_version": {"version": "2"}, "billed_units": units, "tokens": tokens}
-    return CohereResponse(id=str(uuid4()), model=model, results=results, meta=meta, **_extra(body, ranking.bill))
+    return CohereResponse(id=str(uuid4()), model=model, results=results, meta=meta, **_extra(body, ranking))
 
 
 def _scored(body: RankBody, ranking: Ranking) -> list[tuple[int, float]]:
@@ -69,6 +69,6 @@ def _shown(document: str | Document) -> dict[str, Any]:
     return document.model_dump(exclude={"embedding"}, exclude_unset=True)
 
 
-def _extra(body: RankBody, bill: Bill) -> dict[str, Any]:
-    cost = Cost(**{name: getattr(bill, name) for name in Cost.model_fields})
-    return {"score_kind": SCORE_KIND, "bill": cost, "warnings": body.warnings}
+def _extra(body: RankBody, ranking: Ranking) -> dict[str, Any]:
+    cost = Cost(**{name: getattr(ranking.bill, name) for name in Cost.model_fields})
+    return {"score_kind": score_kind(ranking), "bill": cost, "warnings": body.warnings}

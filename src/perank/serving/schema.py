@@ -118,7 +118,7 @@ class Cost(BaseModel):
 class Extra(BaseModel):
     """What this server adds to both forms' responses."""
 
-    score_kind: str = Field(description="`rank`: relevance_score depends on the rank alone and isn't calibrated")
+    score_kind: str = Field(description="`probability` of relevance, or `rank`: it depends on the rank alone")
     bill: Cost
     warnings: list[str] = []
 

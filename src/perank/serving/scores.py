@@ -1,18 +1,21 @@
 """The `relevance_score` of responses, which both forms define as a number from 0 to 1, higher for more relevant.
 
-PE-Rank ranks without scoring. Until a model has calibrated scores, the score is a function of the rank alone: it sorts
-as the ranking does, but it isn't a probability, and thresholds on it only cut at a rank. `SCORE_KIND` in every response
-says so. Another score replaces both.
+A calibrated model gives probabilities of relevance. PE-Rank itself ranks without scoring: without a calibration the
+score is a function of the rank alone, which sorts as the ranking does but isn't a probability; a threshold on it only
+cuts at a rank. `score_kind` in every response says which of the two it is.
 """
 
 from __future__ import annotations
 
 from perank.records import Ranking
 
-SCORE_KIND = "rank"
+
+def score_kind(ranking: Ranking) -> str:
+    """`probability` for a calibrated model, else `rank`."""
+    return "probability" if ranking.calibrated else "rank"
 
 
 def relevance_scores(ranking: Ranking) -> list[float]:
-    """Scores in the order of the ranking, strictly decreasing, in (0, 1): 1 - rank / (N + 1) for ranks 1 to N."""
+    """Scores in the order of the ranking, in [0, 1]: probabilities, or 1 - rank / (N + 1) for ranks 1 to N."""
     n = len(ranking.order)
-    return [1 - rank / (n + 1) for rank in range(1, n + 1)]
+    return [*ranking.probabilities] or [1 - rank / (n + 1) for rank in range(1, n + 1)]

@@ -64,6 +64,7 @@ class Static:
             margins=[margins for group in groups for margins in group.margins],
             seconds_prefill=sum(group.seconds_prefill for group in groups),
             seconds_decode=sum(group.seconds_decode for group in groups),
+            first_scores=[scores for group in groups for scores in group.first_scores],
         )
 
     def _group(self, windows: WindowBatch) -> Decoded:
@@ -72,11 +73,13 @@ class Static:
         if self.engines is None or not any(steps):
             orders = [tuple(row.nonzero()[:, 0].tolist()) for row in windows.candidates_BN]
             nothing = [0] * len(steps)
-            return Decoded(orders, nothing, nothing, windows.depths, [()] * len(steps), prefilled, clock.lap())
+            empty: list[tuple[float, ...]] = [()] * len(steps)
+            return Decoded(orders, nothing, nothing, windows.depths, empty, prefilled, clock.lap(), empty)
         engine = self.engines.of(self._bucket(windows))
         engine.state.fill(windows)
         engine.prefill()
         prefilled = clock.lap()
+        first_BN = engine.state.scores_BN.clone()
         self._finish(engine, self.engines)
         state = engine.state
         rest_BN, _ = best_first(state.scores_BN, state.open_BN)
@@ -89,6 +92,7 @@ class Static:
             margins=[tuple(row[:k]) for row, k in zip(state.margin_BX.tolist(), steps, strict=False)],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),
+            first_scores=[tuple(row[:n]) for row, n in zip(first_BN.tolist(), windows.counts, strict=False)],
         )
 
     def _finish(self, engine: Engine, engines: Engines) -> None:
