@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from perank import Reranker
 from perank.errors import BadInput
 from perank.ranking.constrained import Constrained
-from perank.ranking.decoder import Decoder
+from perank.ranking.decoder import Decoder, never_increasing
 from perank.ranking.reader import Reader
 from perank.ranking.single_pass import SinglePass
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.decoder import Static
-from perank.ranking.decoder import never_increasing
 from perank.ranking.windows import Windows
 from perank.saving.calibration import Calibration
 from support import tiny
