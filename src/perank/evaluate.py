@@ -36,8 +36,7 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     """Evaluate the first stage, the encoder, run files, rankers and the model on every suite."""
     check_comparison(config)
     saved, output = SavedModel(config), Path(config.paths.output)
-    if config.calibrate:
-        log.info("the calibration will be written to %s", saved.calibration_path)
+    saved.check_calibration()
     systems = systems_of(saved)
     baselines = {suite.name: saved.suites.baselines(suite, encoder=config.encoder_alone) for suite in saved.suites}
     comparison = compared(systems, saved.suites, baselines)
