@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from perank import Reranker
 from perank.evaluate import evaluate, main
+from perank.reporting.report import read_report
 from perank.reporting.rows import read_results_csv
 from perank.sources.beir import read_beir_qrels
 from perank.sources.trec import read_run, write_run
@@ -116,6 +119,24 @@ def test_a_model_is_measured_with_its_own_encoder_whatever_the_config_names(
     ).read_bytes()
 
 
+def test_a_calibration_is_saved_with_the_model_and_changes_scores_alone(
+    world: Path, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "model", tmp_path / "model")
+    model = f"model={tmp_path}/model"
+    before = evaluated(world, tmp_path / "before", model, "calibrate=true")
+    after = evaluated(world, tmp_path / "after", model)
+    assert before["PE-Rank"]["ndcg@10"] == after["PE-Rank"]["ndcg@10"]
+    ranking = Reranker.from_pretrained(tmp_path / "model").rank("otter", ["a sea otter", "the rain falls"])
+    assert ranking.calibrated and 1 >= ranking.scores[0] >= ranking.scores[1] >= 0
+    errors = json.loads((tmp_path / "after" / "calibration_error.json").read_text())
+    assert errors["beir/PE-Rank, calibrated"]["error"] < errors["beir/PE-Rank, uncalibrated: 1 / rank"]["error"]
+    assert (tmp_path / "after" / "beir.PE-Rank.reliability.png").is_file()
+    systems = read_report(tmp_path / "after" / "report.html")["suites"][0]["systems"]
+    assert [(system["name"], system["calibrated"]) for system in systems][-1] == ("PE-Rank", True)
+    assert read_report(trained / "report.html")["suites"][0]["systems"][-1]["name"] == "PE-Rank"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -124,6 +145,10 @@ def test_a_model_is_measured_with_its_own_encoder_whatever_the_config_names(
         (["modell=x"], "modell"),
         (["batch_size=many"], "batch_size"),
         (["suite.beir.depth=0"], "depth"),
+        (["report.ranks=0"], "report.ranks"),
+        (["calibrate=true"], "not a PE-Rank model"),
+        (["calibrate=true", "model=box"], "has no place"),
+        (["calibration=none.json", "model=box"], "none.json"),
     ],
     ids=str,
 )

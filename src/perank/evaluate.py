@@ -41,8 +41,7 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     """
     check_comparison(config)
     saved, output = SavedModel(config, device=device_of(config.device)), Path(config.paths.output)
-    if config.calibrate:
-        log.info("the calibration will be written to %s", saved.calibration_path)
+    saved.check_calibration()
     systems = systems_of(saved)
     for suite in saved.suites:
         suite.check()

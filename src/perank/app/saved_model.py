@@ -53,6 +53,13 @@ class SavedModel(Inputs):
         write_calibration(fit(self.pe_rank.sha256), path)
         return path
 
+    def check_calibration(self) -> None:
+        """Raise `BadInput` for unusable settings of calibrations, which would otherwise fail late or not at all."""
+        if self.config.calibration is not None:
+            _ = self.calibration
+        if self.config.calibrate and self.pe_rank:
+            _ = self.calibration_path
+
     @property
     def calibration_path(self) -> Path:
         """Where `calibrate` says. Raises `BadInput` for a model without a folder of its own, unless it is a path."""

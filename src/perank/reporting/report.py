@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perank.errors import BadInput
+from perank.errors import BadInput, check_least
 from perank.evaluation.result import Evaluation
 from perank.evaluation.significance import bootstrap_interval
 from perank.evaluation.suites import Suite
@@ -35,6 +35,10 @@ class ReportSettings:
     words: int = 20
     ranks: int = 20
     queries: int = 300
+
+    def __post_init__(self) -> None:
+        check_least("report", 0, words=self.words, queries=self.queries)
+        check_least("report", 1, ranks=self.ranks)
 
 
 Measured = Iterable[tuple[Suite, Sequence[Evaluation]]]
