@@ -86,7 +86,7 @@ def test_every_choice_composes(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF_DIR.glob("*.yaml") if path.stem != "common"))
 def test_every_command_has_a_schema_and_a_config_that_composes(name: str) -> None:
-    assert composed(name).hydra.job.name == {"train": "rank", "doctor": "rank"}.get(name, name)
+    assert composed(name).hydra.job.name == {"train": "rank", "doctor": "rank", "rank": "rerank"}.get(name, name)
 
 
 @pytest.mark.parametrize(("experiment", "stage"), [("align", "align"), ("rank", "rank"), ("rankmistral", "listwise")])
@@ -118,7 +118,7 @@ def test_output_goes_by_task_and_time() -> None:
 
 
 def test_conf_can_be_held_in_the_head() -> None:
-    assert len(FILES) <= 95
+    assert len(FILES) <= 100
     assert len(GROUPS) <= 18
 
 

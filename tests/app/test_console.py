@@ -15,7 +15,7 @@ import pytest
 from support import toy
 
 pytestmark = toy.QUIET
-HYDRAS = ("train", "evaluate", "encode", "prepare", "doctor", "efficiency")
+HYDRAS = ("train", "evaluate", "rank", "encode", "prepare", "doctor", "efficiency")
 
 
 @pytest.mark.parametrize("entry", [*HYDRAS, "tabulate"])

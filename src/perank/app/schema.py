@@ -112,6 +112,32 @@ class Evaluate:
 
 
 @dataclass(kw_only=True)
+class Rank:
+    """`perank.rank`."""
+
+    collection: Group = field(default_factory=dict)
+    paths: Paths
+    model: str
+    dtype: str
+    device: str
+    run: str | None
+    input: str | None
+    output: str | None
+    format: str | None
+    depth: int
+    store: str | None
+    batch_size: int
+    progress: bool
+    decoding: str
+    window: Group
+
+    def __post_init__(self) -> None:
+        check_least("", 1, batch_size=self.batch_size, depth=self.depth)
+        if self.format is not None:
+            check_keys([self.format], ("trec", "jsonl"), "format")
+
+
+@dataclass(kw_only=True)
 class Encode:
     """`perank.encode`."""
 
@@ -170,6 +196,7 @@ SCHEMAS: dict[str, type] = {
     "train": Train,
     "doctor": Doctor,
     "evaluate": Evaluate,
+    "rank": Rank,
     "encode": Encode,
     "prepare": Prepare,
     "efficiency": Efficiency,

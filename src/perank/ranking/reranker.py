@@ -7,7 +7,7 @@ only on its own query and candidates, up to rounding from batch shapes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Self
@@ -26,12 +26,12 @@ from perank.ranking.speculative import Speculative
 from perank.ranking.static.auto import Auto
 from perank.ranking.static.decoder import Static
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
-from perank.ranking.windows import SlidingQuery, Windows, run_windows
+from perank.ranking.windows import SlidingQuery, Windows, run_wave, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
 
 
-class _EmbeddedQuery(SlidingQuery):
-    """A `SlidingQuery` with its passages' and query's embeddings, [N, E] and [E]."""
+class EmbeddedQuery(SlidingQuery):
+    """A query on its way through its windows, with its passages' and its own embeddings, [N, E] and [E]."""
 
     vectors_NE: Tensor
     query_E: Tensor | None
@@ -131,15 +131,34 @@ class Reranker:
         """Return one ranking per element of `batch`, in its order. Raises `BadInput` as `rank` does."""
         return self._run([self._embedded(candidates, self.windows) for candidates in batch])
 
+    def begin(
+        self, candidates: Candidates, *, vectors_NE: Tensor | None = None, top_k: int | None = None
+    ) -> EmbeddedQuery:
+        """Return a query at its first window, for `advance`; missing vectors are looked up or encoded.
+
+        `top_k` as in `rank`. Raises `BadInput` for an empty query and for vectors of another width.
+        """
+        windows = self.windows if top_k is None else replace(self.windows, cutoff=top_k)
+        return self._embedded(candidates, windows, vectors_NE)
+
+    def advance(self, queries: Sequence[EmbeddedQuery]) -> None:
+        """Rank the current window of each query that `begin` returned, in batches; finished ones are left alone.
+
+        Between calls queries may join and leave. A query without `spans` is finished: `query.ranking()`.
+        """
+        open_queries = [query for query in queries if query.spans]
+        with inference(self.model, self.model.llm):
+            run_wave(open_queries, self._window_of(), self._decode, self._budget)
+
     def _embedded(
         self,
         candidates: Candidates,
         windows: Windows,
         vectors_NE: Tensor | None = None,
         query_E: Tensor | None = None,
-    ) -> _EmbeddedQuery:
+    ) -> EmbeddedQuery:
         """Create a query at its first window; missing embeddings are looked up or encoded."""
-        query, clock, width = _EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
+        query, clock, width = EmbeddedQuery(candidates, windows), Clock(self.device), self.model.projector.width_in
         if vectors_NE is None:
             none = torch.empty(0, width)
             vectors_NE = candidate_vectors(candidates, self.encoder, self.store) if len(candidates) else none
@@ -153,17 +172,24 @@ class Reranker:
         query.vectors_NE, query.query_E, query.bill = vectors_NE.float(), query_E, Bill(seconds_encode=clock.lap())
         return query
 
-    def _run(self, queries: list[_EmbeddedQuery]) -> list[Ranking]:
+    def _run(self, queries: list[EmbeddedQuery]) -> list[Ranking]:
+        with inference(self.model, self.model.llm):
+            return run_windows(queries, self._window_of(), self._decode, self._budget)
+
+    def _window_of(self) -> Callable[[EmbeddedQuery], Window]:
+        """A function from a query to its current window, which remembers prompts."""
         prompt_of = cache(self.prompts.rank)  # most windows of a query have the same size
 
-        def prepare(query: _EmbeddedQuery) -> Window:
+        def prepare(query: EmbeddedQuery) -> Window:
             span = query.spans[0]
             prompt = prompt_of(query.text, span.size)
             return Window(prompt, query.vectors_NE[query.positions], span.depth, query.query_E)
 
-        budget = self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
-        with inference(self.model, self.model.llm):
-            return run_windows(queries, prepare, self._decode, budget)
+        return prepare
+
+    @property
+    def _budget(self) -> int:
+        return self.batch_tokens or (4096 if self.device.type == "cpu" else 16384)
 
     def _decode(self, windows: list[Window]) -> Iterable[tuple[Sequence[int], Bill]]:
         decoded = self.decoder.decode(self.model, WindowBatch.of(windows).to(self.device))

@@ -19,7 +19,8 @@ def given_vectors(values: Any, width: int, *, count: int | None = None, of: str 
     and for an unexpected width or number of vectors.
     """
     try:
-        vectors_NE = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values, dtype=np.float32))
+        with np.errstate(over="ignore"):  # beyond fp32: refused below as not finite
+            vectors_NE = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values, dtype=np.float32))
     except (TypeError, ValueError) as error:
         problem = f"the {of} vectors are no [N, {width}] array: {error}"
         raise BadInput(problem, remedy="give every passage one vector of that width") from error

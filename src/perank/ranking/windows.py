@@ -127,9 +127,19 @@ def run_windows(
     A batch has at most `budget` tokens, padding included; a larger window runs alone.
     """
     while waiting := [query for query in queries if query.spans]:
-        ready = [prepare(query) for query in waiting]
-        for group in batches([window.cost for window in ready], budget):
-            outcomes = rank([ready[i] for i in group])
-            for i, (ranking, cost) in zip(group, outcomes, strict=True):
-                waiting[i].settle(ranking, cost)
+        run_wave(waiting, prepare, rank, budget)
     return [query.ranking() for query in queries]
+
+
+def run_wave(
+    queries: Sequence[Q],
+    prepare: Callable[[Q], W],
+    rank: Callable[[list[W]], Iterable[tuple[Sequence[int], Bill]]],
+    budget: int,
+) -> None:
+    """Rank the current window of each query, none of which is finished; arguments as in `run_windows`."""
+    ready = [prepare(query) for query in queries]
+    for group in batches([window.cost for window in ready], budget):
+        outcomes = rank([ready[i] for i in group])
+        for i, (ranking, cost) in zip(group, outcomes, strict=True):
+            queries[i].settle(ranking, cost)

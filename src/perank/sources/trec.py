@@ -50,10 +50,15 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
     """
     with atomic_write(path) as file:
         for query_id, scores in run.items():
-            for rank, passage_id in enumerate(rank_order(scores), start=1):
-                _check_writable(query_id, passage_id, tag, path)
-                score = fields.finite(float(scores[passage_id]), path, None, passage_id)
-                file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n")
+            file.writelines(run_lines(query_id, scores, tag, path))
+
+
+def run_lines(query_id: str, scores: Mapping[str, float], tag: str, path: str | Path | None = None) -> Iterator[str]:
+    """Yield a query's lines of a run, by `rank_order`. Raises `BadInput` as `write_run` does, naming `path`."""
+    for rank, passage_id in enumerate(rank_order(scores), start=1):
+        _check_writable(query_id, passage_id, tag, path)
+        score = fields.finite(float(scores[passage_id]), path, None, passage_id)
+        yield f"{query_id} Q0 {passage_id} {rank} {score!r} {tag}\n"
 
 
 def read_qrels(path: str | Path) -> Qrels:
@@ -152,7 +157,7 @@ def _check_ranks(query_id: str, places: list[tuple[int, float, int, str]], path:
             raise BadInput(problem, remedy=remedy, path=path, line=line, id=id)
 
 
-def _check_writable(query_id: str, passage_id: str, tag: str, path: str | Path) -> None:
+def _check_writable(query_id: str, passage_id: str, tag: str, path: str | Path | None) -> None:
     for what, text in (("query id", query_id), ("passage id", passage_id), ("tag", tag)):
         if not text or len(text.split()) != 1 or text != text.strip():
             remedy = "use ids without blanks, or map them before writing"

@@ -1,0 +1,1 @@
+"""The `perank` command, and what its sub-commands are made of."""

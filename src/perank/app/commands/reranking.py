@@ -1,0 +1,107 @@
+"""What `perank.rank` is configured to do: its queries, its reranker, and where rankings go."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from perank.app.saved_model import SavedModel
+from perank.app.settings import as_dict, check_arguments
+from perank.baselines.model_loading import device_of
+from perank.errors import BadInput
+from perank.files import lines, sha256
+from perank.ranking.reranker import Reranker
+from perank.ranking.windows import Windows
+from perank.records import Candidates, Ranking
+from perank.retrieval.store import EmbeddingStore
+from perank.sources.requests import json_requests, run_requests
+from perank.sources.trec import read_run
+
+_RESULT = ("model", "dtype", "depth", "store", "decoding")  # settings that rankings depend on
+
+
+class Reranking:
+    """A `perank.rank` run; the model is loaded when the first queries are ranked."""
+
+    def __init__(self, config: DictConfig) -> None:
+        if (config.run is None) == (config.input is None):
+            raise BadInput("expected a run or an input", remedy="give run=<TREC run> or input=<JSONL file>", id="run")
+        if config.run is not None and not config.get("collection"):
+            remedy = "name the collection with its queries and passages"
+            raise BadInput("a run holds ids alone", remedy=remedy, id="collection")
+        self.config, self.saved = config, SavedModel(config, device=device_of(config.device))
+
+    @property
+    def format(self) -> str:
+        """`trec` or `jsonl`."""
+        named = self.config.output or ""
+        as_json = named.endswith(".jsonl") or (named in ("", "-") and self.config.input is not None)
+        return str(self.config.format or ("jsonl" if as_json else "trec"))
+
+    @property
+    def output(self) -> Path | None:
+        """The output's path; None for standard output."""
+        named = self.config.output or ("-" if self.config.input == "-" else None)
+        if named is None:
+            return Path(self.config.paths.output) / f"ranked.{self.format}"
+        return None if named == "-" else Path(named)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """All that the rankings depend on, as JSON values; of standard input nothing is known."""
+        config = self.config
+        source = next((path for path in (config.run, config.input) if path and path != "-"), None)
+        if source is not None and not Path(source).is_file():
+            raise BadInput("no such file", remedy="check the path", path=source)
+        collection = as_dict(config.collection) if config.get("collection") else None
+        more = {"window": as_dict(config.window), "collection": collection, "source": source and sha256(source)}
+        return {**{key: config[key] for key in _RESULT}, **more}
+
+    def rankings(self, done: frozenset[str]) -> Iterator[list[Ranking]]:
+        """Rank the queries whose ids are not in `done`, and yield a batch of rankings at a time."""
+        from tqdm import tqdm
+
+        total = None if self.config.run is None else len(self._run)
+        with tqdm(total=total, initial=len(done), unit="query", disable=not self.config.progress) as bar:
+            waiting = (candidates for candidates in self.requests() if candidates.query.id not in done)
+            while batch := list(islice(waiting, self.config.batch_size)):
+                yield self.reranker.rank_batch(batch)
+                bar.update(len(batch))
+
+    def requests(self) -> Iterator[Candidates]:
+        """The queries with their candidates, read as they are needed."""
+        texts, source = self.store is None, self.config.input
+        if self.config.run is not None:
+            return run_requests(self.saved.collection, self._run, self.config.depth, texts=texts)
+        if source == "-":
+            return json_requests(_standard_input(), "standard input", texts=texts)
+        return json_requests(lines(source), source, texts=texts)
+
+    @cached_property
+    def store(self) -> EmbeddingStore | None:
+        """The store of vectors, if one is configured."""
+        return None if self.config.store is None else EmbeddingStore.open(self.config.store)
+
+    @cached_property
+    def reranker(self) -> Reranker:
+        """Loads the model. Raises `BadInput` if another encoder filled the store."""
+        found = self.saved.pe_rank
+        chosen = {key: value for key, value in as_dict(self.config.window).items() if value is not None}
+        check_arguments(Windows, chosen, "window")
+        windows = Windows(**{"window": found.window, "step": found.step, **chosen})
+        options: dict[str, Any] = {"windows": windows, "decoder": self.config.decoding, "store": self.store}
+        return Reranker(found.model, found.prompts, found.encoder, **options)
+
+    @cached_property
+    def _run(self) -> Any:
+        return read_run(self.config.run)
+
+
+def _standard_input() -> Iterator[tuple[int, str]]:
+    return ((number, text) for number, text in enumerate(sys.stdin, start=1) if text.strip())

@@ -1,0 +1,130 @@
+"""Clients that are slow or vanish, and SIGTERM: the others are served, and what was accepted is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from support import tiny
+from support.saved_models import save_tiny_model
+
+BODY = {"query": "which otter holds hands", "documents": [" ".join(tiny.WORDS[i : i + 5]) for i in range(12)]}
+
+
+def raw(body: bytes, *, length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    head = b"POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    return head + b"content-length: %d\r\n\r\n" % size + body
+
+
+def connected(client: httpx.Client) -> socket.socket:
+    address = urlsplit(str(client.base_url))
+    return socket.create_connection((address.hostname, address.port), timeout=30)
+
+
+def test_a_client_that_never_finishes_its_request_is_cut_off(client: httpx.Client) -> None:
+    with connected(client) as slow:
+        slow.sendall(raw(b'{"query": "a', length=500))
+        assert client.post("/v1/rerank", json=BODY).status_code == 200  # meanwhile
+        answer = slow.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"not complete after 1 s" in answer
+
+
+def test_a_request_may_arrive_in_pieces(client: httpx.Client) -> None:
+    content = raw(json.dumps(BODY).encode())
+    with connected(client) as slow:
+        for start in range(0, len(content), 97):
+            slow.sendall(content[start : start + 97])
+            time.sleep(0.01)
+        assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("sent", [30, 150, 10_000])
+def test_dropped_connections_leave_nothing_behind(client: httpx.Client, sent: int) -> None:
+    content = raw(json.dumps(BODY).encode())
+    for _ in range(20):
+        with connected(client) as dropping:
+            dropping.sendall(content[:sent])
+    free = 0
+    for _ in range(100):
+        time.sleep(0.1)
+        free = free + 1 if client.get("/health").json()["waiting_documents"] == 0 else 0
+        if free == 5:
+            break
+    assert free == 5
+    assert client.post("/v1/rerank", json=BODY).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x16\x03\x01\x02", b"GET\r\n\r\n", b"POST /v1/rerank HTTP/9.9\r\n\r\n", b"\0" * 70_000]
+)
+def test_what_is_not_http_is_refused(client: httpx.Client, content: bytes) -> None:
+    with connected(client) as strange:
+        strange.sendall(content)
+        strange.shutdown(socket.SHUT_WR)
+        answer = strange.recv(65536)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+    assert client.get("/health").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server as users start it, and its address."""
+    model = save_tiny_model(tmp_path_factory.mktemp("saved"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "perank.serving", "--model", str(model), "--dtype", "float32", "--port", str(port)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert started.poll() is None, started.stderr.read() if started.stderr else ""
+            try:
+                httpx.get(f"{address}/health")
+                break
+            except httpx.ConnectError:
+                time.sleep(0.1)
+        yield started, address
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def test_sigterm_under_load_answers_every_accepted_request(process: tuple[subprocess.Popen[str], str]) -> None:
+    server, address = process
+    body = {"query": BODY["query"], "documents": BODY["documents"] * 2}
+
+    async def load() -> list[object]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as client:
+            tasks = [asyncio.create_task(client.post("/v1/rerank", json=body)) for _ in range(100)]
+            while (await client.get("/health")).json()["waiting_documents"] < 90 * 24 and not tasks[0].done():
+                await asyncio.sleep(0.01)
+            server.send_signal(signal.SIGTERM)
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(load())
+    assert {answer.status_code for answer in found if isinstance(answer, httpx.Response)} == {200}
+    cut_off = httpx.ConnectError | httpx.ReadError | httpx.RemoteProtocolError  # never accepted
+    assert all(isinstance(answer, httpx.Response | cut_off) for answer in found)
+    answered = sum(isinstance(answer, httpx.Response) for answer in found)
+    assert server.wait(60) in (0, -signal.SIGTERM)
+    assert server.stderr is not None
+    said = server.stderr.read()
+    assert "Traceback" not in said
+    accepted = int(said.rpartition("answered ")[2].split()[0])
+    assert answered == accepted > 50
