@@ -38,7 +38,7 @@ class PERankRanker:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PERankRanker:
         """Create the component from `to_dict`'s result."""
-        return default_from_dict(cls, data)  # type: ignore[no-any-return]
+        return default_from_dict(cls, data)
 
     def warm_up(self) -> None:
         """Load the model."""

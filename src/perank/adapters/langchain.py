@@ -12,7 +12,7 @@ from perank.adapters.scoring import ranked, ranker_or_default
 from perank.records import Passage
 
 
-class PERankCompressor(BaseDocumentCompressor):  # type: ignore[misc]
+class PERankCompressor(BaseDocumentCompressor):
     """Keeps the best `top_n` documents (None: all), best first, each a copy with `relevance_score` in its metadata.
 
     `ranker` is any `Ranker`, by default the packaged model. A document's `id` finds its vector in a ranker's store.

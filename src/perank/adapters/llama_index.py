@@ -13,7 +13,7 @@ from perank.errors import BadInput
 from perank.records import Passage
 
 
-class PERankPostprocessor(BaseNodePostprocessor):  # type: ignore[misc]
+class PERankPostprocessor(BaseNodePostprocessor):
     """Keeps the best `top_n` nodes (None: all), best first, with new scores.
 
     Nodes are read with the metadata that LlamaIndex shows to embedding models. `ranker` is any `Ranker`, by default the

@@ -14,7 +14,7 @@ from perank.records import Candidates, Passage, Query, Ranker
 _COLUMNS = ("qid", "query", "docno")
 
 
-class PERank(pyterrier.Transformer):  # type: ignore[misc]
+class PERank(pyterrier.Transformer):
     """Rerank results (R -> R): sets `score` and `rank` (from 0), keeps all other columns.
 
     Candidates are read in the order of `rank` if there is one, else of the rows. Texts are read from `text_field`, and

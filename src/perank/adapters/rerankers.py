@@ -14,7 +14,7 @@ from perank.errors import BadInput
 from perank.records import Passage, Ranker
 
 
-class PERankRanker(BaseRanker):  # type: ignore[misc]
+class PERankRanker(BaseRanker):
     """A `rerankers` model: texts or `rerankers.Document`s in, `RankedResults` with ranks from 1 and scores out."""
 
     def __init__(self, ranker: Ranker | None = None, verbose: int = 0) -> None:

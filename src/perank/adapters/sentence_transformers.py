@@ -57,7 +57,8 @@ class PERankCrossEncoder:
         Raises `BadInput` for what isn't a pair of texts.
         """
         one = bool(inputs) and isinstance(inputs[0], str)
-        scores = self._scores([inputs] if one else inputs)  # type: ignore[list-item, arg-type]
+        pairs: Any = [inputs] if one else inputs
+        scores = self._scores(pairs)
         if convert_to_tensor:
             import torch
 

@@ -54,7 +54,7 @@ class QdrantCollection:
         vectors = True if self._vector is None else [self._vector]
         if self._id_field is None:
             numbers = [int(id) if id.isdecimal() else id for id in ids]
-            return self._client.retrieve(self._name, numbers, with_payload=False, with_vectors=vectors)  # type: ignore[no-any-return]
+            return self._client.retrieve(self._name, numbers, with_payload=False, with_vectors=vectors)
         from qdrant_client import models
 
         wanted = models.FieldCondition(key=self._id_field, match=models.MatchAny(any=list(ids)))
@@ -67,7 +67,7 @@ class QdrantCollection:
         )
         if more is not None or len(found) > len(ids):
             raise BadInput("an id names two points", remedy="use unique ids", path=self.place)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _id(self, point: Any) -> str:
         if self._id_field is None:
