@@ -202,14 +202,22 @@ def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def push_to_hub(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False) -> str:
-    """Upload a folder that `save_pretrained` wrote; return the commit's URL. Raises `BadInput` for other folders."""
+    """Upload a folder that `save_pretrained` wrote; return the commit's URL.
+
+    Raises `BadInput` for other folders, and if the Hub refuses.
+    """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     folder = Path(folder)
     read_weights(folder, read_saved_config(folder).sha256)
     api = HfApi()
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a PE-Rank model"))
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a PE-Rank model"))
+    except HfHubHTTPError as error:
+        problem = f"the Hub refuses: {str(error).strip().splitlines()[0][:200]}"
+        raise BadInput(problem, remedy="check the name, and `hf auth whoami`", id=repo_id) from error
 
 
 def _model(llm: Any, config: SavedConfig, state: Mapping[str, Tensor], *, merge: bool, path: Path) -> PERank:

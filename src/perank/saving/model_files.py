@@ -94,4 +94,18 @@ def local_folder(name_or_path: str | os.PathLike[str], revision: str | None, *, 
         return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=wanted, **hub))
     except (OSError, ValueError, RuntimeError) as error:  # unknown, gated, offline or an invalid name
         problem = f"neither a folder nor available on the Hub: {str(error).strip().splitlines()[0][:200]}"
-        raise BadInput(problem, remedy="check the name and the connection", id=str(name_or_path)) from error
+        raise BadInput(problem, remedy=_remedy(error), id=str(name_or_path)) from error
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about an error of the Hub."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return "request access on the model's page, then run `hf auth login`"
+        case errors.RevisionNotFoundError():
+            return "check the revision: a branch, a tag or a commit of the repository"
+        case errors.RepositoryNotFoundError():
+            return "check the name; a private repository needs `hf auth login`"
+    return "check the name and the connection"

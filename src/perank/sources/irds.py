@@ -18,7 +18,7 @@ from typing import Any
 from perank.errors import BadInput
 from perank.records import Passage, Qrels, Query, Run
 from perank.sources.fields import check_new_pair, finite
-from perank.sources.streamed import StreamedPassages
+from perank.sources.texts import StreamedPassages
 from perank.sources.trec import LazyRuns
 
 _TEXT_FIELDS = ("text", "abstract", "body")

@@ -5,7 +5,7 @@ A passage's text may be the empty string (Cranfield has two such documents); a q
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from pathlib import Path
 
 from perank.errors import BadInput
@@ -75,3 +75,37 @@ def _tabbed_texts(path: Path) -> Iterator[tuple[int, str, str]]:
         if not tab:
             raise BadInput("expected id<TAB>text, found no tab", remedy="fix the line", path=path, line=line)
         yield line, id, text
+
+
+class StreamedPassages(Mapping[str, Passage]):
+    """A mapping of passages that are looked up one by one but stream in the source's order.
+
+    Subclasses define `__getitem__`, `__len__` and `stream`; iteration, `items` and `values` use `stream`.
+    """
+
+    def stream(self) -> Iterator[Passage]:
+        """Yield all passages."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[str]:
+        return (passage.id for passage in self.stream())
+
+    def items(self) -> ItemsView[str, Passage]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[Passage]:
+        return _Values(self)
+
+
+class _Items(ItemsView[str, Passage]):
+    _mapping: StreamedPassages
+
+    def __iter__(self) -> Iterator[tuple[str, Passage]]:
+        return ((passage.id, passage) for passage in self._mapping.stream())
+
+
+class _Values(ValuesView[Passage]):
+    _mapping: StreamedPassages
+
+    def __iter__(self) -> Iterator[Passage]:
+        return self._mapping.stream()
