@@ -191,7 +191,7 @@ def test_weights_that_are_nowhere_are_refused_by_name(tmp_path: Path) -> None:
 def test_three_labels_and_too_many_tokens_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="a classifier of 3 labels"):
         CrossEncoderRanker(name=str(save_bert(tmp_path / "three", 3)), max_length=64)
-    with pytest.raises(BadInput, match="the model has 64 positions"):
+    with pytest.raises(BadInput, match="the model has positions for 64 tokens"):
         CrossEncoderRanker(name=str(folders["MiniLM"]), max_length=65)
 
 
