@@ -75,7 +75,9 @@ def test_vectors_are_found_by_id() -> None:
     assert found.tolist() == [[4.0, 5.0], [0.0, 1.0]] and found.dtype == np.float32
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"pool": 0}, {"weight": 0.0}, {"lr": float("inf")}, {"temperature": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"pool": 0}, {"weight": 0.0}, {"lr": float("inf")}, {"temperature": -1.0}]
+)
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         TowerSettings(**wrong)

@@ -47,7 +47,7 @@ def composed(world: Path, teacher: Path, output: Path, *more: str) -> object:
         "data.epochs=40",
         "data.passages=2",
         "data.wide=5",
-        "optimizer.lr=1e-2",
+        "optimizer.lr=3e-3",
         "backbone.train_embeddings=false",
         "trainer.precision=null",
     ]
