@@ -63,9 +63,9 @@ class SavedLLM:
 
     def settings(self, folder: Path, **options: Any) -> LLMSettings:
         """Return settings that load the LLM, without adapters unless `options` set them."""
-        return LLMSettings(
-            name=found_name(self.name, folder), revision=self.revision, num_layers=self.num_layers, **options
-        )
+        options |= {"train_embeddings": not self.layers}
+        name = found_name(self.name, folder)
+        return LLMSettings(name=name, revision=self.revision, num_layers=self.num_layers, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
