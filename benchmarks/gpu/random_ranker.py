@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from perank.model.random_llm import random_mistral
 
 from perank.model.pe_rank import PERank
 from perank.model.prompts import PromptBuilder
+from perank.planning.random_llm import random_mistral
 from perank.planning.sequence_lengths import StandInTokenizer
 from perank.ranking.decoder import Window, WindowBatch
 from perank.records import Candidates, Passage, Query

@@ -29,6 +29,7 @@ class StandInTokenizer:
     unk_token_id, bos_token_id, eos_token_id = 0, 1, 2
     eos_token = "</s>"
     all_special_tokens = ("<unk>", "<s>", "</s>")
+    chat_template = "see apply_chat_template"
 
     def __call__(self, text: str, **options: Any) -> dict[str, Any]:
         """Return ids and character spans."""
