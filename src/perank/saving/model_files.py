@@ -68,6 +68,14 @@ class SavedLLM:
         name = str(folder / OWN_LLM) if self.name == OWN_LLM else self.name
         return LLMSettings(name=name, revision=self.revision, num_layers=self.num_layers, **options)
 
+    def check_trained_with(self, llm: LLMSettings, folder: Path) -> None:
+        """Raise `BadInput` unless `llm` has the same number of layers and adapters; their dropout may differ."""
+        here, there = ((one.num_layers, one.lora and replace(one.lora, dropout=0.0)) for one in (SavedLLM.of(llm, whole=False), self))
+        if here != there:
+            said = [f"num_layers: {layers}, lora: {lora and asdict(lora)}" for layers, lora in (there, here)]
+            problem = f"the model's LLM has {said[0]}; the backbone has {said[1]}"
+            raise BadInput(problem, remedy="set backbone.num_layers and backbone.lora to the model's", path=folder)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SavedEncoder:
