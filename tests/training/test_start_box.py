@@ -34,7 +34,8 @@ def started(world: Path, output: Path, *more: str) -> Assembly:
 
 
 def test_it_holds_every_weight_of_the_packaged_model(world: Path, packaged: Path, tmp_path: Path) -> None:
-    model, saved = started(world, tmp_path, "anchors=plus").model, hub.from_pretrained(packaged, merge=False, dtype="float32").model
+    model = started(world, tmp_path, "anchors=plus").model
+    saved = hub.from_pretrained(packaged, merge=False, dtype="float32").model
     own = model.state_dict()
     for name, value in saved.state_dict().items():
         assert torch.equal(own[name], value), name

@@ -70,7 +70,8 @@ class SavedLLM:
 
     def check_trained_with(self, llm: LLMSettings, folder: Path) -> None:
         """Raise `BadInput` unless `llm` has the same number of layers and adapters; their dropout may differ."""
-        here, there = ((one.num_layers, one.lora and replace(one.lora, dropout=0.0)) for one in (SavedLLM.of(llm, whole=False), self))
+        both = self, SavedLLM.of(llm, whole=False)
+        there, here = ((one.num_layers, one.lora and replace(one.lora, dropout=0.0)) for one in both)
         if here != there:
             said = [f"num_layers: {layers}, lora: {lora and asdict(lora)}" for layers, lora in (there, here)]
             problem = f"the model's LLM has {said[0]}; the backbone has {said[1]}"
