@@ -70,6 +70,7 @@ def test_it_trains_both_stages_and_compares_all_systems(
     assert "on 40 passages" in printed
     assert "on 48 rows" in printed
     assert "PE-Rank+: the packaged model, not trained here" in printed
+    assert "| PE-Rank+ |" in (tmp_path / "outputs" / "table.md").read_text()
     assert list((tmp_path / "here").iterdir()) == []
 
 
@@ -77,7 +78,7 @@ def test_record_renews_the_committed_example_and_settings_hold_for_both_stages(
     demo: ModuleType, tmp_path: Path
 ) -> None:
     demo.main(["--record", "seed=7", "data.batch_size=8"])
-    assert sorted(file.name for file in (tmp_path / "here").iterdir()) == ["results.csv", "results.png"]
+    assert sorted(file.name for file in (tmp_path / "here").iterdir()) == ["results.csv", "results.png", "table.md"]
     assert {row.seed for row in read_results_csv(tmp_path / "here" / "results.csv")} == {7}
     assert max(toy.losses(tmp_path / "outputs" / "align")) == 4  # 40 rows in batches of 8
     assert max(toy.losses(tmp_path / "outputs" / "rank")) == 5

@@ -5,7 +5,7 @@ passage vectors shuffled among candidates are what the ranked model has to beat;
 what it is up against. Everything is read from the configs; the settings below are the demo's own, smaller than theirs.
 
     make demo                            # writes under outputs/quickstart
-    make demo ARGS=--record              # and renews results.csv and results.png next to this file
+    make demo ARGS=--record              # and renews the results next to this file
     make demo ARGS="seed=1"              # settings for both stages, as for perank.train
 """
 
@@ -27,16 +27,16 @@ from perank.app.assembly import Assembly
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.files import CONF_DIR
+from perank.files import CONF_DIR, atomic_write
 from perank.records import Ranker
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
-from perank.reporting.tables import render_table
+from perank.reporting.tables import markdown_table, render_table
 from perank.saving.hub import from_pretrained
 from perank.train import train
 
 HERE = Path(__file__).resolve().parent
 OUTPUT = HERE.parent.parent / "outputs" / "quickstart"
-RESULTS, FIGURE = "results.csv", "results.png"
+RESULTS, TABLE, FIGURE = "results.csv", "table.md", "results.png"
 SAMPLE = [
     "collection=pydocs_sentences",
     "collection.collection.limit=4000",
@@ -49,11 +49,11 @@ SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10", "data.shuffle=f
 RANK = ["+experiment=rank", *READER, "loss.distil=1.0", "optimizer.lr=1e-4", "optimizer.projector_lr=1e-4", *SIZE]
 ALIGNED, RANKED, PLUS, CONTROL = "PE-Rank, aligned only", "PE-Rank", "PE-Rank+", "control: vectors shuffled"
 NOTE = """\
-{ALIGNED}: stage 1, just now, on {aligned:,} passages; the LLM is as it was published.
-{RANKED}: stage 2 in the paper's form, just now, on {ranked:,} rows. Its LLM starts from the packaged model, which had
+- {ALIGNED}: stage 1, just now, on {aligned:,} passages; the LLM is as it was published.
+- {RANKED}: stage 2 in the paper's form, just now, on {ranked:,} rows. Its LLM starts from the packaged model, which had
   learnt to read queries before. Scores come from the LLM alone, which sees one vector per passage.
-{PLUS}: the packaged model, not trained here. The encoder's similarity and BM25's rank are added to the LLM's scores.
-{CONTROL}: {RANKED} with every passage shown by another candidate's vector."""
+- {PLUS}: the packaged model, not trained here. The encoder's similarity and BM25's rank are added to the LLM's scores.
+- {CONTROL}: {RANKED} with every passage shown by another candidate's vector."""
 
 Spent = dict[str, tuple[float, float]]  # phase -> seconds and processor seconds
 
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line (None: the process's own)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", action="store_true", help="renew the committed results.csv and results.png")
+    parser.add_argument("--record", action="store_true", help=f"renew the committed {RESULTS}, {TABLE} and {FIGURE}")
     parser.add_argument("overrides", nargs="*", help="settings for both stages, as for perank.train")
     return parser.parse_args(arguments)
 
@@ -154,17 +154,20 @@ def result_rows(config: DictConfig, evaluations: list[Evaluation]) -> list[Resul
 def report(align: DictConfig, rank: DictConfig, suite: Suite, evaluations: list[Evaluation], console: Console) -> None:
     """Write results and figure, and print the table."""
     rows = result_rows(rank, evaluations)
-    write_results_csv(OUTPUT / RESULTS, rows)
-    figure(evaluations, OUTPUT / FIGURE)
     title = f"documentation search, {suite.note or f'all {len(suite.query_ids)} test queries'}"
+    said = note(align, rank)
+    write_results_csv(OUTPUT / RESULTS, rows)
+    with atomic_write(OUTPUT / TABLE) as file:
+        file.write(f"{title}\n\n{markdown_table(rows)}\n{said}\n")
+    figure(evaluations, OUTPUT / FIGURE)
     console.print(render_table(rows, title=title))
-    console.print(note(align, rank), highlight=False)
-    console.print(f"model: {rank.paths.output}/model", OUTPUT / RESULTS, OUTPUT / FIGURE, sep="\n")
+    console.print(said, highlight=False)
+    console.print(f"model: {rank.paths.output}/model", *(OUTPUT / name for name in (RESULTS, TABLE, FIGURE)), sep="\n")
 
 
 def record() -> None:
     """Copy the results to the committed example next to this file."""
-    for name in (RESULTS, FIGURE):
+    for name in (RESULTS, TABLE, FIGURE):
         shutil.copy(OUTPUT / name, HERE / name)
 
 
