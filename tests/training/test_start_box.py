@@ -39,6 +39,7 @@ def test_it_holds_every_weight_of_the_packaged_model(world: Path, packaged: Path
     own = model.state_dict()
     for name, value in saved.state_dict().items():
         assert torch.equal(own[name], value), name
+    assert saved.anchors is not None
     assert model.anchors.current.llm == saved.anchors.current.llm != 0
 
 
@@ -47,6 +48,7 @@ def test_without_anchors_the_llms_scores_keep_their_weight(
 ) -> None:
     model, saved = started(world, tmp_path).model, hub.from_pretrained(packaged).model
     assert model.anchors is None
+    assert saved.anchors is not None
     assert model.score_scale == saved.score_scale * saved.anchors.weights["llm"]
     assert "the anchors of `start` are left out" in caplog.text
 
