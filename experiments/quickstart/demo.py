@@ -3,12 +3,19 @@
 Question: does an LLM that sees one vector per passage learn to rank by it? The aligned-only model and a control with
 passage vectors shuffled among candidates are what the ranked model has to beat; BM25, the encoder and their fusion are
 what it is up against. Everything is read from the configs; the settings below are the demo's own, smaller than theirs.
+
+    make demo                            # writes under outputs/quickstart
+    make demo ARGS=--record              # and renews the results next to this file
+    make demo ARGS="seed=1"              # settings for both stages, as for perank.train
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import shutil
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -17,49 +24,72 @@ from rich.console import Console
 from shuffled_vectors import ShuffledVectors
 
 from perank.app.assembly import Assembly
-from perank.errors import BadInput
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.evaluation.result import Evaluation
 from perank.evaluation.suites import Suite
-from perank.files import CONF_DIR
+from perank.files import CONF_DIR, atomic_write
 from perank.records import Ranker
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
-from perank.reporting.tables import render_table
+from perank.reporting.tables import markdown_table, render_table
 from perank.saving.hub import from_pretrained
 from perank.train import train
 
 HERE = Path(__file__).resolve().parent
 OUTPUT = HERE.parent.parent / "outputs" / "quickstart"
+RESULTS, TABLE, FIGURE = "results.csv", "table.md", "results.png"
 SAMPLE = [
     "collection=pydocs_sentences",
     "collection.collection.limit=4000",
     "suite.pydocs.collection.limit=4000",
     "suite.pydocs.max_queries=400",
 ]
-ALIGN = ["+experiment=align", "data.rows=1000", "data.text_tokens=48"]
-SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10"]
-RANK = ["+experiment=rank", "loss.distil=1.0", "optimizer.lr=1e-3", *SIZE]
+ALIGN = ["+experiment=align", "data.rows=400", "data.text_tokens=32"]
+READER = ["backbone=smollm2_first2", "start=box"]  # the packaged model's LLM, which has learnt to read queries
+SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10", "data.shuffle=false"]
+RANK = ["+experiment=rank", *READER, "loss.distil=1.0", "optimizer.lr=1e-4", "optimizer.projector_lr=1e-4", *SIZE]
+ALIGNED, RANKED, PLUS, CONTROL = "PE-Rank, aligned only", "PE-Rank", "PE-Rank+", "control: vectors shuffled"
+NOTE = """\
+- {ALIGNED}: stage 1, just now, on {aligned:,} passages; the LLM is as it was published.
+- {RANKED}: stage 2 in the paper's form, just now, on {ranked:,} rows. Its LLM starts from the packaged model, which had
+  learnt to read queries before. Scores come from the LLM alone, which sees one vector per passage.
+- {PLUS}: the packaged model, not trained here. The encoder's similarity and BM25's rank are added to the LLM's scores.
+- {CONTROL}: {RANKED} with every passage shown by another candidate's vector."""
+
+Spent = dict[str, tuple[float, float]]  # phase -> seconds and processor seconds
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Align, rank, evaluate, report."""
-    console, began = Console(width=150), time.perf_counter()
-    console.rule("1. align: the projector learns to make the LLM say what a vector stands for")
-    align = run("align", [*ALIGN, *SAMPLE, "evaluate=false"])
-    console.rule("2. rank: adapters and projector learn to order passages by their vectors")
-    aligned = f"projector.path={align.paths.output}/projector.safetensors"
-    rank = run("rank", [*RANK, *SAMPLE, aligned, "evaluate=false"])
-    console.rule("3. evaluate on test queries: BM25's top 20, one window")
-    parts = Assembly(rank)
-    suite = parts.suites[0]
-    evaluations = evaluate(parts, suite, align, rank)
-    rows = result_rows(rank, evaluations)
-    write_results_csv(HERE / "results.csv", rows)
-    figure(evaluations, HERE / "results.png")
-    note = suite.note or f"all {len(suite.query_ids)} test queries"
-    console.print(render_table(rows, title=f"documentation search, a sample of 4,000 passages, {note}"))
-    console.print(f"model: {rank.paths.output}/model\nresults: {HERE / 'results.csv'}\nfigure: {HERE / 'results.png'}")
-    console.print(f"{time.perf_counter() - began:.0f} seconds without installation")
+    options = parsed(arguments)
+    console, spent = Console(width=150), Spent()
+    with phase("align", "the projector learns to make the LLM say what a vector stands for", console, spent):
+        align = run("align", [*ALIGN, *SAMPLE, "evaluate=false", *options.overrides])
+    with phase("rank", "LLM and projector learn to order passages by their vectors", console, spent):
+        rank = run("rank", [*RANK, *SAMPLE, "evaluate=false", *options.overrides])
+    with phase("evaluate", "on test queries: BM25's top 20, one window", console, spent):
+        suite, evaluations = evaluate(align, rank)
+    report(align, rank, suite, evaluations, console)
+    if options.record:
+        record()
+    console.print(*(f"{name}: {wall:.0f} s ({cpu:.0f} s of CPU)" for name, (wall, cpu) in spent.items()), sep="; ")
+    console.print(f"{sum(wall for wall, _ in spent.values()):.0f} seconds without installation")
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line (None: the process's own)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true", help=f"renew the committed {RESULTS}, {TABLE} and {FIGURE}")
+    parser.add_argument("overrides", nargs="*", help="settings for both stages, as for perank.train")
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def phase(name: str, title: str, console: Console, spent: Spent) -> Iterator[None]:
+    """Print a title, and note how long the phase took."""
+    console.rule(f"{len(spent) + 1}. {name}: {title}")
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    spent[name] = time.perf_counter() - wall, time.process_time() - cpu
 
 
 def run(name: str, overrides: list[str]) -> DictConfig:
@@ -80,18 +110,15 @@ def composed(overrides: list[str], output: Path) -> DictConfig:
     return config
 
 
-def evaluate(parts: Assembly, suite: Suite, align: DictConfig, rank: DictConfig) -> list[Evaluation]:
+def evaluate(align: DictConfig, rank: DictConfig) -> tuple[Suite, list[Evaluation]]:
     """Every system on the suite: baselines first, then the models and the control."""
-    systems: dict[str, Ranker] = {}
-    for name, folder in [("PE-Rank, aligned only", align.paths.output), ("PE-Rank", rank.paths.output)]:
-        systems[name] = reranker(parts, suite, f"{folder}/model")
-    systems["control: vectors shuffled"] = ShuffledVectors(systems["PE-Rank"])
-    try:
-        systems["PE-Rank from the box"] = reranker(parts, suite, None)
-    except BadInput as error:
-        sys.stderr.write(f"{error}\n")
+    parts = Assembly(rank)
+    suite = parts.suites[0]
+    folders = {ALIGNED: f"{align.paths.output}/model", RANKED: f"{rank.paths.output}/model", PLUS: None}
+    systems: dict[str, Ranker] = {name: reranker(parts, suite, folder) for name, folder in folders.items()}
+    systems[CONTROL] = ShuffledVectors(systems[RANKED])
     models = [evaluate_ranker(ranker, suite, system=name, batch_size=64) for name, ranker in systems.items()]
-    return [*parts.suites.baselines(suite), *models]
+    return suite, [*parts.suites.baselines(suite), *models]
 
 
 def reranker(parts: Assembly, suite: Suite, folder: str | None) -> Ranker:
@@ -107,8 +134,8 @@ def result_rows(config: DictConfig, evaluations: list[Evaluation]) -> list[Resul
     rows: list[ResultRow] = []
     for evaluation in evaluations:
         against = [first, encoder, fusion]
-        if evaluation.system == "PE-Rank":
-            against += [named["PE-Rank, aligned only"], named["control: vectors shuffled"]]
+        if evaluation.system == RANKED:
+            against += [named[ALIGNED], named[CONTROL]]
         rows += rows_from(
             evaluation,
             against=against,
@@ -122,6 +149,32 @@ def result_rows(config: DictConfig, evaluations: list[Evaluation]) -> list[Resul
             seed=config.seed,
         )
     return rows
+
+
+def report(align: DictConfig, rank: DictConfig, suite: Suite, evaluations: list[Evaluation], console: Console) -> None:
+    """Write results and figure, and print the table."""
+    rows = result_rows(rank, evaluations)
+    title = f"documentation search, {suite.note or f'all {len(suite.query_ids)} test queries'}"
+    said = note(align, rank)
+    write_results_csv(OUTPUT / RESULTS, rows)
+    with atomic_write(OUTPUT / TABLE) as file:
+        file.write(f"{title}\n\n{markdown_table(rows)}\n{said}\n")
+    figure(evaluations, OUTPUT / FIGURE)
+    console.print(render_table(rows, title=title))
+    console.print(said, highlight=False)
+    console.print(f"model: {rank.paths.output}/model", *(OUTPUT / name for name in (RESULTS, TABLE, FIGURE)), sep="\n")
+
+
+def record() -> None:
+    """Copy the results to the committed example next to this file."""
+    for name in (RESULTS, TABLE, FIGURE):
+        shutil.copy(OUTPUT / name, HERE / name)
+
+
+def note(align: DictConfig, rank: DictConfig) -> str:
+    """What each row of the table was trained on."""
+    names = {"ALIGNED": ALIGNED, "RANKED": RANKED, "PLUS": PLUS, "CONTROL": CONTROL}
+    return NOTE.format(**names, aligned=align.data.rows, ranked=rank.data.rows)
 
 
 def figure(evaluations: list[Evaluation], path: Path) -> None:

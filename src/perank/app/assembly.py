@@ -16,11 +16,11 @@ from perank.app.run_suites import RunSuites
 from perank.app.settings import import_target
 from perank.app.training_data import align_data, listwise_data, rank_data, read_data
 from perank.baselines.text_listwise import TextListwise
+from perank.model.anchors import without_anchors
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.pe_rank import TextRanker
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
-from perank.saving.hub import save_pretrained, saved_weights
-from perank.saving.model_files import CONFIG
+from perank.saving.hub import save_pretrained, saved_folder, saved_weights
 from perank.saving.saved_text_ranker import save_text_ranker
 from perank.training.anchors_fit import fit
 from perank.training.checkpoints import model_weights
@@ -42,9 +42,9 @@ class Assembly(Inputs):
 
     @cached_property
     def model(self) -> Any:
-        """`PERank`: the LLM with the configured projector, or with all trained weights of the checkpoint `start`.
+        """`PERank`: the LLM with the configured projector, or with all trained weights of the model `start`.
 
-        Anchors may be added to the weights of a model without them.
+        Anchors are added to the weights of a model without them, and left out if the config has none.
         """
         settings: ProjectorSettings = self.make("projector")
         anchors, start = self.anchors, self.config.get("start")
@@ -54,9 +54,14 @@ class Assembly(Inputs):
         sample = cache(lambda: self._sample(settings.sample))
         model = started_model(llm, self.prompts, settings, width=width, anchors=anchors, sample=sample)
         if start is not None:
-            own = {} if model.anchors is None else trained_state(model.anchors)
-            weights = saved_weights(start) if (Path(start) / CONFIG).is_file() else model_weights(start)
-            load_trained_state(model, {f"anchors.{name}": value for name, value in own.items()} | weights)
+            folder = saved_folder(start)
+            weights = model_weights(start) if folder is None else saved_weights(folder, self.llm)
+            if model.anchors is None:
+                weights = without_anchors(weights)
+            else:
+                own = trained_state(model.anchors)
+                weights = {f"anchors.{name}": value for name, value in own.items()} | weights
+            load_trained_state(model, weights)
         return model
 
     @cached_property

@@ -9,6 +9,8 @@ trained. Not in the paper. All vectors have unit length, so cos(e_j, m_i) = e_j 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +20,8 @@ from torch.nn.functional import normalize
 
 from perank.errors import BadInput, check_least
 from perank.model.batches import Origin
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,7 @@ class Anchors(nn.Module):
         super().__init__()
         self.settings = settings
         values = {**settings.terms, "llm": settings.llm}
-        self.weights = nn.ParameterDict({name: nn.Parameter(torch.tensor([v])) for name, v in values.items()})
+        self.weights = nn.ParameterDict({name: nn.Parameter(torch.tensor([float(v)])) for name, v in values.items()})
 
     @property
     def current(self) -> AnchorSettings:
@@ -111,3 +115,12 @@ class Anchors(nn.Module):
         index_BKE = order_BK[:, :-1].clamp(min=0)[..., None].expand(-1, -1, vectors_BNE.shape[2])
         picked_BKE = vectors_BNE.gather(1, index_BKE) * (order_BK[:, :-1, None] >= 0)
         return self.after(origin, torch.cat([origin.ranked_BKE.to(picked_BKE), picked_BKE.cumsum(1)], dim=1))
+
+
+def without_anchors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a model's state without its anchors; the weight of the LLM's scores goes into `score_scale`."""
+    left = {name: value for name, value in state.items() if not name.startswith("anchors.")}
+    if len(left) < len(state):
+        log.warning("the anchors of `start` are left out: this run has anchors=null")
+        left["score_scale"] = left["score_scale"] * state["anchors.weights.llm"].reshape(())
+    return left

@@ -187,15 +187,22 @@ def from_pretrained(
     )
 
 
-def saved_weights(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Return the weights of a saved model by the model's own parameter names, to train on from them.
+def saved_folder(name: str | os.PathLike[str]) -> Path | None:
+    """Return the folder of the saved model `name`: "box" is the one inside the package. None if it isn't one."""
+    folder = BOX if name == "box" else Path(name)
+    return folder if name == "box" or (folder / CONFIG).is_file() else None
 
-    Raises `BadInput` for a model whose whole LLM was saved: name its checkpoint.
+
+def saved_weights(folder: Path, llm: LLMSettings) -> dict[str, Tensor]:
+    """Return the weights of a saved model by the model's own parameter names, to train on from them with `llm`.
+
+    Raises `BadInput` for a model whose whole LLM was saved (name its checkpoint), or with other layers or adapters.
     """
-    config = read_saved_config(Path(folder))
+    config = read_saved_config(folder)
     if config.llm.name == OWN_LLM:
-        raise BadInput("the whole LLM was saved", remedy="name a checkpoint or the run's folder", path=Path(folder))
-    state = read_weights(Path(folder), config.sha256)
+        raise BadInput("the whole LLM was saved", remedy="name a checkpoint or the run's folder", path=folder)
+    config.llm.check_trained_with(llm, folder)
+    state = read_weights(folder, config.sha256)
     anchors = config.anchor_settings()
     own = {} if anchors is None else {f"anchors.{key}": value for key, value in Anchors(anchors).state_dict().items()}
     return {**state, **own, "score_scale": torch.tensor(config.score_scale)}
