@@ -67,6 +67,15 @@ class SavedLLM:
         name = found_name(self.name, folder)
         return LLMSettings(name=name, revision=self.revision, num_layers=self.num_layers, **options)
 
+    def check_trained_with(self, llm: LLMSettings, folder: Path) -> None:
+        """Raise `BadInput` unless `llm` has the same number of layers and adapters; their dropout may differ."""
+        both = self, SavedLLM.of(llm, whole=False)
+        there, here = ((one.num_layers, one.lora and replace(one.lora, dropout=0.0)) for one in both)
+        if here != there:
+            settings = [f"num_layers: {layers}, lora: {lora and asdict(lora)}" for layers, lora in (there, here)]
+            problem = f"the model's LLM has {settings[0]}; the backbone has {settings[1]}"
+            raise BadInput(problem, remedy="set backbone.num_layers and backbone.lora to the model's", path=folder)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SavedEncoder:

@@ -198,8 +198,7 @@ def saved_weights(folder: Path, llm: LLMSettings) -> dict[str, Tensor]:
 
     Raises `BadInput` for a model whose whole LLM was saved (name its checkpoint), or with other layers or adapters.
     """
-    config = read_saved_config(folder)
-    if config.llm.name == OWN_LLM:
+    if (config := read_saved_config(folder)).llm.name == OWN_LLM:
         raise BadInput("the whole LLM was saved", remedy="name a checkpoint or the run's folder", path=folder)
     config.llm.check_trained_with(llm, folder)
     state = read_weights(folder, config.sha256)
