@@ -45,6 +45,7 @@ BEHIND_ONE_FILE = {
     "httpx": {"baselines/chat_api.py"},
     "tenacity": {"baselines/chat_api.py"},
     "filelock": {"files.py"},
+    "openvino": {"model/encoders/openvino_encoder.py"},
 }
 LIGHTNING = re.compile(r"^(training/.+|evaluation/callback\.py|app/.+|[^/]+)$")  # [^/]+: entry points
 LAZY = {*BEHIND_ONE_FILE, "matplotlib", "huggingface_hub", "tokenizers", "tqdm", "pandas", "networkx", "gguf"}
