@@ -18,7 +18,8 @@ from perank.errors import BadInput
 from perank.files import CONF_DIR
 
 ENTRY = {"preparation": "prepare", "ranker": "evaluate"}  # which command has the group, if not perank.train
-STAGES = {f"perank.training.{name}" for name in ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule")}
+_MODULES = ("align.AlignModule", "rank.RankModule", "listwise.ListwiseModule", "read.ReadModule")
+STAGES = {f"perank.training.{name}" for name in _MODULES}
 COMPARISONS = {"table1", "table2", "table3", "dl19"}  # experiments of perank.evaluate
 GROUPS = sorted(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())
 FILES = sorted(path.relative_to(CONF_DIR).as_posix() for path in CONF_DIR.rglob("*.yaml"))

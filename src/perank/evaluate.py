@@ -13,6 +13,7 @@ The first stage and the encoder alone are evaluated too, with paired t-tests aga
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -59,7 +60,8 @@ def _report(config: DictConfig) -> None:
 
     from perank.reporting.tables import render_table
 
-    console, output = Console(), Path(config.paths.output)
+    width = None if sys.stdout.isatty() else 150  # rich takes a pipe for 80 columns
+    console, output = Console(width=width), Path(config.paths.output)
     rows = evaluate(config)
     absent = read_json(output / "absent.json")
     for collection in dict.fromkeys(row.collection for row in rows):

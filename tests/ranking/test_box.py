@@ -61,5 +61,5 @@ def test_vectors_alone_give_the_ranking_that_texts_give(reranker: Reranker) -> N
 def test_it_is_small_and_says_what_it_is() -> None:
     assert (BOX / "model.safetensors").stat().st_size < 16_000_000
     card = (BOX / "README.md").read_text(encoding="utf-8")
-    assert "**Trained on**" in card
+    assert "**Trained**" in card
     assert "**Weak**" in card

@@ -10,8 +10,10 @@ import torch
 from baselines.test_splade import save_masked_lm
 from perank.app.assembly import Assembly
 from perank.app.reading import ReadAssembly
+from perank.errors import BadInput
 from perank.model.batches import PromptBatch
 from perank.ranking.reranker import Reranker
+from perank.saving.hub import from_pretrained, save_pretrained, saved_weights
 from perank.train import train
 from support import tiny, toy
 
@@ -47,7 +49,7 @@ def composed(world: Path, teacher: Path, output: Path, *more: str) -> object:
         "data.epochs=40",
         "data.passages=2",
         "data.wide=5",
-        "optimizer.lr=1e-2",
+        "optimizer.lr=3e-3",
         "backbone.train_embeddings=false",
         "trainer.precision=null",
     ]
@@ -104,3 +106,24 @@ def test_reading_resumes_with_the_weights_it_would_have_had(world: Path, teacher
     first = min((tmp_path / "whole" / "checkpoints").iterdir())
     train(composed(world, teacher, tmp_path / "part", "data.epochs=4", f"ckpt_path={first}"))
     assert toy.weights(tmp_path / "whole") == toy.weights(tmp_path / "part")
+
+
+def test_a_loaded_model_of_trained_layers_is_saved_as_it_was(world: Path, teacher: Path, tmp_path: Path) -> None:
+    train(composed(world, teacher, tmp_path, "data.epochs=1"))
+    found = from_pretrained(tmp_path / "model", merge=False, dtype="float32")
+    made_of = {"llm": found.llm, "prompts": found.prompts, "encoder": found.encoder}
+    again = save_pretrained(tmp_path / "again", found.model, **made_of, whole_llm=True)
+    assert (again / "model.safetensors").read_bytes() == (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert not (again / "llm").exists()
+    saved = (again / "config.json").read_text()
+    (again / "config.json").write_text(saved.replace('"num_layers": null', '"num_layers": 1'))
+    lines = saved_weights(again)
+    assert any(key.startswith("llm.") for key in lines) and not any("embed" in key for key in lines)
+
+
+def test_weights_of_another_llm_are_refused(world: Path, teacher: Path, wide: Path, tmp_path: Path) -> None:
+    train(composed(world, teacher, tmp_path, "data.epochs=1"))
+    path = tmp_path / "model" / "config.json"
+    path.write_text(path.read_text().replace(f"{world}/llm", str(wide)))
+    with pytest.raises(BadInput, match="wrong shape"):
+        from_pretrained(tmp_path / "model")

@@ -121,6 +121,7 @@ class TrainingRun:
 
     def save(self) -> None:
         """Save the model. Call it on every device: shards are gathered from all, and rank 0 writes."""
+        self.assembly.after_fit()
         state, self.is_saved = full_state(self.assembly.model), not self.trainer.is_global_zero
         if self.is_saved:
             return

@@ -66,6 +66,7 @@ class SavedLLM:
     def settings(self, folder: Path, **options: Any) -> LLMSettings:
         """Return settings that load the LLM, without adapters unless `options` set them."""
         name = str(folder / OWN_LLM) if self.name == OWN_LLM else self.name
+        options |= {"train_embeddings": not self.layers}
         return LLMSettings(name=name, revision=self.revision, num_layers=self.num_layers, **options)
 
 

@@ -23,10 +23,11 @@ from perank.training.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class ReadMetric:
-    """S^(1/2) [E, E], the targets' mean [E], and their variance in this metric."""
+    """S^(1/2) [E, E], the targets' mean [E], their standard deviation per entry, and their variance in this metric."""
 
     root_EE: Tensor
     mean_E: Tensor
+    deviation: float
     variance: float
 
     @classmethod
@@ -36,7 +37,9 @@ class ReadMetric:
         values_E, basis_EE = torch.linalg.eigh(centred_XE.T @ centred_XE / len(centred_XE))
         root_EE = ((basis_EE * values_E.clamp(min=0).sqrt()) @ basis_EE.T).float()
         mean_E = targets_QE.mean(0)
-        return cls(root_EE, mean_E, float(((targets_QE - mean_E) @ root_EE).square().sum(1).mean()))
+        centred_QE = targets_QE - mean_E
+        variance = float((centred_QE @ root_EE).square().sum(1).mean())
+        return cls(root_EE, mean_E, float(centred_QE.square().mean().sqrt()), variance)
 
 
 class ReadModule(Stage):
@@ -55,7 +58,7 @@ class ReadModule(Stage):
         if (head := model.llm.get_output_embeddings()) is not None:
             head.requires_grad_(False)
         self.head = nn.Linear(model.llm.get_input_embeddings().embedding_dim, model.projector.width_in)
-        self.variance = metric.variance
+        self.variance, self.deviation = metric.variance, metric.deviation  # the head works in units of the deviation
         self.register_buffer("root_EE", metric.root_EE, persistent=False)
         self.register_buffer("mean_E", metric.mean_E, persistent=False)
 
@@ -72,7 +75,7 @@ class ReadModule(Stage):
         norm: Any = self.model.decoder.norm
         norm.weight.mul_(scale_D.to(norm.weight))
         scaled_QD = (hidden_QD * scale_D).double()
-        centred_QE = (targets_QE - self.mean_E).double()
+        centred_QE = ((targets_QE - self.mean_E) / self.deviation).double()
         map_DE = ridge(scaled_QD - scaled_QD.mean(0), centred_QE, strength=1e-2)
         self.head.weight.copy_(map_DE.T)
         self.head.bias.copy_(-scaled_QD.mean(0) @ map_DE)
@@ -84,7 +87,7 @@ class ReadModule(Stage):
     def training_step(self, batch: ReadBatch, index: int) -> Tensor:
         with self.autocast():
             hidden_BD = self.model.read(batch.prompt, batch.vectors_BNE)
-        error_BE = self.head(hidden_BD.float()) + self.mean_E - batch.target_BE
+        error_BE = self.deviation * self.head(hidden_BD.float()) + self.mean_E - batch.target_BE
         loss = (error_BE @ self.root_EE).square().sum(1).mean() / self.variance
         self.log_terms({"loss": loss, "explained": 1 - loss.detach()}, len(batch.target_BE))
         return loss

@@ -13,7 +13,7 @@ from perank.errors import BadInput, check_least
 from perank.model.batches import PromptBatch, ReadBatch
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Query, Vectors
-from perank.training.stream import StreamModule, StreamSettings, row_at
+from perank.training.stream import LengthGroups, StreamModule, StreamSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,21 @@ class ReadExample:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSettings(StreamSettings):
-    """Prompts show `passages` random passages; every `wide_every`-th step shows `wide`, as many as a window has."""
+    """Prompts show `passages` random passages; every `wide_every`-th step shows `wide`, as many as a window has.
+
+    Texts of `group_by_length` consecutive steps are grouped by length (1: no grouping).
+    """
 
     batch_size: int = 256
     passages: int = 3
     wide: int = 20
     wide_every: int = 5
+    group_by_length: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least("data", 1, passages=self.passages, wide=self.wide, wide_every=self.wide_every)
+        check_least("data", 1, group_by_length=self.group_by_length)
 
 
 class ReadData(StreamModule):
@@ -54,10 +59,25 @@ class ReadData(StreamModule):
         super().__init__(settings)
         self.targets, self.passage_ids, self.vectors = targets, passage_ids, vectors
         self.prompts, self.settings = prompts, settings
-        self.keep([text for text in texts if self._fits(text)], len(texts), "no text fits", "raise prompt.max_length")
+        lengths = {i: length for i, text in enumerate(texts) if (length := self._length(text)) is not None}
+        self.keep([texts[i] for i in lengths], len(texts), "no text fits", "raise prompt.max_length")
+        self._lengths = list(lengths.values())
+        self._groups: dict[int, LengthGroups] = {}
+
+    def _shape(self) -> dict[str, int]:
+        return {**super()._shape(), "group_by_length": self.settings.group_by_length}
+
+    @property
+    def groups(self) -> LengthGroups:
+        """The order of texts. Grouping is over the steps of all devices, so it doesn't depend on their number."""
+        batch = self.batch_size * (self.trainer.world_size if self.trainer else 1)
+        if batch not in self._groups:
+            together = self.settings.group_by_length
+            self._groups[batch] = LengthGroups(self._lengths, seed=self.seed, batch=batch, together=together)
+        return self._groups[batch]
 
     def example(self, position: int) -> ReadExample:
-        text = self.kept[row_at(position, self.rows, self.seed)]
+        text = self.kept[self.groups.row_at(position)]
         wide = position // self.batch_size % self.settings.wide_every == 0
         count = self.settings.wide if wide else self.settings.passages
         dice = random.Random(f"{self.seed}:{position}:passages")
@@ -73,9 +93,9 @@ class ReadData(StreamModule):
             target_BE=torch.from_numpy(np.stack([example.target_E for example in examples])),
         )
 
-    def _fits(self, text: Query) -> bool:
+    def _length(self, text: Query) -> int | None:
+        """Tokens of the text's prompt, None if it doesn't fit."""
         try:
-            self.prompts.rank(text.text, self.settings.wide)
+            return len(self.prompts.rank(text.text, self.settings.wide))
         except BadInput:
-            return False
-        return True
+            return None
