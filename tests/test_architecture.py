@@ -61,6 +61,7 @@ BEHIND_ONE_FILE = {
     "filelock": {"files.py"},
     "uvicorn": {"serving/command.py"},
     "prometheus_client": {"serving/metrics.py"},
+    "openvino": {"model/encoders/openvino_encoder.py"},
 }
 LIGHTNING = re.compile(r"^(training/.+|evaluation/callback\.py|app/.+|[^/]+)$")  # [^/]+: entry points
 LAZY = {*BEHIND_ONE_FILE, "matplotlib", "huggingface_hub", "tokenizers", "tqdm", "pandas", "networkx", "gguf"}

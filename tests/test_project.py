@@ -152,13 +152,14 @@ def test_constraints_hold_exact_versions_only() -> None:
     assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin)] == []
 
 
-def test_deepspeed_is_an_extra_of_its_own_with_a_tested_version() -> None:
+@pytest.mark.parametrize("name", ["deepspeed", "openvino"])
+def test_some_libraries_are_extras_of_their_own_with_a_tested_version(name: str) -> None:
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "optional-dependencies"
     ]
-    (wanted,) = extras["deepspeed"]
-    assert "deepspeed" not in extras["all"][0]
-    (pin,) = re.findall(r"^deepspeed==(.+)$", (CHECKOUT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    (wanted,) = extras[name]
+    assert name not in extras["all"][0]
+    (pin,) = re.findall(rf"^{name}==(.+)$", (CHECKOUT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert Version(pin) in Requirement(wanted).specifier
 
 
