@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from perank.errors import BadInput
-from perank.model.encoders.encoder import Encoder, load_encoder_weights
+from perank.model.encoders.encoder import Encoder
+from perank.model.encoders.weights import load_encoder_weights
 from perank.model.locate import locate
 from perank.records import Identity
 
