@@ -96,10 +96,18 @@ def lookups(corpus: Corpus, candidates: Sequence[Candidates]) -> Two:
     )
 
 
+class _NoModel(torch.nn.Module):
+    """A classifier of one label, for its tokenizer alone."""
+
+    config = SimpleNamespace(num_labels=1)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> None:
+        """Do nothing."""
+
+
 def pairs(tokenizer: Any, candidates: Sequence[Candidates]) -> Two:
     """Token ids of (query, passage), 64 queries at a time as the teacher ranks them."""
-    model = SimpleNamespace(config=SimpleNamespace(num_labels=1), eval=lambda: None)
-    scorer = CrossEncoder(model, tokenizer)
+    scorer = CrossEncoder(_NoModel(), tokenizer)
     asked = [(found.query.text, passage.text) for found in candidates for passage in found.passages]
     together = 64 * len(candidates[0])
     starts = range(0, len(asked), together)

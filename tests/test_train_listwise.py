@@ -54,7 +54,7 @@ def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_leaves_a_model_metrics_and_checkpoints_and_no_projector(trained: Path) -> None:
     assert not (trained / "projector.safetensors").exists()
     entry = json.loads((trained / "metrics.json").read_text())["beir/text listwise"]
-    assert entry["p_values"].keys() == {"Bm25", "encoder"}
+    assert entry["p_values"].keys() == {"Bm25", "encoder", "fusion"}
     assert entry["costs"]["tokens_generated"] > 0
     keys = torch.load(trained / "checkpoints" / "step-000012.ckpt", weights_only=True)["state_dict"].keys()
     assert keys

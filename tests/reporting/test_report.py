@@ -98,7 +98,7 @@ def test_tabulate_joins_the_reports_of_runs(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_collection_without_the_text_of_a_passage_shows_its_id() -> None:
-    collection = SmallCollection(passages={})
+    collection = SmallCollection(passages={"p4": SmallCollection().passages["p4"]})
     suite = small_suite(collection=collection)
     data = report_data([(suite, [evaluate_run(FIRST_STAGE, suite, system="bm25")])], ReportSettings())
     assert data["suites"][0]["queries"][0]["passages"]["p1"] == [1, ""]
