@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from baselines.test_splade import save_masked_lm
 from perank.errors import BadInput
-from perank.files import CONF_DIR
+from perank.files import CONF_DIR, sha256_of_text
 from perank.preparation.resumable import Resumable
 from perank.prepare import main, prepare
 from perank.retrieval.bm25 import Bm25
@@ -124,7 +124,7 @@ def test_any_ranker_teaches_and_a_run_does(world: Path, tmp_path: Path) -> None:
     ],
     ids=["run", "ranker"],
 )
-def test_sets_are_to_the_byte_those_that_earlier_versions_prepared_and_known_as_theirs(
+def test_sets_are_but_for_ranks_to_the_byte_those_that_earlier_versions_prepared_and_known_as_theirs(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], fingerprint: str, digest: str
 ) -> None:
     """Fingerprint and beginning of the SHA-256 as written before the teachers were one group."""
@@ -135,7 +135,10 @@ def test_sets_are_to_the_byte_those_that_earlier_versions_prepared_and_known_as_
     Path("teacher.trec").write_text("".join(lines))
     first = ["collection.folder=collection", "first_stage=bm25", "backbone.name=llm", "device=cpu", *ROWS]
     manifest = prepare(config(world, Path("rows.jsonl"), *first, *settings))
-    assert (manifest["fingerprint"], manifest["sha256"][:16]) == (fingerprint, digest)
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert all(sorted(row.pop("ranks")) == list(range(len(row["passages"]))) for row in rows)
+    plain = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    assert (manifest["fingerprint"], sha256_of_text(plain)[:16]) == (fingerprint, digest)
 
 
 def test_what_teaches_drawn_rows_teaches_prepared_ones(world: Path, tmp_path: Path) -> None:

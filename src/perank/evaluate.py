@@ -43,6 +43,7 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     check_comparison(config)
     saved, output = SavedModel(config, device=device_of(config.device)), Path(config.paths.output)
     saved.check_calibration()
+    settings = saved.make("report") if config.report else None
     systems = systems_of(saved)
     for suite in saved.suites:
         suite.check()
@@ -61,7 +62,6 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     for line in report_calibration(comparison.pairs(saved.suites), output):
         log.info(line)
     pairs = [(suite, comparison.of(suite)) for suite in saved.suites]
-    settings = saved.make("report") if config.report else None
     save_report(output, pairs, settings, OmegaConf.to_yaml(config), f"Evaluation of {config.model or 'systems'}")
     return rows
 

@@ -178,8 +178,8 @@ def test_a_ranker_reads_the_candidates_texts_and_orders_rows_that_are_kept(own_c
 
 
 def test_a_judged_passage_that_the_collection_lacks_is_refused_by_id() -> None:
-    with pytest.raises(BadInput, match="no text for this passage") as caught:
-        rows(replace(Small(), qrels={"q0": {"p5": 1}, "q1": {"lost": 1}}), pools=["log_uniform"])
+    with pytest.raises(BadInput, match="none of the 1 relevant passages is in the corpus") as caught:
+        rows(replace(Small(), qrels={"q0": {"lost": 1}}), pools=["log_uniform"])
     assert caught.value.id == "lost"
 
 

@@ -46,7 +46,11 @@ def test_the_readmes_lines_print_what_the_readme_shows(printed: str) -> None:
 
 
 def test_it_ranks_out_of_the_box_by_what_passages_say(reranker: Reranker) -> None:
-    for query, first in [("how to join two lists", 2), ("read from disk", 0), ("combine iterables element by element", 1)]:
+    for query, first in [
+        ("how to join two lists", 2),
+        ("read from disk", 0),
+        ("combine iterables element by element", 1),
+    ]:
         ranking = reranker.rank(query, PASSAGES)
         assert ranking.order[0] == first, query
         assert sorted(ranking.order) == [0, 1, 2]

@@ -36,7 +36,7 @@ def _server(binaries: Path, folder: Path) -> Iterator[Any]:
         subprocess.run(words, check=True, user=owner, env=environment, cwd="/", stdout=subprocess.DEVNULL)
 
     data = str(folder / "data")
-    run(str(binaries / "initdb"), "-D", data, "-U", "test", "-A", "trust", "--no-sync")
+    run(str(binaries / "initdb"), "-D", data, "-U", "test", "-A", "trust", "-E", "UTF8", "--no-sync")
     options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off -c max_connections=10"
     run(str(binaries / "pg_ctl"), "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
     try:

@@ -80,7 +80,7 @@ class RunSuites(list[Suite]):
         if model is None:
             return found
         if suite.name not in self._alone:
-            ranker = self.reranker(model, prompts, suite, decoding="anchors")
+            ranker = self.reranker(model, prompts, suite, decoder="anchors")
             self._alone[suite.name] = evaluate_ranker(ranker, suite, system=self.anchors_alone, progress=False)
         return [*found, self._alone[suite.name]]
 

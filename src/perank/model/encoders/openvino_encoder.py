@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
 from threading import Lock
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from perank.errors import BadInput
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.weights import load_encoder_weights
-from perank.model.locate import locate
+from perank.model.locate import LoadedOnce, locate
 from perank.records import Identity
 
 _AGREES = 0.9  # cosine of hidden states; int8 leaves 0.99, a network with traced constants much less
@@ -57,12 +56,13 @@ class OpenVinoEncoder(Encoder):
         """As for `Encoder`, with the runtime, which changes the vectors."""
         return {**super().identity, "dtype": "int8", "runtime": "openvino int8"}
 
-    @cached_property
+    @LoadedOnce
     def model(self) -> Any:
+        code = {"trust_remote_code": self.trust_remote_code}
         model = load_encoder_weights(
-            locate(self.name), revision=self.revision, dtype=torch.float32, trust_remote_code=self.trust_remote_code
+            locate(self.name), revision=self.revision, dtype=torch.float32, **code, **self.hub
         ).eval()
-        self._check(model.config)
+        self._check(model)
         compiled = Compiled(model, self.int8, {"INFERENCE_NUM_THREADS": torch.get_num_threads(), **self.plugin})
         if (cosine := compiled.agreement(model)) < _AGREES:
             problem = f"OpenVINO's hidden states have a cosine of {cosine:.2f} with those of {type(model).__name__}"
