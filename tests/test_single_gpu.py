@@ -113,6 +113,7 @@ def test_the_trained_model_is_evaluated(world: Path, aligned: Path, rows: Path, 
 @pytest.mark.parametrize(
     ("overrides", "gib", "hours"), [(["+experiment=rank"], 14, (2, 8)), (["+experiment=align"], 10, (0.2, 2))]
 )
+@pytest.mark.slow  # without a network the Hub is asked for a minute and a half before its shapes are taken from here
 def test_a_card_of_24_gb_holds_both_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], gib: float, hours: tuple[float, float]
 ) -> None:

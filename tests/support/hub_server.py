@@ -139,7 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
             asked = json.loads(content)
             id = "/".join(filter(None, [asked.get("organization"), asked["name"]]))
             new = id not in self.hub.repositories
-            self.hub.repositories.setdefault(id, Repository(private=bool(asked.get("private"))))
+            self.hub.repositories.setdefault(
+                id, Repository(private=bool(asked.get("private")) or asked.get("visibility") == "private")
+            )
             self.answer(200 if new else 409, {"url": f"{self.hub.address}/{id}", "name": id})
         elif "preupload" in parts:
             files = [
