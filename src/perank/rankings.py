@@ -43,6 +43,14 @@ class Bill:
         return Bill(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+def rank_scores(n: int) -> list[float]:
+    """Scores of ranks 1 to n where nothing better is known: 1 - rank / (n + 1), strictly decreasing in (0, 1).
+
+    They follow from the rank alone: they sort as the ranking does, and a threshold on them cuts at a rank.
+    """
+    return [1 - rank / (n + 1) for rank in range(1, n + 1)]
+
+
 def described(query: str, ids: Sequence[str]) -> str:
     """One line: how many passages, for which query, and the first ids."""
     first = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")

@@ -4,15 +4,16 @@ import pytest
 
 from adapters.conftest import QUERY, TEXTS
 from perank import Reranker
-from perank.adapters.scoring import rank_scores, ranked, scores_by_position
+from perank.adapters.scoring import ranked, scores_by_position
 from perank.errors import BadInput
+from perank.rankings import rank_scores
 from perank.records import Passage, Ranking
 from support import tiny
 
 
 def test_scores_decrease_strictly_between_1_and_0_and_sort_as_the_ranking() -> None:
     ranking = Ranking(tiny.FIVE, (3, 1, 4, 0, 2))
-    scores = rank_scores(ranking)
+    scores = rank_scores(len(ranking.order))
     assert 1 > scores[0] > scores[1] > scores[2] > scores[3] > scores[4] > 0
     by_position = scores_by_position(ranking)
     assert sorted(range(5), key=lambda i: -by_position[i]) == [3, 1, 4, 0, 2]

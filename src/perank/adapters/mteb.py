@@ -7,9 +7,10 @@ from typing import Any
 
 from mteb.models import ModelMeta
 
-from perank.adapters.scoring import rank_scores, ranker_or_default
+from perank.adapters.scoring import ranker_or_default
 from perank.errors import BadInput
 from perank.files import sha256_of_text
+from perank.rankings import rank_scores
 from perank.records import Candidates, Passage, Query, Ranker
 
 _QUERIES_PER_CALL = 64
@@ -55,7 +56,7 @@ class PERankSearch:
         for start in range(0, len(rows), _QUERIES_PER_CALL):
             batch = [self._candidates(row, top_ranked) for row in rows[start : start + _QUERIES_PER_CALL]]
             for ranking in self.ranker.rank_batch(batch):
-                scored = zip(ranking.passage_ids, rank_scores(ranking), strict=True)
+                scored = zip(ranking.passage_ids, rank_scores(len(ranking.order)), strict=True)
                 found[ranking.candidates.query.id] = dict(list(scored)[:top_k])
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perank.ranking.reranker import Reranker
+from perank.rankings import rank_scores
 from perank.records import Candidates, Passage, Query, Ranker, Ranking
 
 
@@ -13,18 +14,9 @@ def ranker_or_default(ranker: Ranker | None) -> Ranker:
     return Reranker() if ranker is None else ranker
 
 
-def rank_scores(ranking: Ranking) -> list[float]:
-    """Scores of the candidates, best first: 1 - rank / (N + 1) for ranks 1 to N, strictly decreasing in (0, 1).
-
-    They follow from the rank alone: they sort as the ranking does, and a threshold on them cuts at a rank.
-    """
-    n = len(ranking.order)
-    return [1 - rank / (n + 1) for rank in range(1, n + 1)]
-
-
 def scores_by_position(ranking: Ranking) -> list[float]:
     """The scores of `rank_scores` in the order of the candidates."""
-    pairs = sorted(zip(ranking.order, rank_scores(ranking), strict=True))
+    pairs = sorted(zip(ranking.order, rank_scores(len(ranking.order)), strict=True))
     return [score for _, score in pairs]
 
 
@@ -41,4 +33,4 @@ def ranked(
         ranking = ranker.rank(query, passages, top_k=top_k)
     else:
         ranking = ranker.rank_batch([Candidates(Query("", query), tuple(passages))])[0]
-    return list(zip(ranking.order, rank_scores(ranking), strict=True))[:top_k]
+    return list(zip(ranking.order, rank_scores(len(ranking.order)), strict=True))[:top_k]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from perank.errors import BadInput
 from perank.records import Collection, Qrels, Run, rank_order
+from perank.sources.candidates import relevant_passages
 from perank.sources.fields import near
 
 _PROBED = 1000  # passages of a run that are looked for in the corpus
@@ -27,8 +28,7 @@ def queries_with_text(collection: Collection) -> list[str]:
 
 def missing_passages(collection: Collection, qrels: Qrels) -> tuple[int, int]:
     """Return how many relevant passages the corpus lacks, and how many there are. Raises `BadInput` if it lacks all."""
-    relevant = list(dict.fromkeys(id for grades in qrels.values() for id, grade in grades.items() if grade > 0))
-    missing = [id for id in relevant if id not in collection.passages]
+    relevant, missing = relevant_passages(collection, qrels)
     if missing and len(missing) == len(relevant):
         problem = f"none of the {len(missing)} relevant passages is in the corpus, for example {missing[0]!r}"
         raise BadInput(problem, remedy=_remedy(missing[0], collection.passages), id=collection.name)

@@ -23,6 +23,7 @@ from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run
 from perank.retrieval.dense import Dense
 from perank.retrieval.encoding import QueryVectors
 from perank.retrieval.store import EmbeddingStore
+from perank.sources.candidates import relevant_passages
 from perank.training.rows import RankRow, passages_of, read_rows, write_rows
 
 _POOLS = "first_stage, dense, log_uniform and first_stage_deep"
@@ -123,16 +124,17 @@ def _drawn(sources: RowSources, teacher: Teacher, settings: RowSettings) -> list
 
 def _with_text(collection: Collection) -> Qrels:
     """Return the relevant passages that are in the corpus, and warn of others. Raises `BadInput` if none is."""
-    relevant = {query: [id for id, grade in grades.items() if grade > 0] for query, grades in collection.qrels.items()}
-    unique = dict.fromkeys(id for ids in relevant.values() for id in ids)
-    missing = {id for id in unique if id not in collection.passages}
+    unique, missing = relevant_passages(collection, collection.qrels)
     if missing and len(missing) == len(unique):
         remedy = "use judgements and passages of the same version of the collection"
         problem = f"none of the {len(missing)} relevant passages is in the corpus"
-        raise BadInput(problem, remedy=remedy, path=collection.name, id=next(iter(missing)))
+        raise BadInput(problem, remedy=remedy, path=collection.name, id=missing[0])
     if missing:
         log.warning("%s: %d of %d relevant passages are not in the corpus", collection.name, len(missing), len(unique))
-    return {query: {id: 1 for id in ids if id not in missing} for query, ids in relevant.items()}
+    lacking, judged = set(missing), collection.qrels
+    return {
+        query: {id: 1 for id, grade in judged[query].items() if grade > 0 and id not in lacking} for query in judged
+    }
 
 
 def ordered_row(candidates: Candidates, order: tuple[int, ...]) -> RankRow:

@@ -7,6 +7,7 @@ cuts at a rank. `score_kind` in every response says which of the two it is.
 
 from __future__ import annotations
 
+from perank.rankings import rank_scores
 from perank.records import Ranking
 
 
@@ -16,6 +17,5 @@ def score_kind(ranking: Ranking) -> str:
 
 
 def relevance_scores(ranking: Ranking) -> list[float]:
-    """Scores in the order of the ranking, in [0, 1]: probabilities, or 1 - rank / (N + 1) for ranks 1 to N."""
-    n = len(ranking.order)
-    return [*ranking.probabilities] or [1 - rank / (n + 1) for rank in range(1, n + 1)]
+    """Scores in the order of the ranking, in [0, 1]: probabilities, or those of `rank_scores`."""
+    return [*ranking.probabilities] or rank_scores(len(ranking.order))

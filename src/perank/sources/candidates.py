@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from perank.errors import BadInput
-from perank.records import Candidates, Collection, Passage, Query, Ranking, Run, rank_order
+from perank.records import Candidates, Collection, Passage, Qrels, Query, Ranking, Run, rank_order
 from perank.sources.fields import near
 
 
@@ -40,6 +40,12 @@ def candidates_run(rankings: Iterable[Ranking]) -> Run:
         if len(run[id]) != len(ranking.order):
             raise BadInput("a passage occurs twice among the candidates", remedy="keep one of them", id=id)
     return run
+
+
+def relevant_passages(collection: Collection, qrels: Qrels) -> tuple[list[str], list[str]]:
+    """Return the distinct passages with a grade above 0, in the judgements' order, and those the corpus lacks."""
+    relevant = list(dict.fromkeys(id for grades in qrels.values() for id, grade in grades.items() if grade > 0))
+    return relevant, [id for id in relevant if id not in collection.passages]
 
 
 def _candidates(collection: Collection, query: Query, scores: dict[str, float], depth: int) -> Candidates:
