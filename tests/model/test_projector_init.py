@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from perank.model.llm import LLMSettings
-from perank.model.projector_init import Sample, _calibrate, _first_hidden
+from perank.model.projector_init import Sample, _calibrate, first_hidden
 from support import tiny
 
 TEXTS = [passage.contents for passage in tiny.PASSAGES] * 4
@@ -25,7 +25,7 @@ def test_prompts_and_vectors_of_the_sample_go_to_the_device_of_the_llm(step: str
         module.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].device.type))
     with suppress(NotImplementedError, RuntimeError):
         if step == "h_1":
-            _first_hidden(model, tiny.tiny_prompts(), SAMPLE.queries, SAMPLE.vectors_XE[None])
+            first_hidden(model, tiny.tiny_prompts(), SAMPLE.queries, SAMPLE.vectors_XE[None])
         else:
             _calibrate(model, tiny.tiny_prompts(), SAMPLE, 1.0)
     assert seen == ["meta", "meta"]

@@ -13,8 +13,8 @@ from perank.model.batches import IGNORE
 from perank.model.pe_rank import TextRanker
 from perank.records import Query
 from perank.training.listwise_data import ListwiseData, ListwiseSettings
-from perank.training.rows import RankRow
-from perank.training.stream import row_at, shuffled
+from perank.training.rows import RankRow, shuffled
+from perank.training.stream import row_at
 from support import small_llms
 
 FOUND = small_llms.candidates(20)

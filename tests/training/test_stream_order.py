@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perank.training.stream import LengthGroups, RowStream, row_at, shuffled
+from perank.training.rows import shuffled
+from perank.training.stream import LengthGroups, RowStream, row_at
 
 SMALL = st.integers(1, 12)
 

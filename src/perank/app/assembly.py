@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import islice
@@ -20,6 +20,7 @@ from perank.model.anchors import without_anchors
 from perank.model.lora import load_trained_state, trained_state
 from perank.model.pe_rank import TextRanker
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
+from perank.records import Vectors
 from perank.saving.hub import save_pretrained, saved_folder, saved_weights
 from perank.saving.saved_text_ranker import save_text_ranker
 from perank.training.anchors_fit import fit
@@ -102,13 +103,19 @@ class Assembly(Inputs):
 
     def _sample(self, size: int) -> Sample:
         """Return the first passages and queries with their vectors, to initialise a model from."""
+        passage_ids, query_ids = (
+            list(islice(ids, size)) for ids in (self.collection.passages, self.collection.queries)
+        )
+        return self._sample_of(passage_ids, query_ids, self.query_vectors)
+
+    def _sample_of(self, passage_ids: Sequence[str], query_ids: Sequence[str], vectors: Vectors) -> Sample:
+        """Return passages, and queries with what `vectors` has for them."""
         passages, queries = self.collection.passages, self.collection.queries
-        passage_ids, query_ids = (list(islice(ids, size)) for ids in (passages, queries))
         return Sample(
             texts=[passages[id].contents for id in passage_ids],
             vectors_XE=torch.from_numpy(self.store.get(passage_ids)),
             queries=[queries[id].text for id in query_ids],
-            vectors_QE=torch.from_numpy(self.query_vectors.get(query_ids)),
+            vectors_QE=torch.from_numpy(vectors.get(query_ids)),
         )
 
 

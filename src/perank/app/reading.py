@@ -14,9 +14,8 @@ from torch import Tensor
 from perank.app.assembly import Assembly
 from perank.app.settings import import_target
 from perank.files import atomic_write, cache_dir, file_lock
-from perank.model.batches import PromptBatch
 from perank.model.even_start import even_start
-from perank.model.projector_init import Sample, fit_reader
+from perank.model.projector_init import Sample, fit_reader, hidden_of
 from perank.preparation.fingerprint import fingerprint, questions_digest, store_digest
 from perank.preparation.query_tower import TargetVectors, TowerData, TowerSettings, tower_vectors
 from perank.training.read import ReadMetric
@@ -54,36 +53,36 @@ class ReadAssembly(Assembly):
         return TargetVectors(list(self.collection.queries), np.load(path, mmap_mode="r"))
 
     @cached_property
+    def sample(self) -> Sample:
+        """Texts and passages for the closed-form fits at the start and at the end."""
+        return self._sample(_SAMPLE)
+
+    @cached_property
     def stage(self) -> Any:
-        sample = self._sample(_SAMPLE)
-        metric = ReadMetric.of(sample.vectors_XE, sample.vectors_QE)
+        metric = ReadMetric.of(self.sample.vectors_XE, self.sample.vectors_QE)
         make = import_target(self.config.stage._target_, "stage")
         return make(model=self.model, metric=metric, optimizer=self.make("optimizer"))
 
     def before_fit(self) -> None:
         """Begin the last layer as an even average, and the head at what it says of the targets."""
-        sample, stage = self._sample(_SAMPLE), self.stage
+        targets_QE, stage = self.sample.vectors_QE, self.stage
         self.model.eval()
-        explained = even_start(self.model.llm, lambda: self._read(sample)[1], sample.vectors_QE @ stage.root_EE)
-        stage.start(self._read(sample)[0], sample.vectors_QE)
+        explained = even_start(self.model.llm, lambda: self._read()[1], targets_QE @ stage.root_EE)
+        stage.start(self._read()[0], targets_QE)
         log.info("the even start explains %.3f of the targets' variance", explained)
 
     def after_fit(self) -> None:
         """Fit the projector to what the LLM reads."""
         self.model.eval()
-        fit_reader(self.model, self.prompts, self._sample(_SAMPLE))
+        fit_reader(self.model, self.prompts, self.sample)
         self.model.projector.requires_grad_(True)
 
     def _sample(self, size: int) -> Sample:
         """Return passages and queries spread over the collection, with the targets as the queries' vectors."""
-        passages, queries = self.collection.passages, self.collection.queries
-        passage_ids, query_ids = (_spread(list(ids), size) for ids in (passages, queries))
-        return Sample(
-            texts=[passages[id].contents for id in passage_ids],
-            vectors_XE=torch.from_numpy(self.store.get(passage_ids)),
-            queries=[queries[id].text for id in query_ids],
-            vectors_QE=torch.from_numpy(self.targets.get(query_ids)),
+        passage_ids, query_ids = (
+            _spread(list(ids), size) for ids in (self.collection.passages, self.collection.queries)
         )
+        return self._sample_of(passage_ids, query_ids, self.targets)
 
     def _tower_data(self, target: ReadTarget) -> TowerData:
         queries, ids = self.collection.queries, _spread(list(self.collection.passages), target.passages)
@@ -98,19 +97,13 @@ class ReadAssembly(Assembly):
             relevant=[[places[id] for id in qrels.get(query, {}) if id in places] for query in queries],
         )
 
-    @torch.no_grad()
-    def _read(self, sample: Sample) -> tuple[Tensor, Tensor]:
+    def _read(self) -> tuple[Tensor, Tensor]:
         """Run the LLM over the sample's queries: h_1 [Q, D] in fp32, and the mask of their tokens [Q, L]."""
-        hidden, lengths = [], []
-        shown, passages_XE = self.config.data.passages, sample.vectors_XE
-        for start in range(0, len(sample.queries), 64):
-            texts = sample.queries[start : start + 64]
-            places = torch.arange(start * shown, (start + len(texts)) * shown) % len(passages_XE)
-            prompt = PromptBatch.of([self.prompts.rank(text, shown) for text in texts])
-            hidden.append(self.model.read(prompt, passages_XE[places].view(len(texts), shown, -1)).float())
-            lengths.append(prompt.length_B)
-        length_Q = torch.cat(lengths)
-        return torch.cat(hidden), torch.arange(int(length_Q.max())) < length_Q[:, None]
+        queries, passages_XE, shown = self.sample.queries, self.sample.vectors_XE, self.config.data.passages
+        places_QN = torch.arange(len(queries) * shown).view(-1, shown) % len(passages_XE)
+        hidden_QD = hidden_of(self.model, self.prompts, queries, passages_XE, places_QN, batch=64)
+        length_Q = torch.tensor([len(self.prompts.rank(text, shown)) for text in queries])
+        return hidden_QD, torch.arange(int(length_Q.max())) < length_Q[:, None]
 
 
 def _spread(ids: list[str], size: int) -> list[str]:

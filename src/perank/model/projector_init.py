@@ -107,7 +107,7 @@ def fit_reader(model: PERank, prompts: PromptBuilder, sample: Sample) -> None:
     _fit(model, prompts, "queries", sample)
     queries, passages_XE = sample.queries[:256], sample.vectors_XE[:1024]
     drawn_BN = torch.arange(20).expand(len(queries), 20)
-    hidden_BD = _first_hidden(model, prompts, queries, passages_XE[drawn_BN])
+    hidden_BD = first_hidden(model, prompts, queries, passages_XE[drawn_BN])
     with torch.no_grad():
         scores_BX = hidden_BD @ model.project(passages_XE.to(_device_of(model))).float().cpu().T
         targets_BX = (sample.vectors_QE[: len(queries)] - sample.vectors_QE.mean(0)) @ passages_XE.T
@@ -129,21 +129,26 @@ def _query_map(model: PERank, prompts: PromptBuilder, sample: Sample, n: int = 2
 
     Otherwise the component shared by all queries would give each passage a score that doesn't depend on the query.
     """
-    generator = torch.Generator().manual_seed(0)
-    hidden = []
-    for start in range(0, len(sample.queries), batch):
-        queries = sample.queries[start : start + batch]
-        drawn_BN = torch.randint(len(sample.vectors_XE), (len(queries), n), generator=generator)
-        hidden.append(_first_hidden(model, prompts, queries, sample.vectors_XE[drawn_BN]))
-    hidden_QD = torch.cat(hidden).double()
+    generator, count = torch.Generator().manual_seed(0), len(sample.queries)
+    starts = range(0, count, batch)
+    drawn = [torch.randint(len(sample.vectors_XE), (min(batch, count - s), n), generator=generator) for s in starts]
+    hidden_QD = hidden_of(model, prompts, sample.queries, sample.vectors_XE, torch.cat(drawn), batch=batch).double()
     mean_D = hidden_QD.mean(0)
     map_DE = ridge(hidden_QD - mean_D, sample.vectors_QE.double() - sample.vectors_QE.double().mean(0), strength=1e-2)
     map_DE -= torch.outer(mean_D, mean_D @ map_DE) / mean_D.square().sum()
     return map_DE.T
 
 
+def hidden_of(
+    model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_XE: Tensor, places_QN: Tensor, batch: int
+) -> Tensor:
+    """h_1 [Q, D] of queries shown the passages at `places_QN`, `batch` at a time."""
+    parts = [slice(start, start + batch) for start in range(0, len(queries), batch)]
+    return torch.cat([first_hidden(model, prompts, queries[part], vectors_XE[places_QN[part]]) for part in parts])
+
+
 @torch.no_grad()
-def _first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_BNE: Tensor) -> Tensor:
+def first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_BNE: Tensor) -> Tensor:
     """h_1 [B, D] in fp32 on the CPU: the hidden state before the first rank."""
     place = _device_of(model)
     prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries]).to(place)

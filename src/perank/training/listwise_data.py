@@ -13,8 +13,8 @@ from perank.model.batches import IGNORE, AnswerBatch, padded
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.records import Passage
 from perank.sources.views import text_view
-from perank.training.rows import RankRow, passages_of
-from perank.training.stream import StreamModule, StreamSettings, row_at, shuffled
+from perank.training.rows import RankRow, passages_of, shuffled
+from perank.training.stream import StreamModule, StreamSettings, row_at
 
 
 @dataclass(frozen=True, slots=True)

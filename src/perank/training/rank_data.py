@@ -13,8 +13,8 @@ from perank.model.batches import Origin, PromptBatch, RankBatch, padded
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Passage, Vectors
 from perank.training.curriculum import schedule_of, shortened, stage_at
-from perank.training.rows import RankRow, check_ranks, passages_of
-from perank.training.stream import LengthGroups, StreamModule, StreamSettings, shuffled
+from perank.training.rows import RankRow, check_ranks, passages_of, shuffled
+from perank.training.stream import GroupedSettings, GroupedStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +34,26 @@ class RankExample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankSettings(StreamSettings):
+class RankSettings(GroupedSettings):
     """How rows are shown. Without `shuffle`, a prompt keeps the row's own order.
 
     `steps` trains only the first K ranks (None: all); `curriculum` shows early rows with fewer candidates, see
-    `schedule_of`. Rows of `group_by_length` consecutive steps are grouped by length (1: no grouping). `first` is the
-    number of the first stage's best passages that anchored scores use; None: rows need no ranks in the first stage.
+    `schedule_of`. `first` is the number of the first stage's best passages that anchored scores use; None: rows need no
+    ranks in the first stage.
     """
 
     batch_size: int = 4
     steps: int | None = None
     curriculum: Sequence[Sequence[float]] | None = None
-    group_by_length: int = 1
     shuffle: bool = True
     first: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least("data", 1, steps=self.steps, group_by_length=self.group_by_length)
+        check_least("data", 1, steps=self.steps)
 
 
-class RankData(StreamModule):
+class RankData(GroupedStream):
     """Batches of prompts built from rows.
 
     `text_of` (passages by id) is needed for prompts with texts, `query_vectors` (by query id) for the extensions that
@@ -78,23 +77,7 @@ class RankData(StreamModule):
         if settings.first is not None:
             check_ranks(rows)
         self.schedule = None if settings.curriculum is None else schedule_of(settings.curriculum)
-        lengths = {i: length for i, row in enumerate(rows) if (length := self._length(row)) is not None}
-        problem = f"none of the {len(rows)} rows fits the prompt"
-        self.keep([rows[i] for i in lengths], len(rows), problem, "raise prompt.max_length")
-        self._lengths = list(lengths.values())
-        self._groups: dict[int, LengthGroups] = {}
-
-    def _shape(self) -> dict[str, int]:
-        return {**super()._shape(), "group_by_length": self.settings.group_by_length}
-
-    @property
-    def groups(self) -> LengthGroups:
-        """The order of rows. Grouping is over the steps of all devices, so it doesn't depend on their number."""
-        batch = self.batch_size * (self.trainer.world_size if self.trainer else 1)
-        if batch not in self._groups:
-            together = self.settings.group_by_length
-            self._groups[batch] = LengthGroups(self._lengths, seed=self.seed, batch=batch, together=together)
-        return self._groups[batch]
+        self.keep_measured(rows, self._length, f"none of the {len(rows)} rows fits the prompt")
 
     def example(self, position: int) -> RankExample:
         row, steps = self._trained_part(position)

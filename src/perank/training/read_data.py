@@ -13,7 +13,7 @@ from perank.errors import BadInput, check_least
 from perank.model.batches import PromptBatch, ReadBatch
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Query, Vectors
-from perank.training.stream import LengthGroups, StreamModule, StreamSettings
+from perank.training.stream import GroupedSettings, GroupedStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,8 @@ class ReadExample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadSettings(StreamSettings):
-    """Prompts show `passages` random passages; every `wide_every`-th step shows `wide`, as many as a window has.
-
-    Texts of `group_by_length` consecutive steps are grouped by length (1: no grouping).
-    """
+class ReadSettings(GroupedSettings):
+    """Prompts show `passages` random passages; every `wide_every`-th step shows `wide`, as many as a window has."""
 
     batch_size: int = 256
     passages: int = 3
@@ -41,10 +38,9 @@ class ReadSettings(StreamSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least("data", 1, passages=self.passages, wide=self.wide, wide_every=self.wide_every)
-        check_least("data", 1, group_by_length=self.group_by_length)
 
 
-class ReadData(StreamModule):
+class ReadData(GroupedStream):
     """Prompts of texts with their targets. Texts whose prompt is too long are skipped and counted in `dropped`."""
 
     def __init__(
@@ -59,22 +55,7 @@ class ReadData(StreamModule):
         super().__init__(settings)
         self.targets, self.passage_ids, self.vectors = targets, passage_ids, vectors
         self.prompts, self.settings = prompts, settings
-        lengths = {i: length for i, text in enumerate(texts) if (length := self._length(text)) is not None}
-        self.keep([texts[i] for i in lengths], len(texts), "no text fits", "raise prompt.max_length")
-        self._lengths = list(lengths.values())
-        self._groups: dict[int, LengthGroups] = {}
-
-    def _shape(self) -> dict[str, int]:
-        return {**super()._shape(), "group_by_length": self.settings.group_by_length}
-
-    @property
-    def groups(self) -> LengthGroups:
-        """The order of texts. Grouping is over the steps of all devices, so it doesn't depend on their number."""
-        batch = self.batch_size * (self.trainer.world_size if self.trainer else 1)
-        if batch not in self._groups:
-            together = self.settings.group_by_length
-            self._groups[batch] = LengthGroups(self._lengths, seed=self.seed, batch=batch, together=together)
-        return self._groups[batch]
+        self.keep_measured(texts, self._length, "no text fits")
 
     def example(self, position: int) -> ReadExample:
         text = self.kept[self.groups.row_at(position)]

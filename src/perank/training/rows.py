@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,13 @@ class RankRow:
         """Return the ids of the first stage's first k passages: of `first`, or of the row's own by their ranks."""
         own = sorted(zip(self.ranks or (), self.passage_ids, strict=True))
         return (self.first or tuple(id for _, id in own))[:k]
+
+
+def shuffled(n: int, seed: int, position: int) -> list[int]:
+    """Return a row's prompt order: a permutation of range(n) that depends only on seed and position."""
+    order = list(range(n))
+    random.Random(f"{seed}:{position}").shuffle(order)
+    return order
 
 
 def write_rows(path: str | Path, rows: Iterable[RankRow]) -> int:

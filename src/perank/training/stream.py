@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from perank.errors import BadInput, check_least
 
 _SAME = "resume with the settings it was trained with"
+_ANEW = "begin a new run with its weights: start=<the run's folder> instead of ckpt_path"
 _REMEDIES = {
-    "epochs": "for more epochs begin a new run with its weights: start=<the run's folder> instead of ckpt_path",
-    "rows": "for other rows begin a new run with its weights: start=<the run's folder> instead of ckpt_path",
-    "batch_size": "resume with the same data.batch_size times trainer.devices",
-    "devices": "resume with the same data.batch_size times trainer.devices",
+    "epochs": f"for more epochs {_ANEW}",
+    "rows": f"for other rows {_ANEW}",
+    **dict.fromkeys(("batch_size", "devices"), "resume with the same data.batch_size times trainer.devices"),
 }
 
 
@@ -55,10 +55,9 @@ def row_at(position: int, rows: int, seed: int) -> int:
 
 
 class LengthGroups:
-    """`row_at` with rows of similar length in each step, to reduce padding.
+    """`row_at` with rows of similar length in each step, to reduce padding; `lengths` has one entry per row.
 
-    The rows of `together` steps of `batch` rows are sorted by length, and the steps shuffled. `lengths` has one entry
-    per row.
+    The rows of `together` steps of `batch` rows are sorted by length, and the steps shuffled.
     """
 
     def __init__(self, lengths: Sequence[int], *, seed: int, batch: int, together: int) -> None:
@@ -84,13 +83,6 @@ class LengthGroups:
             random.Random(f"{self.seed}:{epoch}:{start}").shuffle(batches)
             grouped += [row for batch in batches for row in batch] + rows[whole:]
         return grouped
-
-
-def shuffled(n: int, seed: int, position: int) -> list[int]:
-    """Return a row's prompt order: a permutation of range(n) that depends only on seed and position."""
-    order = list(range(n))
-    random.Random(f"{seed}:{position}").shuffle(order)
-    return order
 
 
 @lru_cache(maxsize=2)  # called for every row of an epoch
@@ -124,6 +116,17 @@ class StreamSettings:
         check_least("data", 0, num_workers=self.num_workers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupedSettings(StreamSettings):
+    """Rows of `group_by_length` consecutive steps are grouped by length (1: no grouping)."""
+
+    group_by_length: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least("data", 1, group_by_length=self.group_by_length)
+
+
 class StreamModule(lightning.LightningDataModule):
     """A LightningDataModule over a stream of rows; subclasses select rows and build examples and batches.
 
@@ -137,8 +140,7 @@ class StreamModule(lightning.LightningDataModule):
     def __init__(self, settings: StreamSettings) -> None:
         super().__init__()
         self.batch_size, self.epochs, self.seed = settings.batch_size, settings.epochs, settings.seed
-        self.num_workers = settings.num_workers
-        self._start = 0
+        self.num_workers, self._start = settings.num_workers, 0
         self._stream: RowStream | None = None
 
     def keep(self, rows: Sequence[Any], found: int, problem: str, remedy: str) -> None:
@@ -173,8 +175,7 @@ class StreamModule(lightning.LightningDataModule):
         if stream.total == 0:
             problem = f"{self.rows} rows are fewer than one step of {self.batch_size} on each of {world} devices"
             raise BadInput(problem, remedy="use more rows, or lower data.batch_size", id="data.batch_size")
-        stream.start = self._start
-        self._stream = stream
+        stream.start, self._stream = self._start, stream
         return DataLoader(
             StreamExamples(self.example),
             batch_size=self.batch_size,
@@ -221,3 +222,29 @@ class StreamModule(lightning.LightningDataModule):
             "batch_size": self.batch_size,
             "devices": self.trainer.world_size if self.trainer else 1,
         }
+
+
+class GroupedStream(StreamModule):
+    """A stream of rows grouped by length over the steps of all devices: the order doesn't depend on their number."""
+
+    def __init__(self, settings: GroupedSettings) -> None:
+        super().__init__(settings)
+        self._together, self._lengths = settings.group_by_length, list[int]()
+        self._groups: dict[int, LengthGroups] = {}
+
+    def keep_measured(self, rows: Sequence[Any], length: Callable[[Any], int | None], problem: str) -> None:
+        """Use the rows that have a length, the tokens of their prompts. Raises `BadInput` if there are none."""
+        lengths = {i: found for i, row in enumerate(rows) if (found := length(row)) is not None}
+        self.keep([rows[i] for i in lengths], len(rows), problem, "raise prompt.max_length")
+        self._lengths = list(lengths.values())
+
+    @property
+    def groups(self) -> LengthGroups:
+        """The order of rows."""
+        batch = self.batch_size * (self.trainer.world_size if self.trainer else 1)
+        if batch not in self._groups:
+            self._groups[batch] = LengthGroups(self._lengths, seed=self.seed, batch=batch, together=self._together)
+        return self._groups[batch]
+
+    def _shape(self) -> dict[str, int]:
+        return {**super()._shape(), "group_by_length": self._together}
