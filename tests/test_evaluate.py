@@ -15,7 +15,8 @@ from perank.evaluate import evaluate, main
 from perank.reporting.report import read_report
 from perank.reporting.rows import read_results_csv
 from perank.sources.beir import read_beir_qrels
-from perank.sources.trec import read_run, write_run
+from perank.sources.ir_metadata import read_header
+from perank.sources.trec import read_qrels, read_run, write_run
 from perank.train import train
 from support import tiny, toy
 
@@ -79,6 +80,18 @@ def test_means_are_those_of_a_plain_loop_over_the_written_runs(world: Path, trai
     for system in ("Bm25", "encoder", "fusion", "PE-Rank"):
         run = read_run(tmp_path / f"beir.{system}.trec")
         assert found[system]["mrr@10"] == pytest.approx(reciprocal_rank(run, world))
+
+
+def test_runs_leave_with_headers_and_judgements(world: Path, trained: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path, f"model={trained}/model", "ir_metadata={actor:{team:ours}}")
+    header = read_header(tmp_path / "beir.PE-Rank.trec")
+    assert header["tag"] == "PE-Rank" and header["actor"] == {"team": "ours"}
+    assert header["method"]["retrieval"] == [{"name": "Bm25", "depth": 7}, {"name": "PE-Rank", "reranks": "Bm25"}]
+    assert header["research goal"]["evaluation"]["baseline"] == ["Bm25", "encoder", "fusion"]
+    assert read_header(tmp_path / "beir.Bm25.trec")["method"]["retrieval"] == [{"name": "Bm25", "depth": 7}]
+    assert read_qrels(tmp_path / "beir.qrels") == read_beir_qrels(world / "collection" / "qrels" / "test.tsv")
+    assert read_run(tmp_path / "beir.PE-Rank.trec") == read_run(trained / "beir.PE-Rank.trec")
+    assert found["PE-Rank"]["mrr@10"] == pytest.approx(reciprocal_rank(read_run(tmp_path / "beir.PE-Rank.trec"), world))
 
 
 def test_files_and_table_say_the_same(world: Path, trained: Path, tmp_path: Path) -> None:

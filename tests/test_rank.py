@@ -15,6 +15,7 @@ from perank.records import Candidates, Ranking
 from perank.retrieval.encoding import cached_store
 from perank.sources.beir import TextFolder
 from perank.sources.candidates import make_candidates
+from perank.sources.ir_metadata import read_header
 from perank.sources.ranked_output import ranked_output
 from perank.sources.trec import read_run, write_run
 from support import toy
@@ -65,6 +66,14 @@ def test_a_run_is_reranked_without_judgements(model: Path, folder: Path, expecte
     found = orders(tmp_path / "new.trec", "trec")
     assert found == expected and list(found) == list(expected)
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["new.trec"]
+
+
+def test_a_run_has_a_header_on_request(model: Path, folder: Path, expected: dict, tmp_path: Path) -> None:
+    assert ranked(model, *over(folder), f"output={tmp_path}/new.trec", "ir_metadata={actor:{team:ours}}") == 0
+    header = read_header(tmp_path / "new.trec")
+    assert header["tag"] == "perank" and header["actor"] == {"team": "ours"}
+    assert header["method"]["retrieval"][1]["model"] == str(model)
+    assert orders(tmp_path / "new.trec", "trec") == expected
 
 
 def test_a_store_of_vectors_replaces_the_texts(model: Path, folder: Path, expected: dict, tmp_path: Path) -> None:
@@ -165,6 +174,9 @@ def test_a_broken_line_is_named(
         ([], "expected a run or an input"),
         (["run=missing.trec"], "a run holds ids alone"),
         (["run=missing.trec", "collection=texts", "collection.folder=."], "missing.trec: no such file"),
+        (["input=-", "ir_metadata={}"], "only a TREC run in a file has a header"),
+        (["input=-", "devices=0"], "devices is 0"),
+        (["input=-", "devices=2", "device=cuda:1"], "device"),
         (["input=-", "format=csv"], "format has no such setting"),
         (["input=-", "window.step=9"], "leaves passages out"),
     ],

@@ -18,15 +18,14 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from perank.app.commands.processes import launched
 from perank.app.inputs import Inputs
-from perank.app.jobs import quiet_lightning, run
-from perank.errors import BadInput, exits_cleanly
-from perank.model.encoders.threads import share_cores
+from perank.app.jobs import run
+from perank.errors import exits_cleanly
 from perank.retrieval.encoding import StoreOptions, cached_store
 from perank.retrieval.shared_encoder import SharedEncoder
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
@@ -34,9 +33,8 @@ log = logging.getLogger(__name__)
 
 def encode(config: DictConfig) -> None:
     """Encode the collection on the configured devices. Raises `BadInput` for invalid settings and texts."""
-    fabric = _fabric(config.trainer.accelerator, config.trainer.devices)
-    fabric.launch()
-    share_cores(fabric.world_size, on_cpu=fabric.device.type == "cpu")
+    trainer = config.trainer
+    fabric = launched(trainer.accelerator, trainer.devices, trainer.get("num_nodes", 1), "trainer")
     inputs = Inputs(config, device=str(fabric.device))
     encoder = SharedEncoder(inputs.encoder, fabric)
     if not fabric.is_global_zero:
@@ -51,17 +49,6 @@ def encode(config: DictConfig) -> None:
         encoder.close()
     seconds = time.perf_counter() - began
     log.info("%d vectors of %d numbers in %s (%.1f s)", len(store), store.width, store.folder, seconds)
-
-
-def _fabric(accelerator: str, devices: int | str) -> Fabric:
-    from lightning.fabric import Fabric
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    quiet_lightning()
-    try:
-        return Fabric(accelerator=accelerator, devices=devices)
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
 
 
 @exits_cleanly

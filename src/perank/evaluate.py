@@ -22,9 +22,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from perank.app.jobs import run
 from perank.app.saved_model import SavedModel
+from perank.app.settings import as_dict
 from perank.app.systems import check_comparison, systems_of
 from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
+from perank.evaluation.exports import export
 from perank.evaluation.result import device_name
 from perank.files import read_json
 from perank.reporting.calibration import fit_calibration, report_calibration, scored
@@ -62,6 +64,8 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     for line in report_calibration(comparison.pairs(saved.suites), output):
         log.info(line)
     pairs = [(suite, comparison.of(suite)) for suite in saved.suites]
+    for suite, evaluations in pairs if config.ir_metadata is not None else []:
+        export(output, suite, evaluations, as_dict(config.ir_metadata))
     save_report(output, pairs, settings, OmegaConf.to_yaml(config), f"Evaluation of {config.model or 'systems'}")
     return rows
 

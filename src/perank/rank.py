@@ -7,6 +7,8 @@ Examples:
     python -m perank.rank input=<file> output=<new file>.jsonl    # lines {"query": "...", "passages": ["...", ...]}
     python -m perank.rank input=- | head                          # standard input to standard output
 
+    python -m perank.rank run=<run file> collection=nfcorpus output=<file> devices=4          # GPUs; nodes=2: machines
+
 Rankings are written as they come. Interrupted runs resume: run the same command again, with the same `output`. A
 collection's folder without judgements is `collection=texts` (corpus.jsonl, queries.jsonl) or `collection=trec`.
 """
@@ -21,15 +23,34 @@ from omegaconf import DictConfig
 from perank.app.commands.reranking import Reranking
 from perank.app.jobs import run
 from perank.errors import exits_cleanly
+from perank.sources.ir_metadata import annotate
 from perank.sources.ranked_output import ranked_output
 
 
 def rank(config: DictConfig) -> Path | None:
-    """Rank all queries and return the output's path, None for standard output. Raises `BadInput` as its parts do."""
+    """Rank all queries and return the output's path, None for standard output. Raises `BadInput` as its parts do.
+
+    With several devices, the first process reads and writes, and all rank; None on the others.
+    """
     job = Reranking(config)
+    if config.devices * config.nodes == 1:
+        return _written(job)
+    shared = job.share()
+    if not shared.fabric.is_global_zero:
+        shared.serve()
+        return None
+    try:
+        return _written(job)
+    finally:
+        shared.close()
+
+
+def _written(job: Reranking) -> Path | None:
     with ranked_output(job.output, job.format, job.known) as (done, write):
         for rankings in job.rankings(done):
             write(rankings)
+    if job.output is not None and job.header is not None:
+        annotate(job.output, job.header)
     return job.output
 
 

@@ -115,6 +115,7 @@ class Evaluate:
     calibrate: bool | str | None
     calibration: str | None
     report: Group | None
+    ir_metadata: Group | None
     labels: Group
 
     def __post_init__(self) -> None:
@@ -135,15 +136,18 @@ class Rank:
     input: str | None
     output: str | None
     format: str | None
+    ir_metadata: Group | None
     depth: int
     store: str | None
     batch_size: int
+    devices: int
+    nodes: int
     progress: bool
     decoding: str
     window: Group
 
     def __post_init__(self) -> None:
-        check_least("", 1, batch_size=self.batch_size, depth=self.depth)
+        check_least("", 1, batch_size=self.batch_size, depth=self.depth, devices=self.devices, nodes=self.nodes)
         if self.format is not None:
             check_keys([self.format], ("trec", "jsonl"), "format")
 

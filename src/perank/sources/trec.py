@@ -15,9 +15,10 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from perank.errors import BadInput
-from perank.files import atomic_write, lines
+from perank.files import atomic_write
 from perank.records import Passage, Qrels, Query, Run, rank_order
 from perank.sources import fields
+from perank.sources.ir_metadata import run_body
 from perank.sources.texts import read_passages, read_queries, text_file
 
 _BLANKS = re.compile(r"[ \t\v\f]+")
@@ -27,11 +28,11 @@ _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
 def read_run(path: str | Path) -> Run:
     """Read query id -> passage id -> score from `query Q0 passage rank score tag` lines.
 
-    Lines `query passage rank`, as MS MARCO's, give the scores -1, -2, ... Raises `BadInput` for a wrong number of
-    columns, a duplicate passage of a query, a score that isn't a finite fp32 number, and a rank that isn't an integer,
-    contradicts the scores, or occurs twice where ranks are all there is.
+    Lines `query passage rank`, as MS MARCO's, give the scores -1, -2, ... A header (see `ir_metadata`) is skipped.
+    Raises `BadInput` for a wrong number of columns, a duplicate passage of a query, a score that isn't a finite fp32
+    number, and a rank that isn't an integer, contradicts the scores, or occurs twice where ranks are all there is.
     """
-    if next((len(_BLANKS.split(text.strip(" \t\v\f"))) for _, text in lines(path)), 6) == 3:
+    if next((len(_BLANKS.split(text.strip(" \t\v\f"))) for _, text in run_body(path)), 6) == 3:
         return _ranked_run(path)
     run: Run = {}
     places: dict[str, list[tuple[int, float, int, str]]] = {}
@@ -102,6 +103,14 @@ def read_qrels(path: str | Path) -> Qrels:
     return qrels
 
 
+def write_qrels(path: str | Path, qrels: Qrels) -> None:
+    """Write judgements atomically, as `read_qrels` reads them. Raises `BadInput` for ids that a column can't hold."""
+    with atomic_write(path) as file:
+        for query_id, grades in qrels.items():
+            check_ids(query_id, grades, path)
+            file.writelines(f"{query_id} 0 {passage_id} {grade}\n" for passage_id, grade in grades.items())
+
+
 class LazyRuns(Mapping[str, Run]):
     """Runs by name, each read on first use."""
 
@@ -166,7 +175,7 @@ class TrecCollection:
 
 
 def _columns(path: str | Path, count: int, form: str) -> Iterator[tuple[int, list[str]]]:
-    for line, text in lines(path):
+    for line, text in run_body(path):
         columns = _BLANKS.split(text.strip(" \t\v\f"))
         if len(columns) != count:
             problem = f"expected {count} columns ({form}), found {len(columns)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NoReturn
 
 from perank.errors import BadInput, exits_cleanly
@@ -50,6 +51,8 @@ def purpose(module: str) -> str:
 def _run(name: str) -> None:
     try:
         entry = import_module(COMMANDS[name]).main
+        # Lightning starts further processes as `python -m <module>`, and reads the module's name here.
+        sys.modules["__main__"].__spec__ = find_spec(COMMANDS[name])
     except ModuleNotFoundError as error:
         _lacks(name, error)
     entry()

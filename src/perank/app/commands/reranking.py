@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from perank.app.commands.processes import launched
+from perank.app.commands.shared_reranker import SharedReranker
 from perank.app.saved_model import SavedModel
 from perank.app.settings import as_dict, check_arguments
 from perank.baselines.model_loading import device_of
@@ -18,8 +20,9 @@ from perank.errors import BadInput
 from perank.files import lines, sha256
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
-from perank.records import Candidates, Ranking
+from perank.records import Candidates, Ranker, Ranking
 from perank.retrieval.store import EmbeddingStore
+from perank.sources.ir_metadata import described, joined
 from perank.sources.requests import json_requests, run_requests
 from perank.sources.trec import read_run
 
@@ -35,7 +38,24 @@ class Reranking:
         if config.run is not None and not config.get("collection"):
             remedy = "name the collection with its queries and passages"
             raise BadInput("a run holds ids alone", remedy=remedy, id="collection")
-        self.config, self.saved = config, SavedModel(config, device=device_of(config.device))
+        self.config, self.device = config, device_of(config.device)
+        self.batch_size: int = config.batch_size
+        self.ranker: Ranker | None = None  # in place of `reranker`
+        if config.ir_metadata is not None and (self.output is None or self.format != "trec"):
+            remedy = "write a TREC run to a file, or leave ir_metadata=null"
+            raise BadInput("only a TREC run in a file has a header", remedy=remedy, id="ir_metadata")
+
+    def share(self) -> SharedReranker:
+        """Start the configured processes, and rank with all of them. Raises `BadInput` for a device with a number."""
+        kind, _, number = self.device.partition(":")
+        if number:
+            remedy = f"use device={kind}, or devices=1"
+            raise BadInput(f"several devices, but {self.device} is one", remedy=remedy, id="device")
+        fabric = launched(kind, self.config.devices, self.config.nodes, "devices")
+        self.device = str(fabric.device)
+        self.ranker = shared = SharedReranker(lambda: self.reranker, fabric, self.batch_size)
+        self.batch_size = shared.together
+        return shared
 
     @property
     def format(self) -> str:
@@ -63,6 +83,17 @@ class Reranking:
         more = {"window": as_dict(config.window), "collection": collection, "source": source and sha256(source)}
         return {**{key: config[key] for key in _RESULT}, **more}
 
+    @property
+    def header(self) -> dict[str, Any] | None:
+        """Metadata for the header of a TREC run, if wanted."""
+        if self.config.ir_metadata is None:
+            return None
+        config = self.config
+        first, collection = str(config.run or config.input), config.get("collection") or {}
+        stages = [{"name": first, "depth": config.depth}, {"name": "perank", "model": config.model, "reranks": first}]
+        about = {"method": {"retrieval": stages}, "data": {"test collection": {"name": collection.get("name", first)}}}
+        return described("perank", joined(about, as_dict(config.ir_metadata)), self.device)
+
     def rankings(self, done: frozenset[str]) -> Iterator[list[Ranking]]:
         """Rank the queries whose ids are not in `done`, and yield a batch of rankings at a time."""
         from tqdm import tqdm
@@ -70,8 +101,8 @@ class Reranking:
         total = None if self.config.run is None else len(self._run)
         with tqdm(total=total, initial=len(done), unit="query", disable=not self.config.progress) as bar:
             waiting = (candidates for candidates in self.requests() if candidates.query.id not in done)
-            while batch := list(islice(waiting, self.config.batch_size)):
-                yield self.reranker.rank_batch(batch)
+            while batch := list(islice(waiting, self.batch_size)):
+                yield (self.ranker or self.reranker).rank_batch(batch)
                 bar.update(len(batch))
 
     def requests(self) -> Iterator[Candidates]:
@@ -87,6 +118,11 @@ class Reranking:
     def store(self) -> EmbeddingStore | None:
         """The store of vectors, if one is configured."""
         return None if self.config.store is None else EmbeddingStore.open(self.config.store)
+
+    @cached_property
+    def saved(self) -> SavedModel:
+        """The model and the collection that the config names."""
+        return SavedModel(self.config, device=self.device)
 
     @cached_property
     def reranker(self) -> Reranker:
