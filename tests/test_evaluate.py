@@ -12,10 +12,10 @@ import torch
 
 from perank import Reranker
 from perank.evaluate import evaluate, main
+from perank.evaluation.ir_metadata import read_header
 from perank.reporting.report import read_report
 from perank.reporting.rows import read_results_csv
 from perank.sources.beir import read_beir_qrels
-from perank.sources.ir_metadata import read_header
 from perank.sources.trec import read_qrels, read_run, write_run
 from perank.train import train
 from support import tiny, toy

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from perank import Reranker
+from perank.evaluation.ir_metadata import read_header
 from perank.rank import main
 from perank.records import Candidates, Ranking
 from perank.retrieval.encoding import cached_store
 from perank.sources.beir import TextFolder
 from perank.sources.candidates import make_candidates
-from perank.sources.ir_metadata import read_header
 from perank.sources.ranked_output import ranked_output
 from perank.sources.trec import read_run, write_run
 from support import toy

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from perank.app.commands.reranking import Reranking
 from perank.app.jobs import run
 from perank.errors import exits_cleanly
-from perank.sources.ir_metadata import annotate
+from perank.evaluation.ir_metadata import annotate
 from perank.sources.ranked_output import ranked_output
 
 

@@ -15,12 +15,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from perank.errors import BadInput
-from perank.files import atomic_write
+from perank.files import atomic_write, lines
 from perank.records import Passage, Qrels, Query, Run, rank_order
 from perank.sources import fields
-from perank.sources.ir_metadata import run_body
 from perank.sources.texts import read_passages, read_queries, text_file
 
+HEADER_START, HEADER_END = "# ir_metadata.start", "# ir_metadata.end"
 _BLANKS = re.compile(r"[ \t\v\f]+")
 _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
 
@@ -28,7 +28,7 @@ _RUN_NAME = re.compile(r"run\.(?P<name>.+?)(\.top[0-9]+)?\.trec(\.gz)?")
 def read_run(path: str | Path) -> Run:
     """Read query id -> passage id -> score from `query Q0 passage rank score tag` lines.
 
-    Lines `query passage rank`, as MS MARCO's, give the scores -1, -2, ... A header (see `ir_metadata`) is skipped.
+    Lines `query passage rank`, as MS MARCO's, give the scores -1, -2, ... A header (see `run_body`) is skipped.
     Raises `BadInput` for a wrong number of columns, a duplicate passage of a query, a score that isn't a finite fp32
     number, and a rank that isn't an integer, contradicts the scores, or occurs twice where ranks are all there is.
     """
@@ -60,6 +60,23 @@ def _ranked_run(path: str | Path) -> Run:
         seen.add((query_id, rank))
         scores[passage_id] = float(-rank)
     return run
+
+
+def run_body(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number, text) of a run's lines after its ir-metadata header, if any.
+
+    Raises `BadInput` for a header without an end.
+    """
+    numbered = lines(path)
+    first = next(numbered, None)
+    if first is not None and first[1].rstrip() == HEADER_START:
+        if not any(text.rstrip() == HEADER_END for _, text in numbered):
+            raise BadInput(
+                "a header without an end", remedy=f"end it with a line {HEADER_END!r}", path=path, line=first[0]
+            )
+    elif first is not None:
+        yield first
+    yield from numbered
 
 
 def write_run(path: str | Path, run: Run, tag: str) -> None:

@@ -17,12 +17,12 @@ from perank.app.saved_model import SavedModel
 from perank.app.settings import as_dict, check_arguments
 from perank.baselines.model_loading import device_of
 from perank.errors import BadInput
+from perank.evaluation.ir_metadata import described, joined
 from perank.files import lines, sha256
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Candidates, Ranker, Ranking
 from perank.retrieval.store import EmbeddingStore
-from perank.sources.ir_metadata import described, joined
 from perank.sources.requests import json_requests, run_requests
 from perank.sources.trec import read_run
 

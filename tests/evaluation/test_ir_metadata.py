@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from perank.errors import BadInput
-from perank.sources.ir_metadata import END, START, annotate, described, joined, read_header
-from perank.sources.trec import read_qrels, read_run, write_qrels, write_run
+from perank.evaluation.ir_metadata import annotate, described, joined, read_header
+from perank.sources.trec import HEADER_END, HEADER_START, read_qrels, read_run, write_qrels, write_run
 
 RUN = {"q1": {"p1": 2.0, "p2": 1.5}, "q2": {"p3": 0.1}, "#3": {"#p": 1.0}}
 METADATA = {
@@ -33,8 +33,8 @@ def test_a_header_is_read_back_and_the_run_stays(path: Path) -> None:
     annotate(path, METADATA)  # replaces it
     assert read_header(path) == METADATA
     assert read_run(path) == RUN
-    head, _, body = path.read_bytes().partition(f"{END}\n".encode())
-    assert head.startswith(f"{START}\n# tag: ours\n".encode()) and body == plain
+    head, _, body = path.read_bytes().partition(f"{HEADER_END}\n".encode())
+    assert head.startswith(f"{HEADER_START}\n# tag: ours\n".encode()) and body == plain
     assert all(line.startswith("# ") for line in head.decode().splitlines())
 
 
@@ -42,19 +42,19 @@ def test_other_lines_that_begin_with_a_sign_are_data(tmp_path: Path) -> None:
     path = tmp_path / "run.trec"
     path.write_text("#1 Q0 p 1 2.0 t\n#1 Q0 #q 2 1.0 t\n")
     assert read_run(path) == {"#1": {"p": 2.0, "#q": 1.0}}
-    path.write_text(f"1 Q0 p 1 2.0 t\n{START}\n# tag: t\n{END}\n")
+    path.write_text(f"1 Q0 p 1 2.0 t\n{HEADER_START}\n# tag: t\n{HEADER_END}\n")
     with pytest.raises(BadInput, match=r"expected 6 columns.*found 2"):
         read_run(path)
 
 
 def test_broken_headers_are_refused(path: Path) -> None:
     body = path.read_text()
-    path.write_text(f"{START}\n# tag: ours\n{body}")
+    path.write_text(f"{HEADER_START}\n# tag: ours\n{body}")
     for read in (read_run, lambda path: annotate(path, METADATA)):
         with pytest.raises(BadInput, match="a header without an end"):
             read(path)
     for text in ("# [1, 2", "# just words", "# - a list"):
-        path.write_text(f"{START}\n{text}\n{END}\n{body}")
+        path.write_text(f"{HEADER_START}\n{text}\n{HEADER_END}\n{body}")
         assert read_run(path) == RUN
         with pytest.raises(BadInput, match="not a YAML mapping"):
             read_header(path)

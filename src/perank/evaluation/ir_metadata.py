@@ -16,21 +16,9 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.files import atomic_write, lines
+from perank.sources.trec import HEADER_END, HEADER_START, run_body
 
-START, END = "# ir_metadata.start", "# ir_metadata.end"
 _LIBRARIES = ("perank", "torch", "transformers", "numpy", "lightning", "bm25s", "ranx")
-
-
-def run_body(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number, text) of a run's lines after its header. Raises `BadInput` for a header without an end."""
-    numbered = lines(path)
-    first = next(numbered, None)
-    if first is not None and first[1].rstrip() == START:
-        if not any(text.rstrip() == END for _, text in numbered):
-            raise BadInput("a header without an end", remedy=f"end it with a line {END!r}", path=path, line=first[0])
-    elif first is not None:
-        yield first
-    yield from numbered
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -39,7 +27,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
     header: list[str] = []
     for _, text in lines(path):
-        if (not header and text.rstrip() != START) or text.rstrip() == END:
+        if (not header and text.rstrip() != HEADER_START) or text.rstrip() == HEADER_END:
             break
         header.append(text.removeprefix("#"))
     try:
@@ -55,7 +43,9 @@ def annotate(path: str | Path, metadata: Mapping[str, Any]) -> None:
     written = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True, width=10_000)
     body = list(run_body(path))
     with atomic_write(path) as file:
-        file.writelines(f"{line}\n" for line in [START, *(f"# {line}" for line in written.splitlines()), END])
+        file.writelines(
+            f"{line}\n" for line in [HEADER_START, *(f"# {line}" for line in written.splitlines()), HEADER_END]
+        )
         file.writelines(f"{text}\n" for _, text in body)
 
 
