@@ -93,6 +93,10 @@ def _dequantised(gguf: Path) -> Path:
 
 
 def _convert(file: Path, folder: Path) -> None:
+    for library in ("gguf", "accelerate"):  # transformers reads GGUF files with both
+        if find_spec(library) is None:
+            problem = f"to read it takes {library}, which isn't installed"
+            raise BadInput(problem, remedy="pip install 'perank[embedded]'", path=file)
     import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
