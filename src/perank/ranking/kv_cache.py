@@ -8,6 +8,8 @@ token until they are moved to their final entries. The last entry is never read;
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from inspect import signature
 from typing import Any, Protocol
 
 import torch
@@ -55,7 +57,7 @@ class KVCache:
             ends = lengths[rows]
             self.cache.rows, self.cache.reach = rows, max(ends)
             hidden_BLD = self.model.decoder(
-                inputs_embeds=embedded_BLD[rows, : max(ends)], past_key_values=self.cache, use_cache=True
+                inputs_embeds=embedded_BLD[rows, : max(ends)], **as_argument(self.cache, self.model.decoder)
             ).last_hidden_state
             last += [hidden_BLD[row, end - 1] for row, end in enumerate(ends)]
         return torch.stack(last)
@@ -70,8 +72,7 @@ class KVCache:
             inputs_embeds=fed_BKD,
             attention_mask=as_mask(seen_BKM[:, None], self.model.decoder.config, fed_BKD.dtype),
             position_ids=position_BK,
-            past_key_values=self.cache,
-            use_cache=True,
+            **as_argument(self.cache, self.model.decoder),
         ).last_hidden_state
 
     def move(self, from_BK: Tensor, to_BK: Tensor) -> None:
@@ -85,6 +86,17 @@ class KVCache:
         """Keep these rows only."""
         for layer in self.cache.written:
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+
+
+def as_argument(cache: Cache, decoder: Any) -> dict[str, Any]:
+    """A KV cache as keyword arguments of a decoder's `forward`."""
+    return {_name_of_cache(type(decoder)): cache, "use_cache": True}
+
+
+@cache
+def _name_of_cache(decoder: type) -> str:
+    """transformers 5.24 renamed the argument in most models, and warns of its former name."""
+    return "cache" if "cache" in signature(decoder.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
 
 
 class _RowCache(Cache):

@@ -128,9 +128,10 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     """The first problem and its place; never the values themselves, which may not be valid JSON."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _problem(400, f"the body is not JSON, at character {first['loc'][-1]}")
     place = ".".join(str(part) for part in first["loc"][1:])[:100].encode("utf-8", "replace").decode("utf-8")
-    status = 400 if first["type"] == "json_invalid" else 422
-    return _problem(status, f"{place}: {first['msg']}" if place else first["msg"])
+    return _problem(422, f"{place}: {first['msg']}" if place else first["msg"])
 
 
 def _http_problem(_: Request, error: Exception) -> JSONResponse:

@@ -23,6 +23,8 @@ from typing import Any
 from perank.errors import BadInput, exits_cleanly
 from perank.serving.limits import Limits
 
+log = logging.getLogger("perank.serving")  # __name__ may be __main__
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line; every field of `Limits` is an option."""
@@ -59,6 +61,7 @@ def application(options: argparse.Namespace) -> Any:
     store = None if options.store is None else EmbeddingStore.open(options.store)
     model = None if options.model == "box" else options.model
     more = {"device": options.device, "dtype": options.dtype, "decoder": options.decoder, "store": store}
+    log.info("loading the model %s", options.model)
     reranker = Reranker.from_pretrained(model, **more)
     keys = [key for key in os.environ.get("PERANK_API_KEYS", "").split(",") if key]
     return make_app(reranker, options.name or Path(options.model).name, limits=limits, keys=keys)

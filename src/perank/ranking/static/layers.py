@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from perank.errors import BadInput
-from perank.ranking.kv_cache import Transformer, as_mask
+from perank.ranking.kv_cache import Transformer, as_argument, as_mask
 from perank.ranking.static.state import Bucket
 
 
@@ -59,7 +59,7 @@ class HuggingFaceLayers:
 
     def _hidden(self, embedded_BXD: Tensor, **options: Tensor) -> Tensor:
         hidden_BXD: Tensor = self.model.decoder(
-            inputs_embeds=embedded_BXD, past_key_values=self.cache, use_cache=True, **options
+            inputs_embeds=embedded_BXD, **as_argument(self.cache, self.model.decoder), **options
         ).last_hidden_state
         return hidden_BXD
 
