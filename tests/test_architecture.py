@@ -59,6 +59,7 @@ BEHIND_ONE_FILE = {
     "httpx": {"baselines/chat_api.py"},
     "tenacity": {"baselines/chat_api.py"},
     "filelock": {"files.py"},
+    "yaml": {"evaluation/ir_metadata.py"},
     "uvicorn": {"serving/command.py"},
     "prometheus_client": {"serving/metrics.py"},
     "openvino": {"model/encoders/openvino_encoder.py"},
