@@ -16,7 +16,7 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.evaluation.metrics import means
-from perank.evaluation.significance import TTest, paired_t_test
+from perank.evaluation.significance import TTest, bootstrap_interval, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
 from perank.records import Bill, Ranking, Run, rank_order
 from perank.sources.fields import check_new, score
@@ -27,18 +27,36 @@ _ONLY_IF_ANY = {"repairs", "texts_shortened", "dollars"}
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores of one ranking's candidates by passage id: `raw` (empty without), and those of `Ranking.scores`."""
+    """Passage ids of one ranking, best first, with `Ranking.raw` and `Ranking.probabilities` (empty without)."""
 
-    raw: Mapping[str, float]
-    scores: Mapping[str, float]
-    calibrated: bool
+    ids: Sequence[str]
+    raw_scores: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, ranking: Ranking) -> Scored:
         """Take them from a ranking."""
-        ids = ranking.passage_ids
-        raw, scores = dict(zip(ids, ranking.raw, strict=False)), dict(zip(ids, ranking.scores, strict=True))
-        return cls(raw, scores, ranking.calibrated)
+        return cls(ranking.passage_ids, ranking.raw, ranking.probabilities)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the scores are probabilities."""
+        return bool(self.probabilities)
+
+    @property
+    def raw(self) -> dict[str, float]:
+        """Passage id -> the model's score; {} without."""
+        return dict(zip(self.ids, self.raw_scores, strict=False))
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Passage id -> score as in `Ranking.scores`."""
+        return dict(zip(self.ids, self.probabilities, strict=True)) if self.calibrated else self.reciprocal_ranks
+
+    @property
+    def reciprocal_ranks(self) -> dict[str, float]:
+        """Passage id -> 1 / rank."""
+        return {id: 1 / rank for rank, id in enumerate(self.ids, start=1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,11 @@ class Evaluation:
     def means(self) -> dict[str, float]:
         """Metric -> mean over the queries."""
         return means(self.per_query)
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float] | None]:
+        """Metric -> 95 % bootstrap interval of its mean over queries; None on a suite of one query."""
+        return {metric: bootstrap_interval(list(scores.values())) for metric, scores in self.per_query.items()}
 
     @property
     def n_queries(self) -> int:
