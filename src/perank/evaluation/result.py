@@ -16,47 +16,14 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.evaluation.metrics import means
+from perank.evaluation.scored import Scored
 from perank.evaluation.significance import TTest, bootstrap_interval, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
-from perank.records import Bill, Ranking, Run, rank_order
+from perank.records import Bill, Run, rank_order
 from perank.sources.fields import check_new, score
 from perank.sources.trec import write_run
 
 _ONLY_IF_ANY = {"repairs", "texts_shortened", "dollars"}
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Passage ids of one ranking, best first, with `Ranking.raw` and `Ranking.probabilities` (empty without)."""
-
-    ids: Sequence[str]
-    raw_scores: tuple[float, ...] = ()
-    probabilities: tuple[float, ...] = ()
-
-    @classmethod
-    def of(cls, ranking: Ranking) -> Scored:
-        """Take them from a ranking."""
-        return cls(ranking.passage_ids, ranking.raw, ranking.probabilities)
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the scores are probabilities."""
-        return bool(self.probabilities)
-
-    @property
-    def raw(self) -> dict[str, float]:
-        """Passage id -> the model's score; {} without."""
-        return dict(zip(self.ids, self.raw_scores, strict=False))
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Passage id -> score as in `Ranking.scores`."""
-        return dict(zip(self.ids, self.probabilities, strict=True)) if self.calibrated else self.reciprocal_ranks
-
-    @property
-    def reciprocal_ranks(self) -> dict[str, float]:
-        """Passage id -> 1 / rank."""
-        return {id: 1 / rank for rank, id in enumerate(self.ids, start=1)}
 
 
 @dataclass(frozen=True, slots=True)
