@@ -35,12 +35,12 @@ COMMAND = re.compile(r"python -m perank\.(\w+)((?: +[^\s`|]+)*)")
 OF_A_PROJECT = re.compile(r"--config-dir|mine\.")  # commands of docs/extending.md that need its own files
 OF_ONE_SCALE = re.compile(r"scale=|experiment=box|backbone\.num_layers")
 TABLES = {
-    "table1": ("table1_beir", 80),  # experiment=train_table1: table1 is the other systems', for perank.evaluate
+    "table1": ("table1_beir", 80),
     "table2": ("table2_trec_dl", 28),
     "table4": ("table4_training_strategies", 20),
     "table5": ("table5_encoders", 21),
 }
-EXPERIMENT = {"table1": "train_table1", "table2": "train_table2", "table4": "table4", "table5": "table5"}
+EXPERIMENT = {table: "table4" if table == "table4" else f"tables variant={table}" for table in TABLES}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,7 +4,7 @@ Examples:
     python -m perank.evaluate suite=nfcorpus model=box                       # the model in the package
     python -m perank.evaluate suite=nfcorpus model=outputs/rank/<date>/<time>/model
     python -m perank.evaluate suite=dl19 run='<folder>/*.txt'                # TREC run files
-    python -m perank.evaluate suite=dl19 'ranker=[monobert,monot5]'          # other systems, see conf/ranker
+    python -m perank.evaluate suite=dl19 'ranker=[mono,rankmistral]'         # other systems, see conf/ranker
     python -m perank.evaluate suite=beir suite.beir.collection.folder=<folder> model=box    # your own BEIR folder
 
 The first stage and the encoder alone are evaluated too, with paired t-tests against both and against the systems in
