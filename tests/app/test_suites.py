@@ -58,5 +58,5 @@ def test_suites_names_what_is_measured_and_max_queries_is_for_suites_without_the
     config = toy.composed(tmp_path / "world", tmp_path, "rank", *more)
     assert [(suite.name, len(suite.query_ids)) for suite in Assembly(config).suites] == [("own", 4), ("few", 2)]
     config.suites = ["few", "fwe"]
-    with pytest.raises(BadInput, match="'suites.fwe'.*choose among few"):
+    with pytest.raises(BadInput, match=r"'suites.fwe'.*choose among few"):
         _ = Assembly(config).suites
