@@ -102,7 +102,7 @@ def test_a_sparse_ranker_and_its_fusion_stand_next_to_the_encoder(world: Path, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ranker=mono", "download=false"], "its weights are not on this machine"),
+        (["ranker=mono", "ranker.monoT5=null", "download=false"], "its weights are not on this machine"),
         (["ranker=mono", "ranker.monoBERT.max_lenght=3"], "no such setting|Could not override"),
         (["+ranker.mine.name=x"], "the ranker has no _target_"),
         ([*GPT35, "+ranker.RankGPT-35.suites=[dl19]"], "RankGPT-35 is a run for other suites .evaluate on dl19"),
