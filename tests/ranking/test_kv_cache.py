@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from perank.errors import BadInput
 from perank.ranking.constrained import Constrained
-from perank.ranking.kv_cache import KVCache, _chunks
+from perank.ranking.kv_cache import KVCache, _chunks, as_argument
 from support import tiny
 from support.brute_force import brute_force
 
@@ -65,3 +65,15 @@ def test_prompts_are_read_in_chunks_within_the_bound(lengths: list[int], tokens:
     for rows in chunks:
         size = len(lengths[rows])
         assert size == 1 or size * max(lengths[rows]) <= tokens
+
+
+def test_the_cache_goes_under_the_name_that_the_decoder_knows() -> None:
+    class Former:
+        def forward(self, inputs_embeds: Any, past_key_values: Any = None, use_cache: bool = False) -> None: ...
+
+    class Renamed:
+        def forward(self, inputs_embeds: Any, cache: Any = None, use_cache: bool = False, **more: Any) -> None: ...
+
+    store: Any = object()
+    assert as_argument(store, Former()) == {"past_key_values": store, "use_cache": True}
+    assert as_argument(store, Renamed()) == {"cache": store, "use_cache": True}

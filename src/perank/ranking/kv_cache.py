@@ -90,13 +90,14 @@ class KVCache:
 
 def as_argument(cache: Cache, decoder: Any) -> dict[str, Any]:
     """A KV cache as keyword arguments of a decoder's `forward`."""
-    return {_name_of_cache(type(decoder)): cache, "use_cache": True}
+    kind: Any = type(decoder)
+    return {_name_of_cache(kind): cache, "use_cache": True}
 
 
 @cache
-def _name_of_cache(decoder: type) -> str:
+def _name_of_cache(kind: Any) -> str:
     """transformers 5.24 renamed the argument in most models, and warns of its former name."""
-    return "cache" if "cache" in signature(decoder.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
+    return "cache" if "cache" in signature(kind.forward).parameters else "past_key_values"
 
 
 class _RowCache(Cache):
