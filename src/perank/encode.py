@@ -60,7 +60,7 @@ def _fabric(accelerator: str, devices: int | str) -> Fabric:
     quiet_lightning()
     try:
         return Fabric(accelerator=accelerator, devices=devices)
-    except (ValueError, TypeError, MisconfigurationException) as error:
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
 
 
