@@ -72,7 +72,7 @@ def _processes() -> Iterator[Case]:
     def without_encoder(folder: Path) -> Any:
         sent = pickle.dumps(_reranker(folder))
         shutil.rmtree(folder / "encoder")
-        return pickle.loads(sent).rank("sea", ["rain", "bread"])  # noqa: S301 - its own
+        return pickle.loads(sent).rank("sea", ["rain", "bread"])
 
     def without_store(folder: Path) -> Any:
         encoder = tiny.tiny_encoder(folder / "encoder")
@@ -80,7 +80,7 @@ def _processes() -> Iterator[Case]:
         sent = pickle.dumps(_reranker(folder, store=store))
         shutil.rmtree(folder / "store")
         candidates = Candidates(Query("q", "sea"), (Passage("a", ""), Passage("b", "")))
-        return pickle.loads(sent).rank_batch([candidates])  # noqa: S301
+        return pickle.loads(sent).rank_batch([candidates])
 
     yield Case("processes", "the encoder is gone where it is unpickled", without_encoder, ("id",))
     yield Case("processes", "the store is gone where it is unpickled", without_store)
@@ -117,9 +117,8 @@ def _published() -> Iterator[Case]:
     yield Case(reader, "a prompt of passages left out", read(document="passage : "), ("id",))
     yield Case(reader, "a module that perank lacks", read(module({"type": "x.LSTM"})), ("id",))
     yield Case(reader, "static vectors of another library", read(module({"type": "x.StaticEmbedding"}, 0)), ("id",))
-    yield Case(
-        reader, "a dense layer without weights", read(lambda f: (f / "2_Dense/model.safetensors").unlink(), dense=5), ("id",)
-    )  # fmt: skip
+    bare = read(lambda folder: (folder / "2_Dense" / "model.safetensors").unlink(), dense=5)
+    yield Case(reader, "a dense layer without weights", bare, ("id",))
     for family in ("roberta", "xlm-roberta", "mpnet"):
 
         def longer(folder: Path, family: str = family) -> Any:
@@ -143,9 +142,8 @@ def _templates() -> Iterator[Case]:
     reader = "chat template"
     for version in ("paper", "reference"):
         yield Case(reader, f"none, {version}", lambda _, version=version: builder(None, version).rank("sea", 3), ())  # type: ignore[misc]
-    yield Case(
-        reader, "none, listwise", lambda _: ListwisePrompts(builder(None).tokenizer, "rankmistral").rank("sea", ["a"]), ()
-    )  # fmt: skip
+    listwise = lambda _: ListwisePrompts(builder(None).tokenizer, "rankmistral").rank("sea", ["a"])  # noqa: E731
+    yield Case(reader, "none, listwise", listwise, ())
     for template in (
         "{{ raise_exception('never') }}",
         "{% for m in %}",
@@ -188,9 +186,8 @@ def _odd_passages() -> Iterator[Case]:
 def _batches() -> Iterator[Case]:
     candidates = Candidates(Query("q", "sea"), (Passage("a", "rain"), Passage("b", "bread")))
     for batch in (candidates, None, ["a"], [Candidates(Query("q", " "), ())]):
-        yield Case(
-            "batches", f"of {type(batch).__name__}", lambda folder, batch=batch: _reranker(folder).rank_batch(batch), ()
-        )  # type: ignore[misc]  # fmt: skip
+        ranked = lambda folder, batch=batch: _reranker(folder).rank_batch(batch)  # noqa: E731
+        yield Case("batches", f"of {type(batch).__name__}", ranked, ())
     for options in (
         {"batch_tokens": 0},
         {"batch_tokens": "8"},

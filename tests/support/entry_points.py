@@ -52,7 +52,7 @@ def make_files(folder: Path) -> Path:
 
 
 def outcome(entry: str, arguments: Sequence[str], folder: Path, seconds: int = 30) -> str:
-    """ "ran", "refused", "stopped after 30 s of processor time", or what else happened when the command ran in `folder`."""
+    """Run a command in `folder`; return "ran", "refused", "stopped after ..." or what else happened."""
     said, before = io.StringIO(), Path.cwd()
     os.chdir(folder)
     try:
