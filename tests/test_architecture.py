@@ -15,7 +15,7 @@ import pytest
 
 from perank.files import PACKAGE_DIR
 
-GROUND = {"records", "rankings", "errors", "files"}  # what everything stands on
+GROUND = {"records", "errors", "files"}  # what everything stands on
 
 # Package -> the packages it imports, besides itself and the ground; each stands below the one before it. `app` and the
 # modules at the top that aren't ground (entry points) see everything, and no package sees them.
@@ -105,7 +105,7 @@ def libraries(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imported(ast.walk(tree_of(path)))}
 
 
-@pytest.mark.parametrize("package", sorted({*PACKAGES} - {"app"}))
+@pytest.mark.parametrize("package", sorted({*PACKAGES} - {"app", *GROUND}))
 def test_imports_go_one_way_and_every_allowed_arrow_exists(package: str) -> None:
     assert package in MAY_IMPORT, f"say in MAY_IMPORT what {package} may import"
     found: set[str] = set()
@@ -118,8 +118,9 @@ def test_imports_go_one_way_and_every_allowed_arrow_exists(package: str) -> None
 
 
 def test_the_ground_stands_on_itself() -> None:
-    for name in sorted(GROUND):
-        assert packages_of(FILES[f"{name}.py"]) <= GROUND
+    for name, path in FILES.items():
+        if name.removesuffix(".py").split("/")[0] in GROUND:
+            assert packages_of(path) <= GROUND
 
 
 def test_packages_import_only_what_stands_below_them() -> None:
@@ -136,13 +137,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_a_file_imports_few_others_of_perank() -> None:
     ground = {f"perank.{name}" for name in GROUND}
     found = [neighbours(path) for path in FILES.values()]
-    assert statistics.mean(len(others) for others in found) <= 3.8
-    assert statistics.mean(len(others - ground) for others in found) <= 2.6
+    assert statistics.mean(len(others) for others in found) <= 3.78
+    assert statistics.mean(len(others - ground) for others in found) <= 2.55
 
 
 def test_folders_hold_what_one_can_take_in() -> None:
     folders = [path.parent for path in FILES.values()]
-    assert folders.count(PACKAGE_DIR) <= 13
+    assert folders.count(PACKAGE_DIR) <= 12
     assert {str(folder): folders.count(folder) for folder in folders if folders.count(folder) > 18} == {}
 
 

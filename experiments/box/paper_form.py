@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from perank.app.training_run import TrainingRun
 from perank.evaluation.evaluator import evaluate_ranker
 from perank.files import CONF_DIR
+from perank.model.lora import load_trained_state
 from perank.training.checkpoints import read_checkpoint
 
 HERE = Path(__file__).resolve().parent
@@ -52,8 +53,9 @@ def points(run: Path) -> Iterator[tuple[str, int, float, str, float]]:
     for path in sorted((run / "checkpoints").glob("*.ckpt")):
         held = read_checkpoint(path)
         with open_dict(config):
-            config.start, config.suite, config.paths.output = str(path), suites, str(run)
+            config.suite, config.paths.output = suites, str(run)
         assembly = TrainingRun(config).assembly
+        load_trained_state(assembly.stage, held["state_dict"])
         assembly.model.eval()
         assembly.after_fit()
         rows = int(held["global_step"]) * int(config.data.batch_size)

@@ -4,7 +4,7 @@ Examples:
     python -m perank.evaluate suite=nfcorpus model=box                       # the model in the package
     python -m perank.evaluate suite=nfcorpus model=outputs/rank/<date>/<time>/model
     python -m perank.evaluate suite=dl19 run='<folder>/*.txt'                # TREC run files
-    python -m perank.evaluate suite=dl19 'ranker=[monobert,monot5]'          # other systems, see conf/ranker
+    python -m perank.evaluate suite=dl19 'ranker=[mono,rankmistral]'         # other systems, see conf/ranker
     python -m perank.evaluate suite=beir suite.beir.collection.folder=<folder> model=box    # your own BEIR folder
 
 The first stage and the encoder alone are evaluated too, with paired t-tests against both and against the systems in
@@ -27,12 +27,14 @@ from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
 from perank.evaluation.result import device_name
 from perank.files import read_json
-from perank.reporting.calibration import fit_calibration, report_calibration, scored
+from perank.reporting.calibration import fit_calibration, report_calibration
 from perank.reporting.comparison import check_names, compared
 from perank.reporting.report import save_report
 from perank.reporting.rows import ResultRow
 
 log = logging.getLogger(__name__)
+
+_MODELS = ("PE-Rank", "PE-Rank+")  # the names of a saved model among the systems
 
 
 def evaluate(config: DictConfig) -> list[ResultRow]:
@@ -56,8 +58,8 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     labels = {"device": device_name(saved.device), **config.labels}
     rows = comparison.save(output, compare, labels)
     if config.calibrate:
-        measured = [(suite, one) for suite in saved.suites for one in comparison.systems[suite.name] if scored(one)]
-        path = saved.save_calibration(lambda sha256: fit_calibration(measured, sha256))
+        fitted = [(suite, one) for suite, one in comparison.pairs(saved.suites) if one.system in _MODELS]
+        path = saved.save_calibration(lambda sha256: fit_calibration(fitted, sha256))
         log.info("calibration written to %s", path)
     for line in report_calibration(comparison.pairs(saved.suites), output):
         log.info(line)

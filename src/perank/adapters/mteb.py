@@ -10,8 +10,7 @@ from mteb.models import ModelMeta
 from perank.adapters.scoring import ranker_or_default
 from perank.errors import BadInput
 from perank.files import sha256_of_text
-from perank.rankings import rank_scores
-from perank.records import Candidates, Passage, Query, Ranker
+from perank.records import Candidates, Passage, Query, Ranker, rank_scores
 
 _QUERIES_PER_CALL = 64
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perank.ranking.reranker import Reranker
-from perank.rankings import rank_scores
-from perank.records import Candidates, Passage, Query, Ranker, Ranking
+from perank.records import Candidates, Passage, Query, Ranker, Ranking, rank_scores
 
 
 def ranker_or_default(ranker: Ranker | None) -> Ranker:

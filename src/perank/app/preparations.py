@@ -9,14 +9,13 @@ from typing import Any
 from perank.app.inputs import Inputs
 from perank.app.settings import as_dict, check_arguments, check_keys
 from perank.app.training_data import row_sources, teacher_of
-from perank.baselines.encoder_ranker import EncoderRanker
 from perank.errors import BadInput, check_least
 from perank.preparation import convert_authors as authors
 from perank.preparation.fingerprint import passages_digest, questions_digest, settings_of
 from perank.preparation.ranking_set import RankingSet, prompt_lengths, sampled
 from perank.preparation.resumable import Resumable, prepared
 from perank.preparation.summaries import Summariser, wanted, write_summaries
-from perank.preparation.teachers import EncoderTeacher, RankerTeacher, RunTeacher, Teacher
+from perank.preparation.teachers import RankerTeacher, RunTeacher, Teacher
 from perank.preparation.text_set import sample_texts, source_digest
 
 Manifest = dict[str, Any]
@@ -24,7 +23,7 @@ Manifest = dict[str, Any]
 # Settings that the rows depend on, and settings of a teacher that a manifest omits.
 _ROWS = ("candidates", "orders", "judged_first", "max_tokens", "minimum", "block")
 _NOT_SAID = ("_target_", "judged_first")
-_RENAMED = {"perank.baselines.loading.CrossEncoderRanker": "perank.baselines.loading.cross_encoder"}
+_VERSION = 2  # of the rows: they carry ranks in the first stage
 
 
 def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings: Any) -> Manifest:
@@ -34,12 +33,12 @@ def ranking(inputs: Inputs, *, output: str, limit: int | None = None, **settings
         settings["judged_first"] = teacher.judged_first is not False
     check_arguments(RankingSet, settings, "preparation", ("seed",))
     maker = RankingSet(**settings, seed=config.seed)
-    teacher, teaches = _teacher_and_settings(inputs, teacher)
     asked = as_dict(config.preparation) | {"judged_first": maker.judged_first}
     known = {
+        "version": _VERSION,
         "collection": _collection(inputs),
         "first_stage": settings_of(inputs.first_stage),
-        "teacher": teaches,
+        "teacher": _taught_by(inputs, teacher),
         "tokens_of": [config.backbone.name, config.prompt.version] if maker.max_tokens else None,
         "preparation": {"limit": limit, **{name: value for name, value in asked.items() if name in _ROWS}},
         "seed": config.seed,
@@ -121,20 +120,11 @@ def _collection(inputs: Inputs) -> list[Any]:
     return [questions_digest(inputs.collection), passages_digest(inputs.collection)]
 
 
-def _teacher_and_settings(inputs: Inputs, teacher: Teacher) -> tuple[Teacher, list[Any]]:
-    """Return the teacher of a prepared set, and its description for the manifest.
-
-    The encoder's order is bit-identical to `EncoderRanker`'s and the descriptions are unchanged, so that manifests and
-    unfinished sets of earlier versions stay valid.
-    """
+def _taught_by(inputs: Inputs, teacher: Teacher) -> list[Any]:
+    """Return a teacher's settings and what else its order depends on, as JSON values."""
     group = {key: value for key, value in as_dict(inputs.config.teacher).items() if key not in _NOT_SAID}
     said = {"kind": type(teacher).__name__.removesuffix("Teacher").lower(), **group}
-    if isinstance(teacher, EncoderTeacher):
-        teacher = RankerTeacher(ranker=lambda: EncoderRanker(inputs.encoder, inputs.store))
     if isinstance(teacher, RankerTeacher):
-        if "ranker" in group:
-            group["ranker"]["_target_"] = _RENAMED.get(group["ranker"]["_target_"], group["ranker"]["_target_"])
-        return teacher, [said, settings_of(getattr(teacher.loaded, "ranker", teacher.loaded))]
-    if isinstance(teacher, RunTeacher):
-        return teacher, [said, {"class": "TeacherRanker"}, teacher.identity[0]]
-    return teacher, [said, *teacher.identity, dict(inputs.encoder.identity)]
+        return [said, settings_of(getattr(teacher.loaded, "ranker", teacher.loaded))]
+    encoder = [] if isinstance(teacher, RunTeacher) else [dict(inputs.encoder.identity)]
+    return [said, *teacher.identity, *encoder]

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from perank.app.inputs import Inputs
-from perank.app.settings import instantiate
+from perank.app.settings import check_keys, instantiate
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.baselines.fusion import Fusion, FusionRanker
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
@@ -26,13 +26,15 @@ _LARGE_CORPUS = 1_000_000  # passages; for larger ones, a store of the full corp
 
 
 class RunSuites(list[Suite]):
-    """The suites of the config group `suite`."""
+    """The suites of the config group `suite`, or those of them that `suites` names. Raises `BadInput` for others."""
 
     anchors_alone = "anchors alone"  # name of a model without its LLM in tables
 
     def __init__(self, inputs: Inputs) -> None:
-        chosen = {str(name): settings for name, settings in inputs.config.suite.items() if settings}
-        super().__init__(_suite(name, settings, inputs.config) for name, settings in chosen.items())
+        present = {str(name): settings for name, settings in inputs.config.suite.items() if settings}
+        chosen = list(present) if inputs.config.get("suites") is None else list(inputs.config.suites)
+        check_keys(chosen, list(present), "suites")
+        super().__init__(_suite(name, present[name], inputs.config) for name in chosen)
         self.inputs = inputs
         # Cached per object: a cache on the class would keep every job's model during a sweep.
         self.candidate_store = cache(self._candidate_store)
@@ -103,7 +105,10 @@ class RunSuites(list[Suite]):
 
 
 def _suite(name: str, settings: DictConfig, config: DictConfig) -> Suite:
-    """Instantiate a suite, named after its key unless its settings have a name, with the config's `on_failure`."""
+    """Instantiate a suite, named after its key unless its settings have a name.
+
+    `on_failure` and `max_queries` are the config's where its settings have none.
+    """
     suite: Suite = instantiate(settings, **({} if "name" in settings else {"name": name}))
-    own = "on_failure" in settings or "on_failure" not in config
-    return suite if own else replace(suite, on_failure=config.on_failure)
+    shared = {key: config[key] for key in ("on_failure", "max_queries") if config.get(key) and not settings.get(key)}
+    return replace(suite, **shared) if shared else suite

@@ -55,6 +55,8 @@ class Train:
     callbacks: Group
     logger: Group
     suite: Group
+    suites: list[str] | None = None
+    max_queries: int | None = None
     decoding: str
     window: Group
     alignment: Alignment
@@ -98,6 +100,8 @@ class Evaluate:
     """`perank.evaluate`."""
 
     suite: Group
+    suites: list[str] | None = None
+    max_queries: int | None = None
     encoder: Group
     ranker: Group = field(default_factory=dict)
     decoding: str

@@ -59,6 +59,7 @@ class TrainingRun:
     def __init__(self, config: DictConfig) -> None:
         self.is_saved = False
         self.config, self.output = config, Path(config.paths.output)
+        self.shown = instantiate(config.report) if config.report else None  # what report.html shows
         kinds = {"listwise": TextAssembly, "read": ReadAssembly}
         self.assembly = kinds.get(config.stage.name, Assembly)(config)
 
@@ -142,9 +143,8 @@ class TrainingRun:
             measured = [
                 [*self.assembly.baselines(suite), result] for suite, result in zip(suites, results, strict=True)
             ]
-            settings = instantiate(self.config.report) if self.config.report else None
             pairs, title = list(zip(suites, measured, strict=True)), f"Training: {self.assembly.system}"
-            save_report(self.output, pairs, settings, OmegaConf.to_yaml(self.config), title)
+            save_report(self.output, pairs, self.shown, OmegaConf.to_yaml(self.config), title)
             for *baselines, result in measured:
                 sys.stdout.write(f"{result.verdict(baselines)}\n")
             if self.config.logger.get("wandb"):

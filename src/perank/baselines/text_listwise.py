@@ -82,7 +82,9 @@ class TextListwise:
 
     def _check_prompts(self) -> None:
         if self.prompts.template.letters:
-            raise BadInput(f"{self.prompts.version} answers with one letter", remedy="use ranker=first for it")
+            raise BadInput(
+                f"{self.prompts.version} answers with one letter", remedy="use ranker=rank_llm, which has FIRST"
+            )
 
     def _prepare(self, query: SlidingQuery) -> TextWindow:
         size, depth = query.spans[0].size, query.spans[0].depth

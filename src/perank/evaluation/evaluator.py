@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from perank.errors import BadInput
 from perank.evaluation.attempts import RankedBatch, rank_each
 from perank.evaluation.matching import check_passages
-from perank.evaluation.result import Evaluation, Scored
+from perank.evaluation.result import Evaluation
+from perank.evaluation.scored import Scored
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
 from perank.sources.candidates import candidates_run

@@ -16,29 +16,14 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.evaluation.metrics import means
-from perank.evaluation.significance import TTest, paired_t_test
+from perank.evaluation.scored import Scored
+from perank.evaluation.significance import TTest, bootstrap_interval, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
-from perank.records import Bill, Ranking, Run, rank_order
+from perank.records import Bill, Run, rank_order
 from perank.sources.fields import check_new, score
 from perank.sources.trec import write_run
 
 _ONLY_IF_ANY = {"repairs", "texts_shortened", "dollars"}
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scores of one ranking's candidates by passage id: `raw` (empty without), and those of `Ranking.scores`."""
-
-    raw: Mapping[str, float]
-    scores: Mapping[str, float]
-    calibrated: bool
-
-    @classmethod
-    def of(cls, ranking: Ranking) -> Scored:
-        """Take them from a ranking."""
-        ids = ranking.passage_ids
-        raw, scores = dict(zip(ids, ranking.raw, strict=False)), dict(zip(ids, ranking.scores, strict=True))
-        return cls(raw, scores, ranking.calibrated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +50,11 @@ class Evaluation:
     def means(self) -> dict[str, float]:
         """Metric -> mean over the queries."""
         return means(self.per_query)
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float] | None]:
+        """Metric -> 95 % bootstrap interval of its mean over queries; None on a suite of one query."""
+        return {metric: bootstrap_interval(list(scores.values())) for metric, scores in self.per_query.items()}
 
     @property
     def n_queries(self) -> int:

@@ -5,7 +5,6 @@ To add a teacher, write a class with `scores`, `identity` and `judged_first`, an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,8 +98,8 @@ class RunTeacher:
 class FusedTeacher:
     """The encoder's similarity minus `weight` times ln(rank in the first stage), whose errors differ.
 
-    `fusion` replaces this sum by one of more features, such as a text ranker's scores. A passage that the first stage
-    misses ranks after its last. Raises `BadInput` for a weight below 0.
+    `fusion` replaces this one, `Fusion(log_rank=weight)`, by another, such as with a text ranker's scores. A passage
+    that the first stage misses ranks after its last. Raises `BadInput` for a weight below 0.
     """
 
     weight: float = 0.05
@@ -112,20 +111,20 @@ class FusedTeacher:
             raise BadInput(f"the weight is {self.weight}", remedy="use 0 or more", id="teacher.weight")
 
     @property
+    def fused(self) -> Fusion:
+        """The fusion whose scores are the opinion."""
+        return self.fusion or Fusion(log_rank=self.weight)
+
+    @property
     def identity(self) -> Identity:
-        return "", self.weight if self.fusion is None else self.fusion.identity
+        return "", self.fused.identity
 
     def scores(self, batch: Sequence[Candidates], sources: Sources) -> list[list[float]]:
-        if self.fusion is None:
-            return [self._scores(candidates, sources) for candidates in batch]
-        return [self.fusion.scores(evidence).tolist() for evidence in self._evidence(self.fusion, batch, sources)]
+        return [self.fused.scores(evidence).tolist() for evidence in self._evidence(batch, sources)]
 
-    def _scores(self, candidates: Candidates, sources: Sources) -> list[float]:
-        ranks, similarities = _first_stage_ranks(candidates, sources), _similarities(candidates, sources)
-        return [similarity - self.weight * math.log(rank) for rank, similarity in zip(ranks, similarities, strict=True)]
-
-    def _evidence(self, fusion: Fusion, batch: Sequence[Candidates], sources: Sources) -> Iterator[Evidence]:
-        texts = [None] * len(batch) if fusion.scorer is None else [text for text, _ in fusion.scorer.scored(batch)]
+    def _evidence(self, batch: Sequence[Candidates], sources: Sources) -> Iterator[Evidence]:
+        scorer = self.fused.scorer
+        texts = [None] * len(batch) if scorer is None else [text for text, _ in scorer.scored(batch)]
         for candidates, text_N in zip(batch, texts, strict=True):
             yield Evidence(
                 query_E=sources.query_vectors.get([candidates.query.id])[0],

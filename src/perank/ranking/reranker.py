@@ -29,7 +29,6 @@ from perank.ranking.reader import Reader
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Span, Windows, run_wave, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
-from perank.saving.calibration import Calibration
 
 
 class Reranker:
@@ -63,7 +62,7 @@ class Reranker:
         batch_tokens: int | None = None,
         first_stage_order: bool = True,
         chunk: int | None = None,
-        calibration: Calibration | None = None,
+        calibration: Callable[[Sequence[float]], tuple[float, ...]] | None = None,
     ) -> None:
         if model is None or prompts is None:
             from perank.saving.hub import from_pretrained

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from perank.reporting.grid import Grid
 from perank.reporting.rows import ResultRow
@@ -75,25 +74,3 @@ def phase_bars(rows: Sequence[ResultRow], path: str, title: str) -> None:
     fig.suptitle(title)
     fig.savefig(path, dpi=150)
     plt.close(fig)
-
-
-def reliability_plot(shown: Sequence[tuple[str, Any]], path: str | Path, title: str) -> None:
-    """Draw the share of relevant candidates over their mean probability, a panel per (label, `Reliability`).
-
-    Marks are bins; their area grows with the number of candidates.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 4.4), squeeze=False, layout="constrained")
-    for axes, (label, one) in zip(panels[0], shown, strict=True):
-        axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
-        sizes = [12 + 300 * count / one.candidates for _, _, count in one.bins]
-        axes.scatter([p for p, _, _ in one.bins], [share for _, share, _ in one.bins], s=sizes, color="#4477aa")
-        axes.set(title=f"{label}\nECE {one.error:.3f}", xlabel="score", ylabel="share of relevant candidates")
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    figure.suptitle(f"{title}, {shown[0][1].queries} queries")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)

@@ -14,7 +14,6 @@ from typing import Any
 
 from perank.errors import BadInput, check_least
 from perank.evaluation.result import Evaluation
-from perank.evaluation.significance import bootstrap_interval
 from perank.evaluation.suites import Suite
 from perank.files import atomic_write
 
@@ -141,13 +140,10 @@ def _system(one: Evaluation, evaluations: Sequence[Evaluation], metric: str) -> 
         win, loss = sum(d > _TIE for d in differences), sum(d < -_TIE for d in differences)
         return {"win": win, "tie": len(differences) - win - loss, "loss": loss, "p": one.p_value(other, metric)}
 
-    means = {
-        name: {"mean": one.means[name], "interval": bootstrap_interval(list(values.values()))}
-        for name, values in one.per_query.items()
-    }
+    intervals = one.intervals
     return {
         "name": one.system,
-        "means": means,
+        "means": {name: {"mean": mean, "interval": intervals[name]} for name, mean in one.means.items()},
         "against": {other.system: against(other) for other in evaluations if other is not one},
         "costs": one.costs,
         "calibrated": bool(one.shown) and all(scored.calibrated for scored in one.shown.values()),

@@ -140,10 +140,7 @@ def _without_collecting() -> Iterator[None]:
 
 @_without_collecting()
 def from_pretrained(
-    name_or_path: str | os.PathLike[str] | None = None,
-    *,
-    merge: bool = True,
-    **options: Any,
+    name_or_path: str | os.PathLike[str] | None = None, *, merge: bool = True, **options: Any
 ) -> Pretrained:
     """Load a folder, a Hub id, or (None) the model inside the package, in eval mode and not trainable.
 

@@ -7,8 +7,7 @@ cuts at a rank. `score_kind` in every response says which of the two it is.
 
 from __future__ import annotations
 
-from perank.rankings import rank_scores
-from perank.records import Ranking
+from perank.records import Ranking, rank_scores
 
 
 def score_kind(ranking: Ranking) -> str:

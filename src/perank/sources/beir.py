@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from perank.errors import BadInput
 from perank.files import lines
@@ -64,6 +65,8 @@ class BeirCollection:
 class TextFolder:
     """Texts, and queries if queries.jsonl exists. Raises `BadInput` for a folder without corpus.jsonl."""
 
+    runs: ClassVar[Mapping[str, Run]] = {}
+
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         self.folder = Path(folder)
         self.name = name or self.folder.name
@@ -81,10 +84,6 @@ class TextFolder:
 
     @property
     def qrels(self) -> Qrels:
-        return {}
-
-    @property
-    def runs(self) -> Mapping[str, Run]:
         return {}
 
 

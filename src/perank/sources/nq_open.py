@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from perank.errors import BadInput
 from perank.files import json_lines
@@ -15,6 +16,8 @@ from perank.records import Passage, Qrels, Query, Run
 
 class NQOpen:
     """Questions `q<line>`, distinct passages `p<first line>`, one judgement each. Raises `BadInput` for other files."""
+
+    runs: ClassVar[Mapping[str, Run]] = {}
 
     def __init__(self, path: str | Path, name: str = "nq-open") -> None:
         self.path, self.name = Path(path), name
@@ -30,10 +33,6 @@ class NQOpen:
     @property
     def qrels(self) -> Qrels:
         return self._content[2]
-
-    @property
-    def runs(self) -> Mapping[str, Run]:
-        return {}
 
     @cached_property
     def _content(self) -> tuple[dict[str, Query], dict[str, Passage], Qrels]:

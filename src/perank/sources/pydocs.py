@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from perank.errors import BadInput
 from perank.files import cache_dir, read_json, sha256, sha256_of_text
@@ -27,6 +27,8 @@ class PyDocs:
     copied folder gives the same collection elsewhere. Raises `BadInput` for an unknown split, or a damaged `folder`
     that the installed packages can't restore.
     """
+
+    runs: ClassVar[Mapping[str, Run]] = {}
 
     def __init__(self, split: str = "test", limit: int | None = None, folder: str | Path | None = None) -> None:
         if split not in SPLITS:
@@ -69,10 +71,6 @@ class PyDocs:
     @cached_property
     def queries(self) -> Mapping[str, Query]:
         return {id: query for id, query in self._source.queries.items() if id in self.qrels}
-
-    @property
-    def runs(self) -> Mapping[str, Run]:
-        return {}
 
     @cached_property
     def _source(self) -> BeirCollection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from perank.errors import BadInput
 from perank.files import json_object
@@ -69,6 +69,7 @@ def _id(row: dict[str, Any], default: str, path: str, line: int) -> str:
 class _IdsAlone(Mapping[str, Passage]):
     """A collection that knows its queries; any id is a passage without text."""
 
+    runs: ClassVar[Mapping[str, Run]] = {}
     name: str
     queries: Mapping[str, Query]
 
@@ -78,10 +79,6 @@ class _IdsAlone(Mapping[str, Passage]):
 
     @property
     def qrels(self) -> Qrels:
-        return {}
-
-    @property
-    def runs(self) -> Mapping[str, Run]:
         return {}
 
     def __getitem__(self, id: str) -> Passage:

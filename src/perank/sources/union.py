@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from perank.errors import BadInput
 from perank.records import Collection, Passage, Qrels, Query, Run
@@ -20,6 +20,8 @@ class Union:
 
     Raises `BadInput` if no collection is left, or for a name that contains a colon.
     """
+
+    runs: ClassVar[Mapping[str, Run]] = {}
 
     def __init__(self, collections: Mapping[str, Collection | None], name: str = "union") -> None:
         self.collections = {part: source for part, source in collections.items() if source is not None}
@@ -44,10 +46,6 @@ class Union:
             for name, part in self.collections.items()
             for query, grades in part.qrels.items()
         }
-
-    @property
-    def runs(self) -> Mapping[str, Run]:
-        return {}
 
     def _joined(
         self, records_of: Callable[[Collection], Mapping[str, Record]], renamed: Callable[[str, Record], Record]

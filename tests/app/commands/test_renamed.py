@@ -90,7 +90,7 @@ def hydra_at_conf() -> Iterator[None]:
         ("window=w40s20", "write window.window=40 window.step=20"),
         ("+projector=isometry", "write projector.init=isometry"),
         ("loss=embeddings,distil", "'loss=distil': was renamed or removed (write loss=embeddings loss.distil=1.0)"),
-        ("ranker=[monot5,published_gpt35]", "+experiment=dl19"),
+        ("ranker=[mono,published_gpt35]", "+experiment=dl19"),
         ("decoding.name=constrained", "write decoding=constrained"),
         ("hydra/launcher=workers", "hydra/launcher=joblib"),
         ("stage._target_=perank.stages.rank.RankModule", "perank.training"),
@@ -103,7 +103,7 @@ def test_an_old_override_is_refused_with_the_new_one(override: str, said: str) -
 
 def test_todays_overrides_pass() -> None:
     check_overrides(["-m", "--cfg", "job", "+experiment=rank", "seed=0,1", "window.window=5", "decoding=constrained"])
-    check_overrides(["ranker=[monobert,monot5]", "run='x=y/*.txt'", "~optimizer.lr", "loss=embeddings,paper"])
+    check_overrides(["ranker=[mono,rank_llm]", "run='x=y/*.txt'", "~optimizer.lr", "loss=embeddings,paper"])
 
 
 def test_no_choice_that_is_there_counts_as_gone() -> None:

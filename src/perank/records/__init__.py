@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from perank.errors import BadInput
 from perank.files import same_folder
-from perank.rankings import Bill as Bill  # noqa: PLC0414 - a record like the others
-from perank.rankings import Result, described, table
+from perank.records.rankings import Bill as Bill
+from perank.records.rankings import Result, described, table
+from perank.records.rankings import rank_scores as rank_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +167,6 @@ class Ranker(Protocol):
 
     def rank_batch(self, batch: Sequence[Candidates]) -> list[Ranking]:
         """One ranking per element of `batch`, in its order, independent of the rest of the batch."""
-        ...
 
 
 @runtime_checkable
@@ -175,7 +175,6 @@ class ChecksCandidates(Protocol):
 
     def check(self, candidates: Candidates) -> None:
         """Raise `BadInput` if these candidates can't be ranked, e.g. because the prompt is too long."""
-        ...
 
 
 class Vectors(Protocol):
@@ -183,7 +182,6 @@ class Vectors(Protocol):
 
     def get(self, ids: Sequence[str]) -> np.ndarray:
         """[len(ids), E] in fp32. Raises `BadInput` for an unknown id."""
-        ...
 
 
 class TextEncoder(Protocol):
@@ -192,20 +190,16 @@ class TextEncoder(Protocol):
     @property
     def width(self) -> int:
         """E, the length of a vector."""
-        ...
 
     @property
     def identity(self) -> Identity:
         """Name, pooling, prefixes, length, revision and all other settings that affect the vectors."""
-        ...
 
     def encode_queries(self, texts: Sequence[str]) -> Any:
         """Tensor [B, E]."""
-        ...
 
     def encode_passages(self, texts: Sequence[str]) -> Any:
         """Tensor [B, E]."""
-        ...
 
 
 class Collection(Protocol):
@@ -216,22 +210,18 @@ class Collection(Protocol):
     @property
     def queries(self) -> Mapping[str, Query]:
         """Query id -> query, in the source's order."""
-        ...
 
     @property
     def passages(self) -> Mapping[str, Passage]:
         """Passage id -> passage; may be lazy (iteration streams, indexing looks up one passage, `get_many` several)."""
-        ...
 
     @property
     def qrels(self) -> Qrels:
         """Relevance grades."""
-        ...
 
     @property
     def runs(self) -> Mapping[str, Run]:
         """Name -> first-stage run, read on access."""
-        ...
 
 
 class FirstStage(Protocol):
@@ -239,7 +229,6 @@ class FirstStage(Protocol):
 
     def search(self, collection: Collection, queries: Sequence[Query] | None = None, depth: int | None = None) -> Run:
         """Return up to `depth` passages per query, for `queries` or by default all of the collection's."""
-        ...
 
 
 def rank_order(scores: Mapping[str, float]) -> list[str]:
