@@ -73,12 +73,13 @@ def outcomes(only: str) -> Iterator[tuple[str, str, str, str]]:
     """(reader, defect, kind, what was said) of each case."""
     import command_cases
     import model_cases
+    import reported_cases
     import text_cases
     import vector_cases
     import weight_cases
     from cases import tried
 
-    for module in (text_cases, weight_cases, model_cases, vector_cases):
+    for module in (text_cases, weight_cases, model_cases, vector_cases, reported_cases):
         for case in module.cases():
             if only in case.reader:
                 outcome = tried(case)

@@ -199,6 +199,8 @@ EVALUATE = {
     "suite=null": "choices",
     "suite.beir.depth=x": "suite.beir.depth",
     "labels=null": "group of settings",
+    "model=": "empty text",
+    "device=meta": "meta",
     "+labels.study=3": "labels.study",
     "+labels.colour=3": "labels.colour",
     "+labels.value=1": "labels.value",
@@ -219,6 +221,13 @@ ENCODE = {
     "trainer.accelerator=abacus": "abacus",
     "trainer.devices=x": "trainer",
     "trainer.devices=-5": "trainer",
+    "trainer.accelerator=tpu": "trainer",
+    "trainer=ddp": "trainer",
+    "folder=": "empty text",
+    "~encoder._target_": "_target_",
+    "encoder._target_=perank.train": "perank.train",
+    "encoder._target_=builtins.dict": "builtins.dict",
+    "encoder.device=meta": "meta",
 }
 
 PREPARE = {
@@ -234,6 +243,9 @@ PREPARE = {
     "preparation.max_tokens=0": "max_tokens",
     "preparation.output=WORLD": "another preparation.output",
     "preparation.output=null": "preparation.output",
+    "preparation.output=": "expected a file",
+    "~preparation._target_": "preparation",
+    "~first_stage._target_": "first_stage",
     "+preparation.limt=3": "preparation.limt",
     "teacher=oracle": "ranker",
     "teacher=run": "teacher.path",

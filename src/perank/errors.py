@@ -52,7 +52,7 @@ class Absent(BadInput):
 def check_least(place: str, least: int, **numbers: float | None) -> None:
     """Raise `BadInput` if a setting under `place` is below `least`; None is accepted."""
     for name, number in numbers.items():
-        if number is not None and number < least:
+        if number is not None and not number >= least:  # NaN too
             raise BadInput(f"{name} is {number}", remedy=f"use {least} or more", id=f"{place}.{name}".strip("."))
 
 

@@ -22,7 +22,7 @@ from perank.app.inputs import Inputs
 from perank.app.jobs import run
 from perank.app.settings import as_dict, check_arguments, import_target
 from perank.baselines.model_loading import device_of
-from perank.errors import exits_cleanly
+from perank.errors import BadInput, exits_cleanly
 from perank.files import file_lock
 from perank.model.encoders.threads import share_cores
 
@@ -30,9 +30,11 @@ from perank.model.encoders.threads import share_cores
 def prepare(config: DictConfig) -> dict[str, Any]:
     """Run `config.preparation` and return the manifest. Raises `BadInput` for invalid settings and sources."""
     settings = as_dict(config.preparation)
-    make = import_target(settings.pop("_target_"), "preparation")
+    make = import_target(settings.pop("_target_", None), "preparation")
     check_arguments(make, settings, "preparation", ("inputs",))
     output, device = Path(settings["output"]), device_of(config.device)
+    if not output.name:
+        raise BadInput("expected a file to write", remedy="name one", path=output, id="preparation.output")
     share_cores(on_cpu=device == "cpu")
     with file_lock(output.parent / f".{output.name}.lock"):
         manifest: dict[str, Any] = make(Inputs(config, device=device), **settings)

@@ -38,6 +38,33 @@ def test_bad_settings_end_with_exit_code_2_and_one_message(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--resolve"],
+        ["--cfg", "job", "--info", "config"],
+        ["--cfg", "job", "--package", "nowhere"],
+        ["-m", "--run"],
+        ["--shell-completion"],
+        ["--experimental-rerun", "nowhere"],
+        ["--experimental-rerun", "a file"],
+        ["hydra/job_logging=disabled"],
+        ["hydra.job_logging.handlers=null"],
+        ["hydra.callbacks.folder._target_=nowhere.X"],
+    ],
+    ids=" ".join,
+)
+def test_what_hydra_itself_cannot_use_ends_with_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").write_text("no pickle")
+    assert toy.command(main, *arguments) == 2
+    error = capfd.readouterr().err
+    assert "Hydra can't use this command line" in error or "not found in config" in error
+    assert "Traceback" not in error
+
+
 def test_a_sweep_goes_on_after_a_failed_job_and_says_so(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -196,3 +196,37 @@ def test_groups_become_plain_dictionaries_and_nothing_else_does() -> None:
     assert as_dict(config.a) == {"x": 3, "y": [1]}
     with pytest.raises(BadInput, match="expected a group"):
         as_dict(config.a.y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"name": "x"}, "with a _target_"),
+        ({"_target_": None}, "None can't be imported"),
+        ({"_target_": "perank.errors"}, "not a callable"),
+        ({"_target_": "perank.errors.TERMINATED"}, "not a callable"),
+        ({"_target_": "builtins.dict"}, "no signature"),
+    ],
+    ids=str,
+)
+def test_a_group_without_a_usable_target_is_refused_by_its_name(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said) as refused:
+        instantiate(OmegaConf.create({"encoder": settings}).encoder)
+    assert refused.value.id == "encoder"
+
+
+def test_a_single_value_is_no_group_and_none_is_nothing() -> None:
+    with pytest.raises(BadInput, match="with a _target_"):
+        instantiate(3)
+    assert instantiate(None) is None
+
+
+def test_an_empty_text_is_refused_by_its_key() -> None:
+    """As of an unset variable: `folder=$STORE`."""
+
+    @dataclass
+    class Schema:
+        folder: str | None
+
+    with pytest.raises(BadInput, match="id 'folder': an empty text"):
+        check_config(Schema, OmegaConf.create({"folder": ""}))

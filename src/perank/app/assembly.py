@@ -75,7 +75,7 @@ class Assembly(Inputs):
     def stage(self) -> Any:
         """The stage's LightningModule."""
         loss = {"loss": self.make("loss")} if self.config.stage.name == "rank" else {}
-        make = import_target(self.config.stage._target_, "stage")
+        make = import_target(self.config.stage.get("_target_"), "stage")
         return make(model=self.model, optimizer=self.make("optimizer"), **loss)
 
     def before_fit(self) -> None:

@@ -45,7 +45,7 @@ class Inputs:
     def first_stage(self) -> Any:
         """The retriever; a dense one shares this object's encoder."""
         settings, more = as_dict(self.config.first_stage), {"progress": self.config.get("progress", False)}
-        make = import_target(settings.pop("_target_"), "first_stage")
+        make = import_target(settings.pop("_target_", None), "first_stage")
         if settings.pop("encoder", None) is not None:
             block = 512 if self.device == "cpu" else 8192  # queries encoded together
             more |= {"encoder": self.encoder, "device": self.device, "block": block}

@@ -70,7 +70,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             return math.nan  # optimising sweepers treat NaN as a failed trial
 
     check_overrides(sys.argv[1:])
-    with bad_input(), _errors_come_out():
+    with _hydras_errors(), bad_input(), _errors_come_out():
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
     for error in failed.values():
         if not isinstance(error, BadInput):
@@ -167,6 +167,31 @@ def quiet_lightning() -> None:
 
 def _about_the_run(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(_NOT_ABOUT_THE_RUN)
+
+
+@contextmanager
+def _hydras_errors() -> Iterator[None]:
+    """Convert what Hydra raises by itself, such as for flags that exclude each other, to `BadInput`."""
+    try:
+        yield
+    except SystemExit as end:  # after a message
+        raise SystemExit(2) if end.code == 1 and _by_hydra(end) else end from None
+    except Exception as error:
+        if isinstance(error, BadInput) or not _by_hydra(error):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".partition(", set env var HYDRA")[0].split())
+        remedy = "--hydra-help lists Hydra's own options, --cfg hydra shows its settings"
+        raise BadInput(f"Hydra can't use this command line: {said}", remedy=remedy) from error
+
+
+def _by_hydra(error: BaseException) -> bool:
+    """Whether only Hydra and the standard library were running, neither perank nor a launcher's process."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    first = next((i for i, file in enumerate(files) if "hydra" in file.parts), len(files))
+    return first < len(files) and all(
+        {"hydra", "omegaconf"} & set(file.parts) or not {"site-packages", "perank"} & set(file.parts)
+        for file in files[first:]
+    )
 
 
 @contextmanager

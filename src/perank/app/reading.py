@@ -68,7 +68,7 @@ class ReadAssembly(Assembly):
     @cached_property
     def stage(self) -> Any:
         metric = ReadMetric.of(self.sample.vectors_XE, self.sample.vectors_QE)
-        make = import_target(self.config.stage._target_, "stage")
+        make = import_target(self.config.stage.get("_target_"), "stage")
         return make(model=self.model, metric=metric, optimizer=self.make("optimizer"))
 
     def before_fit(self) -> None:

@@ -27,7 +27,10 @@ _PLAIN = (bool, int, float, str, types.NoneType)
 
 
 def instantiate(settings: Any, **more: Any) -> Any:
-    """Instantiate a config group. Raises `BadInput` if a constructor does not accept the settings."""
+    """Instantiate a config group, or return None for None. Raises `BadInput` if its constructor doesn't accept it."""
+    if settings is not None and "_target_" not in (settings if OmegaConf.is_dict(settings) else ()):
+        place = settings._get_full_key(None) if OmegaConf.is_config(settings) else repr(settings)
+        raise BadInput("expected a group of settings with a _target_", remedy="see conf/ for the groups", id=place)
     _check_targets(settings, more)
     try:
         return hydra_utils.instantiate(settings, **more, _convert_="all")
@@ -62,6 +65,8 @@ def check_config(schema: type, config: DictConfig) -> None:
         value = config[key]
         known = OmegaConf.is_list(value) or (OmegaConf.is_dict(value) and is_dataclass(hints.get(key)))
         settings[key] = OmegaConf.to_container(value, resolve=True) if known else value  # others are checked when used
+        if value == "":
+            raise BadInput("an empty text (of an unset variable?)", remedy=f"give {key} a value", id=key)
     check_arguments(schema, settings, "")
     schema(**settings)
 
@@ -129,10 +134,11 @@ def _check_targets(node: Any, more: Collection[str] = ()) -> None:
         _check_targets(node[key])
 
 
-def import_target(name: str, place: str) -> Callable[..., Any]:
+def import_target(name: Any, place: str) -> Callable[..., Any]:
     """Import the class or function with a dotted name. Raises `BadInput` if that fails."""
     try:
         found: Callable[..., Any] = hydra_utils.get_object(name)
+        inspect.signature(found)  # neither a module nor a constant
     except Exception as error:  # importing the module can raise anything
         said = " ".join(str(error).split())
         raise BadInput(

@@ -32,6 +32,8 @@ def known_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise BadInput(f"unknown device {name!r}", remedy="choose cpu, cuda or cuda:<number>") from error
+    if device.type not in ("cpu", "cuda", "mps") or (device.type == "mps" and not torch.backends.mps.is_available()):
+        raise BadInput(f"no device {name!r} to compute on", remedy="choose cpu, cuda or cuda:<number>")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BadInput(f"no GPU that torch can use for {name!r}", remedy="choose cpu, or install torch for CUDA")
     return device

@@ -23,7 +23,11 @@ from typing import Any
 from perank.errors import BadInput, exits_cleanly
 from perank.serving.limits import Limits
 
+<<<<<<< HEAD
 log = logging.getLogger("perank.serving")  # __name__ may be __main__
+=======
+_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
+>>>>>>> main
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--device", default="cpu", help="device of LLM and encoder (default: %(default)s)")
     found.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: %(default)s)")
     found.add_argument("--decoder", default="speculative", help="as in Reranker (default: %(default)s)")
-    found.add_argument("--log-level", default="info", help="of uvicorn (default: %(default)s)")
+    found.add_argument("--log-level", default="info", choices=_LEVELS, help="of uvicorn (default: %(default)s)")
     for limit in fields(Limits):
         kind = float if limit.type == "float" else int
         text = f"{limit.metadata['help']} (default: %(default)s)"
@@ -72,6 +76,7 @@ def serve(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("perank").setLevel(logging.INFO)
+    check_address(options.host, options.port)
     app = application(options)
     import uvicorn
 
@@ -86,6 +91,20 @@ def serve(arguments: Sequence[str]) -> None:
         backlog=4096,
         timeout_keep_alive=75,  # longer than clients keep idle connections, or a request meets a closing one
     )
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise `BadInput` for an address that can't be listened at, before the model is loaded."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except (OSError, OverflowError, UnicodeError) as error:
+        problem = f"can't listen at {host!r}, port {port}: {error}"
+        raise BadInput(problem, remedy="choose an address of this machine and a free port from 0 to 65535") from error
 
 
 def _allow_connections() -> None:
