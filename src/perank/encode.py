@@ -51,20 +51,6 @@ def encode(config: DictConfig) -> None:
     log.info("%d vectors of %d numbers in %s (%.1f s)", len(store), store.width, store.folder, seconds)
 
 
-<<<<<<< HEAD
-=======
-def _fabric(accelerator: str, devices: int | str) -> Fabric:
-    from lightning.fabric import Fabric
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    quiet_lightning()
-    try:
-        return Fabric(accelerator=accelerator, devices=devices)
-    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-        raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id="trainer") from error
-
-
->>>>>>> main
 @exits_cleanly
 def main() -> None:
     """The command line."""

@@ -16,8 +16,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from perank import Reranker
+from perank.serving.application import make_app
 from support import tiny
 from support.saved_models import save_tiny_model
+from support.served import serving
 
 BODY = {"query": "which otter holds hands", "documents": [" ".join(tiny.WORDS[i : i + 5]) for i in range(12)]}
 
@@ -136,3 +139,15 @@ def test_sigterm_under_load_answers_every_accepted_request(process: tuple[subpro
     assert "Traceback" not in said
     accepted = int(said.rpartition("answered ")[2].split()[0])
     assert answered == accepted > 50
+
+
+def test_a_refused_client_gets_its_answer_and_no_reset(reranker: Reranker) -> None:
+    content, headers = b'{"query": "' + 6_000_000 * b"x" + b'"}', {"content-type": "application/json"}
+
+    async def statuses(address: str) -> list[int]:
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+            posts = [client.post("/v1/rerank", content=content, headers=headers) for _ in range(10)]
+            return [answer.status_code for answer in await asyncio.gather(*posts)]
+
+    with serving(make_app(reranker, "tiny", keys=["key"])) as address:
+        assert asyncio.run(statuses(address)) == 10 * [401]

@@ -23,11 +23,9 @@ from typing import Any
 from perank.errors import BadInput, exits_cleanly
 from perank.serving.limits import Limits
 
-<<<<<<< HEAD
 log = logging.getLogger("perank.serving")  # __name__ may be __main__
-=======
+
 _LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
->>>>>>> main
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from perank.serving.engine import Busy, Engine
@@ -18,11 +19,11 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Refusal(Exception):
-    """A response from 400 before the application has seen the request."""
+    """A response from 400 before the application has seen the request; `unread`: its body may not have been read."""
 
-    def __init__(self, status: int, message: str, **headers: str) -> None:
+    def __init__(self, status: int, message: str, *, unread: bool = True, **headers: str) -> None:
         super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers
+        self.status, self.message, self.unread, self.headers = status, message, unread, headers
 
 
 class Guard:
@@ -50,6 +51,8 @@ class Guard:
             if complete:
                 await self.app(scope, _replay(bytes(body), receive), counted)
         except Refusal as refusal:
+            if refusal.status in (401, 429) and refusal.unread:
+                await self._discard(receive)
             await _refuse(refusal, counted)
         finally:
             self.bytes -= len(body)
@@ -83,9 +86,20 @@ class Guard:
             if len(body) > self.limits.max_body_bytes:
                 raise self._too_large()
             if self.bytes > self.limits.max_waiting_bytes:
-                raise Refusal(429, "the server is busy: too many bytes are waiting", **{"retry-after": "1"})
+                unread, problem = message.get("more_body", False), "the server is busy: too many bytes are waiting"
+                raise Refusal(429, problem, unread=unread, **{"retry-after": "1"})
             if not message.get("more_body", False):
                 return True
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read a refused body to its end, within the limits: closing a connection before resets it at the client."""
+        left = self.limits.max_body_bytes
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.max_body_seconds):
+                while left > 0 and (message := await receive())["type"] == "http.request":
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
     def _check_room(self) -> None:
         try:

@@ -24,7 +24,7 @@ def launched(accelerator: str, devices: int | str, nodes: int, place: str) -> Fa
     quiet_lightning()
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes)
-    except (ValueError, TypeError, MisconfigurationException) as error:
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id=place) from error
     fabric.launch()
     share_cores(here(fabric), on_cpu=fabric.device.type == "cpu")
