@@ -69,10 +69,10 @@ def test_neither_function_waits_for_a_value(name: str, monkeypatch: pytest.Monke
     calls = []
 
     def watch(original: Callable[[Engine], None]) -> None:
-        def watched(self: Engine) -> None:
-            calls.append(original.__name__)
+        def watched(self: Engine, *starts: list[int]) -> None:
+            calls.append((original.__name__, *starts))
             with capturable():
-                original(self)
+                original(self, *starts)
 
         monkeypatch.setattr(Engine, original.__name__, watched)
 
