@@ -80,7 +80,7 @@ class Reranker:
         self.windows, self.decoder, self.batch_tokens, self.chunk = checked
         self.first_stage_order, self.calibration = first_stage_order, calibration
         self._count_shortened = ShortenedCount()
-        self._least_shared = PAYS if share_prefix is None else 0 if share_prefix else math.inf
+        self.least_shared = PAYS if share_prefix is None else 0 if share_prefix else math.inf
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str] | None = None, **given: Any) -> Self:
@@ -218,7 +218,7 @@ class Reranker:
             known = range(len(candidates)) if ranks is None else ranks
             query.place(known if self.first_stage_order else [0] * len(known), anchors.settings.first)
         query.calibration = self.calibration
-        query.least_shared = self._least_shared
+        query.least_shared = self.least_shared
         if self.calibration is not None and len(candidates) == 1:
             self._score(query)
         return query

@@ -34,10 +34,14 @@ class SharedPrefix:
         ids = _before_slots(prompt)
         return cls(ids) if ids and len(ids) >= least * len(prompt) else None
 
+    def tokens(self, prompt: Prompt) -> int:
+        """How many tokens this prompt begins with are those of the prefix."""
+        pairs = zip(self.ids, _before_slots(prompt), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
     def known(self, prompt: Prompt) -> Tensor | None:
         """Keys and values [J, P, 2, H, W] of the first tokens of this prompt; None if there are none."""
-        pairs = zip(self.ids, _before_slots(prompt), strict=False)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        shared = 0 if self.kv_JP2HW is None else self.tokens(prompt)
         return None if self.kv_JP2HW is None or not shared else self.kv_JP2HW[:, :shared]
 
 

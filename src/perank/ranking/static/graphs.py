@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +28,8 @@ class ReplayedEngine(Engine):
     def prefill(self, starts: Sequence[int] = (0,)) -> None:
         """See `Engine.prefill`."""
         start = min(starts)
-        self._call(f"prefill from {start}", partial(super().prefill, (start,)))
+        prefill = super().prefill
+        self._call(f"prefill from {start}", lambda: prefill((start,)))
 
     def step(self) -> None:
         """See `Engine.step`."""
