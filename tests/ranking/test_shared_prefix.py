@@ -23,6 +23,7 @@ from perank.ranking.windows import Windows
 from perank.records import Candidates, Passage, Query, Ranking
 from support import tiny
 
+BOTH = (False, True)
 VERSIONS = ("paper", "reference", "compact")
 DECODERS: dict[str, Callable[[], Decoder]] = {
     "constrained": Constrained,
@@ -136,7 +137,7 @@ def test_bills_count_what_the_llm_reads(decoder: Decoder, sizes: list[int]) -> N
 
     model.decoder.register_forward_pre_hook(count, with_kwargs=True)
     bills = {}
-    for share in (False, True):
+    for share in BOTH:
         read.clear()
         ranking = reranker(model, "paper", share, decoder, windows=Windows(10, 5)).rank_batch(candidates)[0]
         assert ranking.bill.tokens_processed == sum(read)
@@ -182,6 +183,15 @@ def test_it_is_the_default_where_the_beginning_is_a_tenth_of_a_prompt() -> None:
         chosen = tokens[version != "compact"]
         assert tokens[None][0].bill.tokens_processed == chosen[0].bill.tokens_processed
         assert tokens[True][0].bill.tokens_processed < tokens[False][0].bill.tokens_processed
+
+
+def test_only_so_many_queries_hold_keys_and_values_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perank.ranking.reranker.MOST", 1)
+    ranked = {share: reranker(model_of(), "paper", share, Speculative(4)).rank_batch(asked([30] * 3)) for share in BOTH}
+    agree(ranked[True], ranked[False])
+    pairs = zip(ranked[True], ranked[False], strict=True)
+    fewer = [one.bill.tokens_processed < other.bill.tokens_processed for one, other in pairs]
+    assert fewer == [True, False, False]
 
 
 def test_a_prefix_ends_before_the_first_slot_and_where_prompts_part() -> None:

@@ -75,10 +75,9 @@ class KVCache:
         return torch.stack(kept).unflatten(0, (-1, 2)).permute(0, 3, 1, 2, 4).contiguous()
 
     def _write(self, known: Sequence[Tensor | None]) -> None:
-        for row, kv_JP2HW in enumerate(known):
-            for layer, (keys_HPW, values_HPW) in zip(
-                self.cache.written, () if kv_JP2HW is None else kv_JP2HW.permute(0, 2, 3, 1, 4), strict=False
-            ):
+        given = [(row, kv_JP2HW.permute(0, 2, 3, 1, 4)) for row, kv_JP2HW in enumerate(known) if kv_JP2HW is not None]
+        for row, kv_J2HPW in given:
+            for layer, (keys_HPW, values_HPW) in zip(self.cache.written, kv_J2HPW, strict=True):
                 if not layer.is_initialized:
                     layer.lazy_initialization(keys_HPW[None], values_HPW[None])
                 layer.keys[row, :, : keys_HPW.shape[1]] = keys_HPW

@@ -26,7 +26,7 @@ from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
 from perank.ranking.options import checked_options
 from perank.ranking.reader import Reader
-from perank.ranking.shared_prefix import MOST, PAYS
+from perank.ranking.shared_prefix import MOST
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Span, Windows, run_wave, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
@@ -76,11 +76,10 @@ class Reranker:
             windows, calibration = windows or Windows(found.window, found.step), calibration or found.calibration
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        checked = checked_options(windows, decoder, batch_tokens, chunk)
-        self.windows, self.decoder, self.batch_tokens, self.chunk = checked
+        checked = checked_options(windows, decoder, batch_tokens, chunk, share_prefix)
+        self.windows, self.decoder, self.batch_tokens, self.chunk, self.least_shared = checked
         self.first_stage_order, self.calibration = first_stage_order, calibration
         self._count_shortened = ShortenedCount()
-        self.least_shared = PAYS if share_prefix is None else 0 if share_prefix else math.inf
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str] | None = None, **given: Any) -> Self:
