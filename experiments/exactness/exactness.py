@@ -1,11 +1,12 @@
-"""Does speculation give Algorithm 1's rankings? Windows of every size, three collections, number types, batch sizes.
+"""Do the faster decoders give Algorithm 1's rankings? Windows of every size, three collections, number types, batches.
 
     python experiments/exactness/exactness.py [model=<folder of a saved model>]
 
-Every window is decoded by Algorithm 1 and by speculation, in batches of 1, 3 or 16 of any sizes, with weights in fp64,
-fp32 and bf16. In fp64 the full rankings have to be identical; elsewhere each first decision that differs is logged with
-the margin by which Algorithm 1 took it, and may not exceed what rounding explains. Writes results.csv beside this file,
-or into `into=<folder>`; `windows=30 queries=2` is a quick look.
+Every window is decoded by Algorithm 1, by speculation and by the static engine, in batches of 1, 3 or 16 of any sizes,
+with weights in fp64, fp32 and bf16, anchors included where the model has them. In fp64 the full rankings have to be
+identical. Elsewhere each first decision that differs is logged with the margin by which Algorithm 1 took it; more than
+rounding explains is an error. Writes results.csv beside this file, or into `into=<folder>`; `windows=30 queries=2` is a
+quick look.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from perank.files import CONF_DIR
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Decoded, Decoder, Window, WindowBatch
 from perank.ranking.speculative import Speculative
+from perank.ranking.static.decoder import Static
 from perank.reporting.rows import ResultRow, write_results_csv
 from perank.saving.hub import from_pretrained
 from perank.saving.pretrained import Pretrained
@@ -41,16 +43,23 @@ SUITES = ("dl19", "nfcorpus", "pydocs")
 """Candidates: BM25's top 100."""
 TURNS = (1, 3, 3, 16, 16, 16)
 """Batch sizes of successive windows: those that run alone cost most."""
+SYSTEMS: dict[str, Decoder] = {"speculation": Speculative(), "static engine": Static()}
 BOUNDS = {"float64": 0.0, "float32": 1e-3, "bfloat16": 0.1}
 """The largest margin, in scores that deviate by about 1 among candidates, that rounding may overturn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A query and the vectors [N, E] of N of its candidates, in an order of its own."""
+    """A query and its vector [E], N of its candidates in an order of their own: vectors [N, E], first-stage ranks [N].
+
+    `best_FE` are the vectors of the first stage's best candidates.
+    """
 
     query: str
+    query_E: torch.Tensor
     vectors_NE: torch.Tensor
+    ranks_N: torch.Tensor
+    best_FE: torch.Tensor
 
 
 @dataclass(slots=True)
@@ -93,16 +102,18 @@ def main() -> None:
     count, seed = int(options.get("windows", 700)), int(options.get("seed", 0))
     queries = int(options["queries"]) if "queries" in options else None
     windows = {name: sample(name, options.get("model"), count, seed, queries) for name in SUITES}
-    rows, wrong = [], 0
+    rows: list[ResultRow] = []
+    wrong = 0
     for dtype, bound in BOUNDS.items():
         found = from_pretrained(options.get("model"), dtype=dtype)
         for name, drawn in windows.items():
-            for batch, tally in compared(found, drawn, f"{dtype}, {name}").items():
-                rows += rows_of(tally, found, dtype, batch, name, seed)
+            for (system, batch), tally in compared(found, drawn, f"{dtype}, {name}").items():
+                rows += rows_of(tally, found, system, f"{dtype}, batches of {batch}", name, seed)
                 wrong += sum(one.margin > bound or bound == 0 for one in tally.found)
-                print(f"{dtype:9} {name:9} batches of {batch:2}: {said(tally)}")
+                print(f"{dtype:9} {name:9} {system:14} batches of {batch:2}: {said(tally)}")
     write_results_csv(Path(options.get("into", HERE)) / "results.csv", rows)
-    total = {dtype: sum(r.value for r in rows if r.metric == "windows" and dtype in r.variant) for dtype in BOUNDS}
+    counts = [row for row in rows if row.metric == "windows" and row.system.startswith(next(iter(SYSTEMS)))]
+    total = {dtype: sum(row.value for row in counts if dtype in row.variant) for dtype in BOUNDS}
     print(f"windows compared: {total}; differences that rounding doesn't explain: {wrong}")
     raise SystemExit(bool(wrong))
 
@@ -113,38 +124,46 @@ def sample(suite: str, model: str | None, count: int, seed: int, queries: int | 
     overrides = [f"suite={suite}", f"++suite.{suite}.depth=100", *few]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         parts = Assembly(compose("evaluate", overrides=overrides))
-    parts.encoder = from_pretrained(model).encoder
+    found = from_pretrained(model)
+    parts.encoder, first = found.encoder, found.model.anchors.settings.first if found.model.anchors else 0
     store = parts.suites.candidate_store(parts.suites[0])
     candidates, dice = parts.suites[0].candidates(), random.Random(f"{seed}:{suite}")
     drawn = []
     for i in range(count):
         n = (1, 100)[i] if i < 2 else round(100 ** dice.random())
         asked = dice.choice([one for one in candidates if len(one) >= n])
-        ids = [passage.id for passage in dice.sample(asked.passages, n)]
-        drawn.append(Drawn(asked.query.text, torch.from_numpy(store.get(ids))))
+        ranks = dice.sample(range(len(asked)), n)
+        ids = [passage.id for passage in asked.passages]
+        vectors_NE, best_FE = (torch.from_numpy(store.get(some)) for some in ([ids[r] for r in ranks], ids[:first]))
+        query_E = torch.as_tensor(found.encoder.encode_queries([asked.query.text]))[0]
+        drawn.append(Drawn(asked.query.text, query_E, vectors_NE, torch.tensor(ranks), best_FE))
     return drawn
 
 
-def compared(found: Pretrained, windows: Sequence[Drawn], label: str) -> dict[int, Tally]:
-    """Batch size -> tally; windows take turns among the batch sizes."""
-    tallies = {batch: Tally() for batch in TURNS}
+def compared(found: Pretrained, windows: Sequence[Drawn], label: str) -> dict[tuple[str, int], Tally]:
+    """System, batch size -> tally; windows take turns among the batch sizes."""
+    tallies = {(system, batch): Tally() for system in SYSTEMS for batch in dict.fromkeys(TURNS)}
     turns = [TURNS[i % len(TURNS)] for i in range(len(windows))]
-    shares = {batch: [w for w, turn in zip(windows, turns, strict=True) if turn == batch] for batch in tallies}
+    shares = {batch: [w for w, turn in zip(windows, turns, strict=True) if turn == batch] for batch in TURNS}
     with tqdm(total=len(windows), desc=label, unit="window") as bar:
         for batch, share in shares.items():
             for part in chunks(share, batch):
-                tallies[batch].add(decoded(found, part, Constrained()), decoded(found, part, Speculative()))
+                plain = decoded(found, part, Constrained())
+                for system, decoder in SYSTEMS.items():
+                    tallies[system, batch].add(plain, decoded(found, part, decoder))
                 bar.update(len(part))
     return tallies
 
 
 def decoded(found: Pretrained, windows: Sequence[Drawn], decoder: Decoder) -> Decoded:
     """Full rankings of windows that run together."""
-    wide = torch.float64 if found.model.projector.dtype == torch.float64 else torch.float32
-    batch = []
+    model, batch = found.model, []
+    wide = torch.float64 if model.projector.dtype == torch.float64 else torch.float32
     for window in windows:
         n = len(window.vectors_NE)
-        batch.append(Window(found.prompts.rank(window.query, n), window.vectors_NE.to(wide), depth=n))
+        query_E = window.query_E.to(wide) if found.prompts.query_slot or model.needs_query else None
+        place = (window.ranks_N, window.best_FE.to(wide).sum(0)) if model.needs_origin else (None, None)
+        batch.append(Window(found.prompts.rank(window.query, n), window.vectors_NE.to(wide), n, query_E, *place))
     return decoder.decode(found.model, WindowBatch.of(batch))
 
 
@@ -163,14 +182,14 @@ def said(tally: Tally) -> str:
     )
 
 
-def rows_of(tally: Tally, found: Pretrained, dtype: str, batch: int, suite: str, seed: int) -> list[ResultRow]:
+def rows_of(tally: Tally, found: Pretrained, system: str, variant: str, suite: str, seed: int) -> list[ResultRow]:
     """The tally in the house's schema; `n_queries` counts windows."""
     return [
         ResultRow(
             study="exactness",
             scale="embedded",
-            system="speculation against Algorithm 1",
-            variant=f"{dtype}, batches of {batch}",
+            system=f"{system} against Algorithm 1",
+            variant=variant,
             encoder=found.encoder.name,
             backbone=found.llm.name,
             prompt=found.prompts.version,

@@ -27,11 +27,16 @@ _SAMPLE = 4096  # texts and passages for closed-form fits
 
 @dataclass(frozen=True, kw_only=True)
 class ReadTarget:
-    """The config group `target`: the `tower`, the sparse ranker that teaches it, and by how many of the passages."""
+    """The config group `target`: the `tower`, the sparse ranker that teaches it, and by how many of the passages.
+
+    `cosine` times the query's own vector is added to the tower's: 0 for anchored scores, which have the encoder's
+    similarity already, 1 for the paper's form, in which the LLM has to say all of it.
+    """
 
     tower: TowerSettings
     teacher: Any
     passages: int = 24_000
+    cosine: float = 0.0
 
 
 class ReadAssembly(Assembly):
@@ -50,7 +55,10 @@ class ReadAssembly(Assembly):
                 vectors_QE = tower_vectors(data, target.tower, width)
                 with atomic_write(path, "wb") as file:
                     np.save(file, vectors_QE)
-        return TargetVectors(list(self.collection.queries), np.load(path, mmap_mode="r"))
+        ids, learned_QE = list(self.collection.queries), np.load(path, mmap_mode="r")
+        if target.cosine:
+            learned_QE = learned_QE + target.cosine * np.asarray(self.query_vectors.get(ids), dtype=np.float32)
+        return TargetVectors(ids, learned_QE)
 
     @cached_property
     def sample(self) -> Sample:

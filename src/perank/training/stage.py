@@ -1,12 +1,13 @@
 """Base class of the training stages: the model, its optimizer and its checkpoints.
 
 A checkpoint holds only the trained weights, and every device's random states, so that a resumed run draws the same
-dropout masks as an uninterrupted one.
+dropout masks as an uninterrupted one. `processor_seconds` counts those of the first device's process, of all attempts.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -33,6 +34,7 @@ class Stage(lightning.LightningModule):
         self.model, self.optimizer_settings = model, optimizer
         self.strict_loading = False  # a checkpoint holds only trained weights; on_load_checkpoint checks its keys
         self._random_states: list[dict[str, Any]] = []
+        self._seconds_before = 0.0
         self._buffers_in_fp32 = buffers_in_fp32(model)
 
     def set_modes(self) -> None:
@@ -65,9 +67,11 @@ class Stage(lightning.LightningModule):
         # Sharded strategies gather the state themselves, possibly with the frozen part.
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["random_states"] = _of_all_devices(random_state(self.device))
+        checkpoint["processor_seconds"] = self._seconds_before + time.process_time()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._random_states = checkpoint.get("random_states", [])
+        self._seconds_before = checkpoint.get("processor_seconds", 0.0)
         if "state_dict" not in checkpoint:
             return  # DeepSpeed reads its shards itself
         load_trained_state(self, checkpoint["state_dict"])
