@@ -10,6 +10,7 @@ each phase is from what the machine's bandwidth and peak, measured in the same r
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,8 @@ def phases(setting: Setting, one: Contestant, wall: float, limits: Limits) -> st
     )
     if len(one.batch) > 1 or not isinstance(one.ranker, Reranker | AuthorsProcedure):
         return row
-    prompts = setting.prompt_tokens(one.batch[0], one.ranker.windows)
+    least = one.ranker.least_shared if isinstance(one.ranker, Reranker) else math.inf
+    prompts = setting.prompt_tokens(one.batch[0], one.ranker.windows, least)
     model = setting.found.model
     prefill = limits.least_seconds(model, len(prompts), sum(prompts))
     decode = limits.least_seconds(model, bill.forwards - len(prompts), bill.tokens_processed - sum(prompts))
@@ -130,7 +132,8 @@ def contestants_of(setting: Setting) -> dict[str, Contestant]:
     """By name, the baseline first."""
     found, one = setting.found, setting.candidates[:1]
     ours: Callable[..., Reranker] = partial(Reranker, found.model, found.prompts, found.encoder)
-    stored = partial(ours, store=setting.store)
+    stored = partial(ours, store=setting.store, share_prefix=False)
+    together = f"batches of {len(setting.candidates)}"
     w20, top, deepest = Windows(20, 10), Windows(20, 10, cutoff=10), max(setting.suite.depth, 20)
     whole = Windows(deepest, deepest, cutoff=10)
     return {
@@ -140,12 +143,16 @@ def contestants_of(setting: Setting) -> dict[str, Contestant]:
         PLAIN: Contestant(stored(windows=w20, decoder="constrained"), one),
         "+ depth (top 10 exact)": Contestant(stored(windows=top, decoder="constrained"), one),
         "+ speculation": Contestant(stored(windows=top), one),
+        "+ speculation, shared prefix": Contestant(stored(windows=top, share_prefix=True), one),
         "+ static, eager": Contestant(stored(windows=top, decoder=Static(lean=False)), one),
         "+ static, fused layers": Contestant(stored(windows=top, decoder=Static()), one),
-        f"static, batches of {len(setting.candidates)}": Contestant(
-            stored(windows=top, decoder=Static()), setting.candidates
+        "+ static, fused, shared prefix": Contestant(stored(windows=top, decoder=Static(), share_prefix=True), one),
+        f"static, {together}": Contestant(stored(windows=top, decoder=Static()), setting.candidates),
+        f"static, shared prefix, {together}": Contestant(
+            stored(windows=top, decoder=Static(), share_prefix=True), setting.candidates
         ),
-        f"+ batches of {len(setting.candidates)}": Contestant(stored(windows=top), setting.candidates),
+        f"+ {together}": Contestant(stored(windows=top), setting.candidates),
+        f"+ {together}, shared prefix": Contestant(stored(windows=top, share_prefix=True), setting.candidates),
         "speculation, full rankings": Contestant(stored(windows=w20), one),
         "single_pass (approximation)": Contestant(stored(windows=w20, decoder="single_pass"), one),
         "speculation, one window": Contestant(stored(windows=whole), one),

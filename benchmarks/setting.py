@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from perank.app.saved_model import SavedModel
 from perank.baselines.fixed_length import FixedLengthListwise
 from perank.files import CONF_DIR
 from perank.model.listwise_prompts import ListwisePrompts
+from perank.ranking.shared_prefix import SharedPrefix
 from perank.ranking.windows import Windows
 from perank.records import Candidates, Ranker
 from perank.retrieval.store import EmbeddingStore
@@ -51,10 +53,12 @@ class Setting:
         prompts = ListwisePrompts(self.found.prompts.tokenizer, max_length=8192)
         return FixedLengthListwise(self.found.model.llm, prompts, windows=windows, **options)
 
-    def prompt_tokens(self, candidates: Candidates, windows: Windows) -> list[int]:
-        """Tokens of each window's prompt."""
+    def prompt_tokens(self, candidates: Candidates, windows: Windows, least_shared: float = math.inf) -> list[int]:
+        """Tokens read of each window's prompt; a beginning of at least `least_shared` of a prompt is read once."""
         spans = windows.plan(len(candidates))
-        return [len(self.found.prompts.rank(candidates.query.text, span.size)) for span in spans]
+        first, *later = [self.found.prompts.rank(candidates.query.text, span.size) for span in spans]
+        prefix = SharedPrefix.of(first, least_shared)
+        return [len(first), *(len(prompt) - (prefix.tokens(prompt) if prefix else 0) for prompt in later)]
 
     def describe(self) -> str:
         """The LLM and the lengths that matter."""

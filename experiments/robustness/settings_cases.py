@@ -18,6 +18,7 @@ TRAIN = {
     "+collection.path=x": "collection.path",
     "+suite.beir.size=3": "suite.beir.size",
     "+backbone.lora.rank=2": "backbone.lora.rank",
+    "~backbone.lora._target_": "backbone.lora",
     "+sede=1": "sede",
     "~optimizer.lr": "optimizer.lr",
     "seed=one": "seed",

@@ -46,11 +46,20 @@ def same_folder(one: str, other: str) -> bool:
     return all(path.is_dir() for path in paths) and paths[0].samefile(paths[1])
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents where they are missing. Raises `BadInput` if that can't be done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        problem = f"the folder can't be created: {error.strerror}"
+        raise BadInput(problem, remedy="name one that can be written", path=path) from error
+
+
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file next to `path`; on success fsync it and rename it to `path`, else remove it."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -70,7 +79,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder next to `path` that replaces it on success and is removed on failure."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=".draft-"))
     try:
         yield draft
@@ -116,7 +125,7 @@ def file_lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path, blocking=wait)
     try:
         lock.acquire()

@@ -48,8 +48,11 @@ def test_every_contestant_is_timed_and_ranks_as_algorithm_1_does(
         bench.AUTHORS,
         "+ depth",
         "+ speculation",
+        "+ speculation, shared prefix",
         "+ static, eager",
+        "+ static, fused, shared prefix",
         "+ batches of 2",
+        "+ batches of 2, shared prefix",
         "our best, encoding once",
     ):
         assert name in same

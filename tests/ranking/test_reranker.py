@@ -17,10 +17,9 @@ from perank.errors import BadInput
 from perank.model.anchors import AnchorSettings
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
-from perank.ranking.batching import batches
 from perank.ranking.decoder import WindowBatch
 from perank.ranking.speculative import Speculative
-from perank.ranking.windows import Windows
+from perank.ranking.windows import Windows, batches
 from perank.records import Candidates, Passage, Query, Ranker
 from perank.saving import hub
 from support import tiny

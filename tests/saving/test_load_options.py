@@ -80,6 +80,7 @@ def test_options_of_other_libraries_are_understood(folder: Path, options: dict[s
         ({"decoder": "fast"}, "unknown decoder 'fast'"),
         ({"windows": 20}, "windows is 20"),
         ({"batch_tokens": 0}, "batch_tokens is 0"),
+        ({"share_prefix": "yes"}, "share_prefix is 'yes'"),
     ],
     ids=str,
 )

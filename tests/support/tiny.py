@@ -14,7 +14,8 @@ from perank.model.encoders.encoder import Encoder
 from perank.model.pe_rank import PERank
 from perank.model.projector import Projector
 from perank.model.prompts import PromptBuilder
-from perank.ranking.decoder import Depth, WindowBatch
+from perank.ranking.decoder import Decoder, Depth, WindowBatch
+from perank.ranking.shared_prefix import Prefixes, SharedPrefix
 from perank.records import Candidates, Passage, Query
 
 WORDS = [
@@ -212,6 +213,13 @@ def placed(windows: WindowBatch, *, seed: int = 0) -> WindowBatch:
     vectors_BXE = unit_vectors(batch, 6, width, seed=seed + 77, dtype=dtype)
     origin = Origin(ranks_BN, vectors_BXE[:, 1:].sum(1, keepdim=True))
     return replace(windows, query_BE=vectors_BXE[:, 0], origin=origin)
+
+
+def continued(decoder: Decoder, model: PERank, windows: WindowBatch) -> WindowBatch:
+    """The windows with the keys and values of their prompts' first token, which `decoder` reads."""
+    prefixes = [SharedPrefix((int(id),)) for id in windows.prompts.ids_BL[:, 0]]
+    decoder.decode(model, replace(windows, prefixes=Prefixes(prefixes, [None] * len(prefixes))))
+    return replace(windows, prefixes=Prefixes(prefixes, [prefix.kv_JP2HW for prefix in prefixes]))
 
 
 def rows(windows: WindowBatch, order_BK: torch.Tensor, *, content: PromptBatch | None = None) -> RankBatch:

@@ -71,7 +71,8 @@ class CostStudy:
         every, read = sum(span.size for span in windows.plan(n)), sum(span.depth for span in top.plan(n))
         prompts = ListwisePrompts(self.found.prompts.tokenizer, max_length=self.config.text_length)
         texts = partial(FixedLengthListwise, self.found.model.llm, prompts)
-        plain, fast = partial(self._ours, windows, decoder="constrained"), partial(self._ours, top)
+        plain = partial(self._ours, windows, decoder="constrained", share_prefix=False)
+        fast = partial(self._ours, top)
         return [
             Contender(TEXTS, "full answers", texts(windows=windows, every_rank=True), every),
             Contender(TEXTS, "top 10 exact", texts(windows=top), read),

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.model.batches import padded
-from perank.ranking.batching import batches
 from perank.ranking.decoder import Clock
+from perank.ranking.windows import batches
 from perank.records import Bill, Candidates, Passage, Ranking
 
 

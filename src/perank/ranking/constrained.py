@@ -50,6 +50,7 @@ class Constrained:
     def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
         """See `Decoder.decode`. Raises `BadInput` for non-finite scores and LLMs that `KVCache` doesn't support."""
         steps, lengths = windows.steps, windows.prompts.length_B.tolist()
+        read = [length - start for length, start in zip(lengths, windows.starts, strict=True)]
         clock, prefilled = Clock(windows.vectors_BNE.device), 0.0
         open_BN = windows.candidates_BN.clone()
         order_BN, _ = best_first(torch.zeros(open_BN.shape, device=open_BN.device), open_BN)
@@ -71,7 +72,7 @@ class Constrained:
         return Decoded(
             orders=[tuple(row[:n]) for row, n in zip(order_BN.tolist(), windows.counts, strict=True)],
             forwards=steps,
-            tokens_processed=[length + s - 1 if s else 0 for length, s in zip(lengths, steps, strict=True)],
+            tokens_processed=[tokens + s - 1 if s else 0 for tokens, s in zip(read, steps, strict=True)],
             tokens_generated=windows.depths,
             margins=[tuple(row[:s]) for row, s in zip(margin_BN.tolist(), steps, strict=True)],
             seconds_prefill=prefilled,

@@ -17,6 +17,7 @@ from perank.errors import BadInput
 from perank.model.batches import Batch, Origin, PromptBatch
 from perank.model.pe_rank import PERank
 from perank.model.prompts import Prompt
+from perank.ranking.shared_prefix import PAYS, Prefixes, SharedPrefix
 from perank.ranking.windows import SlidingQuery, Windows
 from perank.records import Bill, Candidates, Ranking
 
@@ -29,6 +30,7 @@ class Window:
     """A prompt with its N passages' embeddings [N, E], the number of ranks to decode, and the query's embedding [E].
 
     `ranks_N` are the passages' ranks in the first stage, from 0; `first_E` is the sum of the first stage's best.
+    `prefix` is shared with the query's other windows.
     """
 
     prompt: Prompt
@@ -37,18 +39,26 @@ class Window:
     query_E: Tensor | None = None
     ranks_N: Tensor | None = None
     first_E: Tensor | None = None
+    prefix: SharedPrefix | None = None
+
+    @property
+    def known(self) -> Tensor | None:
+        """Keys and values of the prompt's first tokens if another window has read them."""
+        return None if self.prefix is None else self.prefix.known(self.prompt)
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Tokens of the prompt and the ranking."""
-        return len(self.prompt), len(self.vectors_NE)
+        """Tokens to read and of the ranking."""
+        known = self.known
+        return len(self.prompt) - (0 if known is None else known.shape[1]), len(self.vectors_NE)
 
 
 class EmbeddedQuery(SlidingQuery):
     """A query on its way through its windows, with its passages' and query's embeddings, [N, E] and [E].
 
     For models that use the first stage: `ranks_N` of the passages in it, and the sum of its best ones' embeddings.
-    A candidate's score is the one before the first rank of the last window that it was in.
+    A candidate's score is the one before the first rank of the last window that it was in. Windows share the beginning
+    of their prompts if it is at least `least_shared` of a prompt.
     """
 
     vectors_NE: Tensor
@@ -56,27 +66,36 @@ class EmbeddedQuery(SlidingQuery):
     ranks_N: Tensor | None = None
     first_E: Tensor | None = None
     calibration: Callable[[Sequence[float]], tuple[float, ...]] | None = None  # scores -> probabilities
+    prefix: SharedPrefix | None = None
+    least_shared: float = PAYS
 
     def __init__(self, candidates: Candidates, windows: Windows) -> None:
         super().__init__(candidates, windows)
         self.scores_N = np.full(len(candidates), -np.inf)
+        self.prompts: dict[int, Prompt] = {}  # by number of passages: most windows have the same
 
     def place(self, ranks: Sequence[int], first: int) -> None:
         """Set the passages' ranks in the first stage, from 0, and the sum of its best `first` ones' embeddings."""
         self.ranks_N = torch.tensor(ranks)
         self.first_E = self.vectors_NE[self.ranks_N < first].sum(0)
 
-    def window(self, prompt: Prompt) -> Window:
-        """The next window, with its prompt."""
-        positions, depth = self.positions, self.spans[0].depth
+    def window(self, build: Callable[[str, int], Prompt]) -> Window:
+        """The next window; `build` makes the prompt of a query and a number of passages."""
+        positions, span = self.positions, self.spans[0]
+        prompt = self.prompts[span.size] = self.prompts.get(span.size) or build(self.text, span.size)
         ranks_N = None if self.ranks_N is None else self.ranks_N[positions]
-        return Window(prompt, self.vectors_NE[positions], depth, self.query_E, ranks_N, self.first_E)
+        if self.prefix is None and len(self.spans) > 1:
+            self.prefix = SharedPrefix.of(prompt, self.least_shared)
+        vectors_NE = self.vectors_NE[positions]
+        return Window(prompt, vectors_NE, span.depth, self.query_E, ranks_N, self.first_E, self.prefix)
 
     def settle(self, ranking: Sequence[int], cost: Bill, scores: Sequence[float] = ()) -> None:
         """Apply the current window's ranking, and note the scores of its candidates."""
         if scores:
             self.scores_N[self.positions] = scores
         super().settle(ranking, cost)
+        if not self.spans:
+            self.prefix = None  # frees its keys and values
 
     def ranking(self) -> Ranking:
         """The final ranking with its scores, never increasing; a candidate that no window had has the lowest."""
@@ -99,7 +118,8 @@ class WindowBatch(Batch):
     """B windows to be ranked together; N is the size of the largest.
 
     `vectors_BNE` are the passages' embeddings in prompt order; `candidates_BN` is False at padding. `query_BE` are the
-    queries' embeddings and `origin` the windows' place in the first stage, for models that use them.
+    queries' embeddings and `origin` the windows' place in the first stage, for models that use them. `prefixes` are
+    what their prompts share with other windows.
     """
 
     prompts: PromptBatch
@@ -108,6 +128,7 @@ class WindowBatch(Batch):
     depth: Depth = None
     query_BE: Tensor | None = None
     origin: Origin | None = None
+    prefixes: Prefixes = field(default_factory=Prefixes)
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> WindowBatch:
@@ -121,6 +142,7 @@ class WindowBatch(Batch):
             [window.depth for window in windows],
             torch.stack(queries) if queries else None,
             _origin(windows),
+            Prefixes([window.prefix for window in windows], [window.known for window in windows]),
         )
 
     @cached_property
@@ -128,6 +150,11 @@ class WindowBatch(Batch):
         """Passages per window."""
         counts: list[int] = self.candidates_BN.sum(1).tolist()
         return counts
+
+    @property
+    def starts(self) -> list[int]:
+        """The first token to read of each window's prompt."""
+        return self.prefixes.starts or [0] * len(self.candidates_BN)
 
     @cached_property
     def depths(self) -> list[int]:

@@ -45,22 +45,44 @@ class KVCache:
         self.model = model
         self.cache = _RowCache(model.decoder.config.num_hidden_layers, tokens + drafts + 1)
 
-    def read(self, embedded_BLD: Tensor, lengths: Sequence[int]) -> Tensor:
+    def read(self, embedded_BLD: Tensor, lengths: Sequence[int], known: Sequence[Tensor | None] = ()) -> Tensor:
         """hidden_BD of the last token of right-padded sequences; with causal attention padding needs no mask.
 
-        On a CPU a few rows are read at a time, so that activations stay in its cache.
+        `known` are keys and values of each row's first tokens, as from `first`, which are copied instead of read. On a
+        CPU a few rows are read at a time, so that activations stay in its cache.
         """
         self.cache.entry_BK, self.cache.batch = None, len(lengths)
+        self._write(known)
+        starts = [0 if kv is None else kv.shape[1] for kv in known or [None] * len(lengths)]
         tokens = 512 if embedded_BLD.device.type == "cpu" else embedded_BLD.shape[:2].numel()
         last: list[Tensor] = []
-        for rows in _chunks(lengths, tokens):
-            ends = lengths[rows]
-            self.cache.rows, self.cache.reach = rows, max(ends)
+        for rows in _chunks([end - start for end, start in zip(lengths, starts, strict=True)], tokens):
+            ends, start = lengths[rows], min(starts[rows])
+            self.cache.rows, self.cache.start, self.cache.reach = rows, start, max(ends)
+            read_BLD = embedded_BLD[rows, start : max(ends)]
             hidden_BLD = self.model.decoder(
-                inputs_embeds=embedded_BLD[rows, : max(ends)], **as_argument(self.cache, self.model.decoder)
+                inputs_embeds=read_BLD,
+                **as_argument(self.cache, self.model.decoder),
+                **continuation(read_BLD, start, self.model.decoder.config),
             ).last_hidden_state
-            last += [hidden_BLD[row, end - 1] for row, end in enumerate(ends)]
+            last += [hidden_BLD[row, end - 1 - start] for row, end in enumerate(ends)]
         return torch.stack(last)
+
+    def first(self, row: int, tokens: int) -> Tensor | None:
+        """Keys and values [layers, P, 2, H, W] of a row's first P tokens; None unless all have the same shape."""
+        kept = [states[row, :, :tokens] for layer in self.cache.written for states in (layer.keys, layer.values)]
+        if len({states.shape for states in kept}) > 1:
+            return None
+        return torch.stack(kept).unflatten(0, (-1, 2)).permute(0, 3, 1, 2, 4).contiguous()
+
+    def _write(self, known: Sequence[Tensor | None]) -> None:
+        given = [(row, kv_JP2HW.permute(0, 2, 3, 1, 4)) for row, kv_JP2HW in enumerate(known) if kv_JP2HW is not None]
+        for row, kv_J2HPW in given:
+            for layer, (keys_HPW, values_HPW) in zip(self.cache.written, kv_J2HPW, strict=True):
+                if not layer.is_initialized:
+                    layer.lazy_initialization(keys_HPW[None], values_HPW[None])
+                layer.keys[row, :, : keys_HPW.shape[1]] = keys_HPW
+                layer.values[row, :, : keys_HPW.shape[1]] = values_HPW
 
     def append(self, fed_BKD: Tensor, entry_BK: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
         """hidden_BKD of vectors written to `entry_BK` (-1: padding), at `position_BK` of their sequence.
@@ -101,14 +123,14 @@ def _name_of_cache(kind: Any) -> str:
 
 
 class _RowCache(Cache):
-    """A Hugging Face cache whose layers write to `entry_BK` (None: to some `rows` from the first entry)."""
+    """A Hugging Face cache whose layers write to `entry_BK` (None: to some `rows` from entry `start`)."""
 
     def __init__(self, layers: int, entries: int) -> None:
         self.written = [_RowLayer(self) for _ in range(layers)]
         super().__init__(layers=list(self.written))
         self.entries = entries
         self.entry_BK: Tensor | None = None
-        self.rows, self.batch, self.reach = slice(0), 0, 0
+        self.rows, self.batch, self.start, self.reach = slice(0), 0, 0, 0
 
 
 class _RowLayer(CacheLayerMixin):
@@ -131,9 +153,9 @@ class _RowLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         entry_BK, reach = self.cache.entry_BK, self.cache.reach
         if entry_BK is None:
-            rows = self.cache.rows
-            self.keys[rows, :, :reach], self.values[rows, :, :reach] = key_states, value_states
-            return key_states, value_states
+            rows, start = self.cache.rows, self.cache.start
+            self.keys[rows, :, start:reach], self.values[rows, :, start:reach] = key_states, value_states
+            return (self.keys[rows, :, :reach], self.values[rows, :, :reach]) if start else (key_states, value_states)
         rows_B1 = torch.arange(len(entry_BK), device=entry_BK.device)[:, None]
         self.keys[rows_B1, :, entry_BK] = key_states.transpose(1, 2)
         self.values[rows_B1, :, entry_BK] = value_states.transpose(1, 2)
@@ -168,6 +190,16 @@ def as_mask(seen_B1KM: Tensor, config: Any, dtype: torch.dtype) -> Tensor:
     if config._attn_implementation == "sdpa":
         return seen_B1KM
     return torch.zeros_like(seen_B1KM, dtype=dtype).masked_fill(~seen_B1KM, torch.finfo(dtype).min)
+
+
+def continuation(read_BSD: Tensor, start: int, config: Any) -> dict[str, Tensor]:
+    """The decoder's mask and positions for tokens from `start` on, which see all before; none are needed from 0 on."""
+    if not start:
+        return {}
+    position_S = torch.arange(start, start + read_BSD.shape[1], device=read_BSD.device)
+    seen_SL = torch.arange(start + read_BSD.shape[1], device=read_BSD.device) <= position_S[:, None]
+    mask_B1SL = as_mask(seen_SL.expand(len(read_BSD), 1, -1, -1), config, read_BSD.dtype)
+    return {"attention_mask": mask_B1SL, "position_ids": position_S.expand(len(read_BSD), -1)}
 
 
 def check_llm(llm: Any, tokens: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from perank.errors import BadInput
 from perank.ranking.constrained import AnchorsAlone, Constrained
 from perank.ranking.decoder import Decoder
 from perank.ranking.inputs import whole_number
+from perank.ranking.shared_prefix import PAYS
 from perank.ranking.single_pass import SinglePass
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.auto import Auto
@@ -35,9 +37,16 @@ def decoder_named(name: str) -> Decoder:
 
 
 def checked_options(
-    windows: Any = None, decoder: Any = "speculative", batch_tokens: Any = None, chunk: Any = None
-) -> tuple[Windows, Decoder, int | None, int | None]:
-    """The options of `Reranker`, with defaults and the decoder itself. Raises `BadInput` for an unusable one."""
+    windows: Any = None,
+    decoder: Any = "speculative",
+    batch_tokens: Any = None,
+    chunk: Any = None,
+    share_prefix: Any = None,
+) -> tuple[Windows, Decoder, int | None, int | None, float]:
+    """The options of `Reranker`, with defaults and the decoder itself. Raises `BadInput` for an unusable one.
+
+    The last is the share of a prompt from which on windows share its beginning.
+    """
     windows = windows or Windows()
     if not isinstance(windows, Windows):
         raise BadInput(f"windows is {windows!r}", remedy="give a perank.ranking.windows.Windows")
@@ -46,4 +55,7 @@ def checked_options(
         raise BadInput(f"the decoder is {decoder!r}", remedy="give a name or an object with a method `decode`")
     numbers = {"batch_tokens": batch_tokens, "chunk": chunk}
     counts = [None if value is None else whole_number(value, name, least=1) for name, value in numbers.items()]
-    return windows, made, counts[0], counts[1]
+    if share_prefix not in (None, False, True):
+        raise BadInput(f"share_prefix is {share_prefix!r}", remedy="give true, false or null")
+    least = PAYS if share_prefix is None else 0.0 if share_prefix else math.inf
+    return windows, made, counts[0], counts[1], least

@@ -25,7 +25,7 @@ class Reader:
     """
 
     def __init__(self, model: PERank, windows: WindowBatch, *, ranks: int, nodes: int = 0) -> None:
-        self.model, self.prompts = model, windows.prompts
+        self.model, self.prompts, self.prefixes = model, windows.prompts, windows.prefixes
         self.vectors_BNE, self.query_BE = windows.vectors_BNE, windows.query_BE
         self.projected_BND = model.project(self.vectors_BNE)
         self.trail = Trail(model, self.vectors_BNE, windows.origin)
@@ -38,7 +38,8 @@ class Reader:
         """scores_BN after the prompts."""
         query_BD = None if self.query_BE is None else self.model.project(self.query_BE)
         embedded_BLD = self.model.embed(self.prompts, self.projected_BND, query_BD)
-        hidden_BD = self.memory.read(embedded_BLD, self.lengths)
+        hidden_BD = self.memory.read(embedded_BLD, self.lengths, self.prefixes.known)
+        self.prefixes.keep(self.memory.first)
         return self._scores(hidden_BD[:, None], self.trail.origin)[:, 0]
 
     def feed(self, chosen_B: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ only on its own query and candidates, up to rounding from batch shapes.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import repeat
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
 from perank.ranking.options import checked_options
 from perank.ranking.reader import Reader
+from perank.ranking.shared_prefix import MOST
 from perank.ranking.vectors import candidate_vectors, check_store, given_vectors
 from perank.ranking.windows import SlidingQuery, Span, Windows, run_wave, run_windows
 from perank.records import Bill, Candidates, Passage, Query, Ranking, Vectors
@@ -42,12 +43,13 @@ class Reranker:
     anchors take the order of the passages as that of a first stage; with `first_stage_order=False` its ranks count as
     equal, and all passages replace its best ones in the feedback. With `chunk`, passages of more than so many tokens
     are ranked by their best chunk of that length; all chunks have their passage's rank in the first stage. With a
-    `calibration` (by default the saved model's), rankings have probabilities of relevance. Raises `BadInput` for a
-    store that another encoder filled.
+    `calibration` (by default the saved model's), rankings have probabilities of relevance. `share_prefix`: whether the
+    beginning of a query's prompts is read once for all (None: if it is a tenth of them). Raises `BadInput` for a store
+    that another encoder filled.
 
-    Bills count the forwards and tokens of each window as if it ran alone, without padding; only the number of tokens
-    drafted per forward depends on the rest of the batch. Encoding seconds are the query's own; prefill and decoding
-    seconds are its share of the batch's, in proportion to tokens processed.
+    Bills count the forwards and tokens of each window as if it ran alone, without padding, and a shared beginning once;
+    only the number of tokens drafted per forward depends on the rest of the batch. Encoding seconds are the query's
+    own; prefill and decoding seconds are its share of the batch's, in proportion to tokens processed.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Reranker:
         first_stage_order: bool = True,
         chunk: int | None = None,
         calibration: Callable[[Sequence[float]], tuple[float, ...]] | None = None,
+        share_prefix: bool | None = None,
     ) -> None:
         if model is None or prompts is None:
             from perank.saving.hub import from_pretrained
@@ -72,8 +75,8 @@ class Reranker:
             windows, calibration = windows or Windows(found.window, found.step), calibration or found.calibration
         check_store(store, encoder)
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
-        checked = checked_options(windows, decoder, batch_tokens, chunk)
-        self.windows, self.decoder, self.batch_tokens, self.chunk = checked
+        checked = checked_options(windows, decoder, batch_tokens, chunk, share_prefix)
+        self.windows, self.decoder, self.batch_tokens, self.chunk, self.least_shared = checked
         self.first_stage_order, self.calibration = first_stage_order, calibration
         self._count_shortened = ShortenedCount()
 
@@ -130,9 +133,7 @@ class Reranker:
             given, found = read_documents(passages, texts=passage_embeddings is None and self.store is None)
             count = len(found)
         vectors_NE = None if passage_embeddings is None else given_vectors(passage_embeddings, width, count=count)
-        query_E = None
-        if query_embedding is not None:
-            query_E = given_vectors([query_embedding], width, of="query")[0]
+        query_E = None if query_embedding is None else given_vectors([query_embedding], width, of="query")[0]
         if passages is None and vectors_NE is not None:
             found = tuple(Passage(str(i), "") for i in range(len(vectors_NE)))
         windows, candidates = self._cut(top_k), Candidates(text, found)
@@ -183,7 +184,7 @@ class Reranker:
         Between calls queries may join and leave. A query without `spans` is finished: `query.ranking()`.
         """
         with inference(self.model, self.model.llm):
-            run_wave([query for query in queries if query.spans], self._window_of(), self._decode, self._budget)
+            run_wave([query for query in queries if query.spans], self._next_window, self._decode, self._budget)
 
     def _embedded(
         self,
@@ -215,22 +216,19 @@ class Reranker:
             known = range(len(candidates)) if ranks is None else ranks
             query.place(known if self.first_stage_order else [0] * len(known), anchors.settings.first)
         query.calibration = self.calibration
+        query.least_shared = self.least_shared
         if self.calibration is not None and len(candidates) == 1:
             self._score(query)
         return query
 
     def _run(self, queries: list[EmbeddedQuery]) -> list[Ranking]:
+        for query in queries[MOST:]:
+            query.least_shared = math.inf
         with inference(self.model, self.model.llm):
-            return run_windows(queries, self._window_of(), self._decode, self._budget)
+            return run_windows(queries, self._next_window, self._decode, self._budget)
 
-    def _window_of(self) -> Callable[[EmbeddedQuery], Window]:
-        """A function from a query to its current window, which remembers prompts."""
-        prompt_of = cache(self.prompts.rank)  # most windows of a query have the same size
-
-        def prepare(query: EmbeddedQuery) -> Window:
-            return query.window(prompt_of(query.text, query.spans[0].size))
-
-        return prepare
+    def _next_window(self, query: EmbeddedQuery) -> Window:
+        return query.window(self.prompts.rank)
 
     @property
     def _budget(self) -> int:
@@ -239,7 +237,7 @@ class Reranker:
     def _score(self, query: EmbeddedQuery) -> None:
         """Score the only passage of a query, which no decoder runs the model for."""
         query.spans = [Span(0, 1, 1)]
-        window = self._window_of()(query)
+        window = self._next_window(query)
         with inference(self.model, self.model.llm):
             score = Reader(self.model, WindowBatch.of([window]).to(self.device), ranks=1).read()
         query.settle((0,), Bill(forwards=1, tokens_processed=len(window.prompt)), score[0].tolist())

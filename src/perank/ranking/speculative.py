@@ -46,8 +46,9 @@ class Speculative:
             reader = Reader(model, windows, ranks=ranks - 1, nodes=self.nodes or _most_nodes(device))
             scores_BN = reader.read()
             prefilled = clock.lap()
-            for row, scores_N, length in zip(rows, scores_BN.double().cpu().numpy(), reader.lengths, strict=True):
-                row.start(scores_N, length)
+            read = zip(reader.lengths, windows.starts, strict=True)
+            for row, scores_N, (stop, start) in zip(rows, scores_BN.double().cpu().numpy(), read, strict=True):
+                row.start(scores_N, stop - start)
             running = rows
             while kept := [b for b, row in enumerate(running) if row.unfinished]:
                 reader.keep(kept)

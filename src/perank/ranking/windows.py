@@ -4,7 +4,8 @@ Pure: no model, no torch. A window [a, b) needs only the ranks that are used lat
 [.., b_next) reads the first b_next - a of them, in their order, and a cutoff k the first min(k, b) - a. The rest of
 its order is never used. (The simpler `w - s` is wrong for cutoffs and if the top window is short.)
 
-Windows of one query run in sequence; those of different queries are independent and run together.
+Windows of one query run in sequence; those of different queries are independent and run together, in batches with a
+bound on tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from perank.errors import BadInput
-from perank.ranking.batching import batches
 from perank.ranking.inputs import check_query, whole_number
 from perank.records import Bill, Candidates, Passage, Ranking
 
@@ -147,3 +147,22 @@ def run_wave(
         outcomes = rank([ready[i] for i in group])
         for i, outcome in zip(group, outcomes, strict=True):
             queries[i].settle(*outcome)
+
+
+def batches(costs: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
+    """Group positions so that (members x the largest sum of tokens) stays within `budget`.
+
+    `costs` are (tokens of the prompt, tokens that follow it). Members of a group are of similar length; one that
+    exceeds the budget runs alone.
+    """
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], i), reverse=True)
+    groups: list[list[int]] = []
+    longest = 0
+    for i in order:
+        longest = max(longest, sum(costs[i]))
+        if groups and longest * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+            longest = sum(costs[i])
+    return groups

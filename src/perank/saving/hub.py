@@ -19,7 +19,7 @@ from torch import Tensor
 
 import perank
 from perank.errors import BadInput
-from perank.files import atomic_write, write_json
+from perank.files import atomic_write, make_folder, write_json
 from perank.model.anchors import Anchors
 from perank.model.encoders.encoder import Encoder
 from perank.model.encoders.packed_linear import pack_linears
@@ -99,7 +99,7 @@ def save_pretrained(
     if whole is None:
         whole = any(p.requires_grad and "lora_" not in name for name, p in model.llm.named_parameters())
     layers = layer_state(weights) if whole and not llm.train_embeddings else {}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if whole and not layers:
         write_llm(folder, model.llm, weights, prompts.tokenizer)
     projector = {key: value for key, value in weights.items() if key.startswith("projector.")}

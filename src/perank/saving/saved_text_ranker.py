@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 import perank
-from perank.files import read_json, write_json
+from perank.files import make_folder, read_json, write_json
 from perank.model.listwise_prompts import ListwisePrompts
 from perank.model.llm import LLMSettings
 from perank.model.lora import adapter_state, merge_saved
@@ -74,7 +74,7 @@ def save_text_ranker(
     """
     folder, weights = Path(folder), model.state_dict() if state is None else state
     adapters = adapter_state(weights)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if not adapters:
         write_llm(folder, model.llm, weights, prompts.builder.tokenizer)
     config = SavedTextConfig(

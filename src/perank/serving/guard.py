@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,9 +21,11 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 class Refusal(Exception):
     """A response from 400 before the application has seen the request; `unread`: its body may not have been read."""
 
-    def __init__(self, status: int, message: str, *, unread: bool = True, **headers: str) -> None:
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] | None = None, *, unread: bool = True
+    ) -> None:
         super().__init__(message)
-        self.status, self.message, self.unread, self.headers = status, message, unread, headers
+        self.status, self.message, self.headers, self.unread = status, message, headers or {}, unread
 
 
 class Guard:
@@ -87,7 +89,7 @@ class Guard:
                 raise self._too_large()
             if self.bytes > self.limits.max_waiting_bytes:
                 unread, problem = message.get("more_body", False), "the server is busy: too many bytes are waiting"
-                raise Refusal(429, problem, unread=unread, **{"retry-after": "1"})
+                raise Refusal(429, problem, {"retry-after": "1"}, unread=unread)
             if not message.get("more_body", False):
                 return True
 
@@ -105,13 +107,13 @@ class Guard:
         try:
             self.engine.check_room()
         except Busy as busy:
-            raise Refusal(429, str(busy), **{"retry-after": str(busy.retry_after)}) from busy
+            raise Refusal(429, str(busy), {"retry-after": str(busy.retry_after)}) from busy
 
     def _check_key(self, header: bytes) -> None:
         scheme, _, key = header.decode("latin-1").partition(" ")
         if self.keys and not (scheme.lower() == "bearer" and _digest(key.strip()) in self.keys):
             remedy = "send the header 'Authorization: Bearer <key>'"
-            raise Refusal(401, f"a valid API key is needed ({remedy})", **{"www-authenticate": "Bearer"})
+            raise Refusal(401, f"a valid API key is needed ({remedy})", {"www-authenticate": "Bearer"})
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the request has more than {self.limits.max_body_bytes} bytes")

@@ -69,10 +69,10 @@ def test_neither_function_waits_for_a_value(name: str, monkeypatch: pytest.Monke
     calls = []
 
     def watch(original: Callable[[Engine], None]) -> None:
-        def watched(self: Engine) -> None:
-            calls.append(original.__name__)
+        def watched(self: Engine, *starts: list[int]) -> None:
+            calls.append((original.__name__, *starts))
             with capturable():
-                original(self)
+                original(self, *starts)
 
         monkeypatch.setattr(Engine, original.__name__, watched)
 
@@ -80,9 +80,12 @@ def test_neither_function_waits_for_a_value(name: str, monkeypatch: pytest.Monke
     watch(Engine.step)
     model = MODELS[name]()
     windows = tiny.windows([20, 7, 2], dtype=torch.float32)
-    Static().decode(model, tiny.placed(windows) if model.anchors else windows)
-    assert calls[0] == "prefill"
-    assert "step" in calls
+    decoder, windows = Static(), tiny.placed(windows) if model.anchors else windows
+    windows = tiny.continued(decoder, model, windows)
+    decoder.decode(model, windows)
+    assert calls[0] == ("prefill", [0, 0, 0])
+    assert ("prefill", [1, 1, 1]) in calls
+    assert ("step",) in calls
 
 
 def test_the_watch_sees_what_waits() -> None:
@@ -95,6 +98,7 @@ def test_the_watch_sees_what_waits() -> None:
 @pytest.mark.parametrize("function", ["prefill", "step"])
 def test_a_function_is_one_graph(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, windows = tiny.tiny_model(1), tiny.windows([12, 9, 5])
+    windows = tiny.continued(Static(), model, windows)
     want = Static().decode(model, windows)
     whole = torch.compile(getattr(Engine, function), fullgraph=True, backend="eager")
     monkeypatch.setattr(Engine, function, whole)

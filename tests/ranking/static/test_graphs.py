@@ -19,7 +19,7 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     def captured(function: Callable[[], None]) -> Callable[[], None]:
-        found.append(function.__name__)
+        found.append("step" if function.__name__ == "step" else "prefill")
         return function
 
     monkeypatch.setattr(graphs, "captured", captured)
@@ -44,6 +44,17 @@ def test_other_buckets_are_captured_on_their_own(captures: list[str]) -> None:
     assert captures.count("prefill") == 2
 
 
+def test_prompts_that_begin_with_known_tokens_are_captured_on_their_own(captures: list[str]) -> None:
+    model, decoder = tiny.tiny_model(2), Static(nodes=2)
+    for seed in range(4):
+        windows = tiny.windows([12], seed=seed, queries=["sea otter"])
+        whole = Constrained().decode(model, windows)
+        assert decoder.decode(model, tiny.continued(decoder, model, windows)).orders == whole.orders
+        assert captures.count("prefill") == (seed >= 2) * 2  # from the first token and from the second
+    assert decoder.engines is not None
+    assert len(decoder.engines.made) == 1
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_replaying_is_running() -> None:
     model, decoder = tiny.tiny_model(2).cuda(), Static()
@@ -53,4 +64,4 @@ def test_replaying_is_running() -> None:
     assert decoder.engines is not None
     made = next(iter(decoder.engines.made.values()))
     assert isinstance(made, graphs.ReplayedEngine)
-    assert set(made.launches) == {"prefill", "step"}
+    assert set(made.launches) == {"prefill from 0", "step"}

@@ -19,6 +19,8 @@ from perank.ranking.static.engine import Engine
 from perank.ranking.static.engines import Engines
 from perank.ranking.static.state import Bucket
 
+_COARSE = 16  # on a GPU, prompts are read from a multiple of so many tokens on: each start is captured on its own
+
 
 class Static:
     """Orders equal `Constrained`'s up to rounding at small margins; one number is read from the device per forward.
@@ -76,24 +78,36 @@ class Static:
             empty: list[tuple[float, ...]] = [()] * len(steps)
             return Decoded(orders, nothing, nothing, windows.depths, empty, prefilled, clock.lap(), empty)
         engine = self.engines.of(self._bucket(windows))
-        engine.state.fill(windows)
-        engine.prefill()
+        starts = self._prefill(engine, windows)
         prefilled = clock.lap()
         first_BN = engine.state.scores_BN.clone()
         self._finish(engine, self.engines)
         state = engine.state
         rest_BN, _ = best_first(state.scores_BN, state.open_BN)
+        read = zip(state.processed_B.tolist(), starts, strict=False)
         rows = zip(state.order_BX.tolist(), state.ranked_B.tolist(), rest_BN.tolist(), windows.counts, strict=False)
         return Decoded(
             orders=[(*order[:ranked], *rest[: n - ranked]) for order, ranked, rest, n in rows],
             forwards=state.forwards_B.tolist()[: len(steps)],
-            tokens_processed=state.processed_B.tolist()[: len(steps)],
+            tokens_processed=[max(0, tokens - start) for tokens, start in read],
             tokens_generated=windows.depths,
             margins=[tuple(row[:k]) for row, k in zip(state.margin_BX.tolist(), steps, strict=False)],
             seconds_prefill=prefilled,
             seconds_decode=clock.lap(),
             first_scores=[tuple(row[:n]) for row, n in zip(first_BN.tolist(), windows.counts, strict=False)],
         )
+
+    def _prefill(self, engine: Engine, windows: WindowBatch) -> list[int]:
+        """Read the prompts; return the first token that each row reads."""
+        kv_JBM2HW, coarse = engine.layers.kv, 1 if windows.vectors_BNE.device.type == "cpu" else _COARSE
+        starts = [start // coarse * coarse for start in windows.starts]
+        engine.state.fill(windows)
+        for row, kv_JP2HW in enumerate(windows.prefixes.known):
+            if kv_JP2HW is not None:
+                kv_JBM2HW[:, row, : starts[row]] = kv_JP2HW[:, : starts[row]]
+        engine.prefill(starts)
+        windows.prefixes.keep(lambda row, tokens: kv_JBM2HW[:, row, :tokens].clone())
+        return starts
 
     def _finish(self, engine: Engine, engines: Engines) -> None:
         """Step until all ranks are decided, moving to a smaller bucket when half of the rows have finished.
@@ -129,4 +143,4 @@ def _rows(windows: WindowBatch, rows: slice) -> WindowBatch:
     query_BE = None if windows.query_BE is None else windows.query_BE[rows]
     origin = None if windows.origin is None else windows.origin.rows(rows)
     shown = (windows.vectors_BNE[rows], windows.candidates_BN[rows])
-    return WindowBatch(prompts, *shown, windows.depths[rows], query_BE, origin)
+    return WindowBatch(prompts, *shown, windows.depths[rows], query_BE, origin, windows.prefixes.rows(rows))

@@ -6,6 +6,8 @@ replayed, on a CPU they run eagerly. Drafts and acceptance are those of `Specula
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -40,18 +42,23 @@ class Engine:
         self._count(other.finite)
 
     @torch.no_grad()
-    def prefill(self) -> None:
-        """Read the prompts and decide the first rank by their scores."""
+    def prefill(self, starts: Sequence[int] = (0,)) -> None:
+        """Read the prompts and decide the first rank by their scores.
+
+        The keys and values of each row's first `starts` tokens are in the cache; absent rows have no ranks to decide.
+        """
         state, model = self.state, self.model
         state.projected_BND.copy_(model.project(state.vectors_BNE))
         state.tokens_BND.copy_(model.as_tokens(state.projected_BND))
         embedded_BLD = self._embedded()
-        chunk = max(1, _CPU_TOKENS // self.bucket.prompt) if embedded_BLD.device.type == "cpu" else self.bucket.rows
+        tokens, on_cpu = self.bucket.prompt - min(starts), embedded_BLD.device.type == "cpu"
+        chunk = max(1, _CPU_TOKENS // tokens) if on_cpu else self.bucket.rows
         last = []
-        for start in range(0, self.bucket.rows, chunk):
-            rows = slice(start, start + chunk)
-            hidden_BLD = self.layers.read(embedded_BLD[rows], rows)
-            last.append(at(hidden_BLD, state.length_B[rows, None] - 1))
+        for first in range(0, self.bucket.rows, chunk):
+            rows = slice(first, first + chunk)
+            start = min(starts[rows], default=0)
+            hidden_BLD = self.layers.read(embedded_BLD[rows, start:], rows, start)
+            last.append(at(hidden_BLD, (state.length_B[rows, None] - 1 - start).clamp(min=0)))
         scores_BN = self._scores(torch.cat(last))[:, 0]
         asked_B = state.steps_B > 0
         state.scores_BN.copy_(torch.where(asked_B[:, None], scores_BN, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,26 +15,28 @@ Launch = Callable[[], object]
 
 
 class ReplayedEngine(Engine):
-    """An `Engine` whose functions are captured at their third call and replayed afterwards.
+    """An `Engine` whose functions are captured at their third call and replayed afterwards; `prefill` for each start.
 
     It runs eagerly under autocast, whose cache of cast weights a graph can't capture, and if capturing fails.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.calls = {"prefill": 0, "step": 0}
+        self.calls: dict[str, int] = {}
         self.launches: dict[str, Launch] = {}
 
-    def prefill(self) -> None:
+    def prefill(self, starts: Sequence[int] = (0,)) -> None:
         """See `Engine.prefill`."""
-        self._call("prefill", super().prefill)
+        start = min(starts)
+        prefill = super().prefill
+        self._call(f"prefill from {start}", lambda: prefill((start,)))
 
     def step(self) -> None:
         """See `Engine.step`."""
         self._call("step", super().step)
 
     def _call(self, name: str, function: Launch) -> None:
-        self.calls[name] += 1
+        self.calls[name] = self.calls.get(name, 0) + 1
         if name not in self.launches and self.calls[name] > _EAGER_CALLS and not torch.is_autocast_enabled("cuda"):
             self.launches[name] = captured(function)
         self.launches.get(name, function)()

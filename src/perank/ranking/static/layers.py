@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from perank.errors import BadInput
-from perank.ranking.kv_cache import Transformer, as_argument, as_mask
+from perank.ranking.kv_cache import Transformer, as_argument, as_mask, continuation
 from perank.ranking.static.state import Bucket
 
 
@@ -22,8 +22,11 @@ class Layers(Protocol):
 
     kv: Tensor
 
-    def read(self, embedded_BLD: Tensor, rows: slice) -> Tensor:
-        """hidden_BLD of these rows' right-padded prompts, whose keys and values fill the cache's first entries."""
+    def read(self, embedded_BLD: Tensor, rows: slice, start: int = 0) -> Tensor:
+        """hidden_BLD of these rows' right-padded prompts from token `start` on, whose keys and values fill the cache.
+
+        Those of the tokens before are in its first entries.
+        """
         ...
 
     def append(self, fed_BKD: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
@@ -46,10 +49,10 @@ class HuggingFaceLayers:
         self.model, self.kv = model, empty_kv(model, bucket)
         self.cache = _Cache(self.kv, bucket.nodes)
 
-    def read(self, embedded_BLD: Tensor, rows: slice) -> Tensor:
+    def read(self, embedded_BLD: Tensor, rows: slice, start: int = 0) -> Tensor:
         """See `Layers.read`."""
-        self.cache.rows = rows
-        return self._hidden(embedded_BLD)
+        self.cache.rows, self.cache.start = rows, start
+        return self._hidden(embedded_BLD, **continuation(embedded_BLD, start, self.model.decoder.config))
 
     def append(self, fed_BKD: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
         """See `Layers.append`."""
@@ -65,10 +68,11 @@ class HuggingFaceLayers:
 
 
 class _Cache(Cache):
-    """`rows`: the rows whose prompts are read now; None: drafts are appended."""
+    """`rows`: the rows whose prompts are read now, from token `start` on; None: drafts are appended."""
 
     def __init__(self, kv: Tensor, nodes: int) -> None:
         self.rows: slice | None = None
+        self.start = 0
         self.nodes = nodes
         super().__init__(layers=[_Layer(self, kv_BM2HW) for kv_BM2HW in kv.unbind()])
 
@@ -83,17 +87,22 @@ class _Layer(CacheLayerMixin):
         pass
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Return keys and values [B, H, X, W]: a prompt's unchanged, a draft's after all cached ones."""
+        """Return keys and values [B, H, X, W]: a prompt's unchanged, or after cached ones, a draft's after all."""
         new_BX2HW = torch.stack([key_states, value_states], dim=1).permute(0, 3, 1, 2, 4)
         if new_BX2HW.shape[3:] != self.kv_BM2HW.shape[3:]:
             problem = f"a layer's keys have shape {list(new_BX2HW.shape[3:])}, not {list(self.kv_BM2HW.shape[3:])}"
             raise BadInput(problem, remedy="choose decoding=speculative")
         rows = self.cache.rows
         if rows is not None:
-            self.kv_BM2HW[rows, : new_BX2HW.shape[1]] = new_BX2HW
-            return key_states, value_states
-        self.kv_BM2HW[:, -self.cache.nodes :] = new_BX2HW
-        keys_BHMW, values_BHMW = self.kv_BM2HW.permute(2, 0, 3, 1, 4).unbind()
+            start, stop = self.cache.start, self.cache.start + new_BX2HW.shape[1]
+            self.kv_BM2HW[rows, start:stop] = new_BX2HW
+            if not start:
+                return key_states, value_states
+            seen_BM2HW = self.kv_BM2HW[rows, :stop]
+        else:
+            self.kv_BM2HW[:, -self.cache.nodes :] = new_BX2HW
+            seen_BM2HW = self.kv_BM2HW
+        keys_BHMW, values_BHMW = seen_BM2HW.permute(2, 0, 3, 1, 4).unbind()
         return keys_BHMW, values_BHMW
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

@@ -106,12 +106,18 @@ class LeanLayers:
         attention = model.decoder.layers[0].self_attn
         self.scale, self.groups = attention.scaling, attention.num_key_value_groups
 
-    def read(self, embedded_BLD: Tensor, rows: slice) -> Tensor:
+    def read(self, embedded_BLD: Tensor, rows: slice, start: int = 0) -> Tensor:
         """See `Layers.read`."""
-        length = embedded_BLD.shape[1]
+        stop = start + embedded_BLD.shape[1]
+        position_1L = torch.arange(start, stop, device=embedded_BLD.device)[None]
+        seen_1LM = torch.arange(stop, device=embedded_BLD.device) <= position_1L[..., None]
+        mask_11XM = self._mask(seen_1LM, embedded_BLD.dtype) if start else None
 
         def attend(layer: int, queries_BLHW: Tensor, keys_BLHW: Tensor, values_BLHW: Tensor) -> Tensor:
-            self.kv[layer, rows, :length, 0], self.kv[layer, rows, :length, 1] = keys_BLHW, values_BLHW
+            kv_BM2HW = self.kv[layer, rows]
+            kv_BM2HW[:, start:stop, 0], kv_BM2HW[:, start:stop, 1] = keys_BLHW, values_BLHW
+            if mask_11XM is not None:
+                return self._attended(queries_BLHW, kv_BM2HW[:, :stop], mask_11XM)
             queries_BHLW, keys_BHLW, values_BHLW = (
                 one.transpose(1, 2) for one in (queries_BLHW, keys_BLHW, values_BLHW)
             )
@@ -120,25 +126,31 @@ class LeanLayers:
             )
             return seen_BHLW.transpose(1, 2).flatten(2)
 
-        return self._hidden(embedded_BLD, torch.arange(length, device=embedded_BLD.device)[None], attend)
+        return self._hidden(embedded_BLD, position_1L, attend)
 
     def append(self, fed_BKD: Tensor, position_BK: Tensor, seen_BKM: Tensor) -> Tensor:
         """See `Layers.append`."""
-        batch, size = position_BK.shape
-        mask_BKM = torch.zeros_like(seen_BKM, dtype=fed_BKD.dtype).masked_fill(~seen_BKM, -torch.inf)
-        mask_B1XM = mask_BKM.repeat(1, self.groups, 1)[:, None]
+        mask_B1XM = self._mask(seen_BKM, fed_BKD.dtype)
 
         def attend(layer: int, queries_BKHW: Tensor, keys_BKHW: Tensor, values_BKHW: Tensor) -> Tensor:
             kv_BM2HW = self.kv[layer]
             kv_BM2HW[:, -self.nodes :, 0], kv_BM2HW[:, -self.nodes :, 1] = keys_BKHW, values_BKHW
-            keys_BHMW, values_BHMW = kv_BM2HW.permute(2, 0, 3, 1, 4).unbind()
-            grouped_BHGKW = queries_BKHW.unflatten(2, (-1, self.groups)).permute(0, 2, 3, 1, 4)
-            seen_BHXW = scaled_dot_product_attention(
-                *(grouped_BHGKW.flatten(2, 3), keys_BHMW, values_BHMW), attn_mask=mask_B1XM, scale=self.scale
-            )
-            return seen_BHXW.unflatten(2, (self.groups, size)).permute(0, 3, 1, 2, 4).reshape(batch, size, -1)
+            return self._attended(queries_BKHW, kv_BM2HW, mask_B1XM)
 
         return self._hidden(fed_BKD, position_BK, attend)
+
+    def _mask(self, seen_BKM: Tensor, dtype: torch.dtype) -> Tensor:
+        mask_BKM = torch.zeros_like(seen_BKM, dtype=dtype).masked_fill(~seen_BKM, -torch.inf)
+        return mask_BKM.repeat(1, self.groups, 1)[:, None]
+
+    def _attended(self, queries_BKHW: Tensor, kv_BM2HW: Tensor, mask_B1XM: Tensor) -> Tensor:
+        batch, size = queries_BKHW.shape[:2]
+        keys_BHMW, values_BHMW = kv_BM2HW.permute(2, 0, 3, 1, 4).unbind()
+        grouped_BHGKW = queries_BKHW.unflatten(2, (-1, self.groups)).permute(0, 2, 3, 1, 4)
+        seen_BHXW = scaled_dot_product_attention(
+            *(grouped_BHGKW.flatten(2, 3), keys_BHMW, values_BHMW), attn_mask=mask_B1XM, scale=self.scale
+        )
+        return seen_BHXW.unflatten(2, (self.groups, size)).permute(0, 3, 1, 2, 4).reshape(batch, size, -1)
 
     def _hidden(self, x_BXD: Tensor, position_BX: Tensor, attend: Callable[..., Tensor]) -> Tensor:
         cos_BXW, sin_BXW = self.decoder.rotary_emb(x_BXD, position_ids=position_BX)
