@@ -50,11 +50,13 @@ def points(run: Path) -> Iterator[tuple[str, int, float, str, float]]:
     assert isinstance(config, DictConfig)
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         suites = compose("evaluate", overrides=[f"suite=[{','.join(SUITES)}]"]).suite
+    with open_dict(config):
+        config.suite, config.paths.output = suites, str(run)
+    assembly = TrainingRun(config).assembly
     for path in sorted((run / "checkpoints").glob("*.ckpt")):
         held = read_checkpoint(path)
-        with open_dict(config):
-            config.suite, config.paths.output = suites, str(run)
-        assembly = TrainingRun(config).assembly
+        if config.stage.name == "read":
+            assembly.model.projector.requires_grad_(False)  # as in training: its fit below leaves it trainable
         load_trained_state(assembly.stage, held["state_dict"])
         assembly.model.eval()
         assembly.after_fit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,3 +126,15 @@ def test_weights_of_another_llm_are_refused(world: Path, teacher: Path, wide: Pa
     path.write_text(path.read_text().replace(f"{world}/llm", str(wide)))
     with pytest.raises(BadInput, match="wrong shape"):
         from_pretrained(tmp_path / "model")
+
+
+def test_targets_of_the_papers_form_hold_the_querys_own_vector(world: Path, teacher: Path, tmp_path: Path) -> None:
+    learned, whole = (
+        reading(world, teacher, tmp_path, f"target.cosine={cosine}", "+target.tower.seed=7") for cosine in (0.0, 0.5)
+    )
+    ids = list(learned.collection.queries)
+    own_QE = np.asarray(whole.query_vectors.get(ids))
+    np.testing.assert_allclose(whole.targets.get(ids), learned.targets.get(ids) + 0.5 * own_QE, atol=1e-6)
+    again = reading(world, teacher, tmp_path, "target.cosine=0.5", "+target.tower.seed=7")
+    again.query_vectors = None  # what is cached isn't encoded again
+    np.testing.assert_array_equal(again.targets.get(ids), whole.targets.get(ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -46,19 +47,31 @@ class ReadAssembly(Assembly):
     def targets(self) -> TargetVectors:
         """Every query's target vector, cached under a fingerprint of all that it depends on."""
         target: ReadTarget = self.make("target")
+        ids = list(self.collection.queries)
         known = [questions_digest(self.collection), store_digest(self.store), target.teacher.identity]
-        name = f"{self.collection.name}-{fingerprint(*known, asdict(target.tower), target.passages)}.npy"
+        known += [asdict(target.tower), target.passages]
+
+        def learned() -> np.ndarray:
+            data, width = self._tower_data(target), target.teacher.encoder.width
+            return tower_vectors(data, target.tower, width)
+
+        def with_own() -> np.ndarray:
+            return self._cached(known, learned) + target.cosine * np.asarray(self.query_vectors.get(ids))
+
+        vectors_QE = self._cached([*known, target.cosine], with_own) if target.cosine else self._cached(known, learned)
+        return TargetVectors(ids, vectors_QE)
+
+    def _cached(self, known: list[Any], make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the vectors that `make` returns, from a file named after what is `known` of them."""
+        name = f"{self.collection.name}-{fingerprint(*known)}.npy"
         path = cache_dir() / "targets" / name
         with file_lock(path.with_name(f".{name}.lock")):
             if not path.is_file():
-                data, width = self._tower_data(target), target.teacher.encoder.width
-                vectors_QE = tower_vectors(data, target.tower, width)
+                vectors_QE = make()
                 with atomic_write(path, "wb") as file:
                     np.save(file, vectors_QE)
-        ids, learned_QE = list(self.collection.queries), np.load(path, mmap_mode="r")
-        if target.cosine:
-            learned_QE = learned_QE + target.cosine * np.asarray(self.query_vectors.get(ids), dtype=np.float32)
-        return TargetVectors(ids, learned_QE)
+        found: np.ndarray = np.load(path, mmap_mode="r")
+        return found
 
     @cached_property
     def sample(self) -> Sample:
