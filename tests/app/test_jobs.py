@@ -48,7 +48,6 @@ def test_bad_settings_end_with_exit_code_2_and_one_message(
         ["--shell-completion"],
         ["--experimental-rerun", "nowhere"],
         ["--experimental-rerun", "a file"],
-        ["hydra/job_logging=disabled"],
         ["hydra.job_logging.handlers=null"],
         ["hydra.callbacks.folder._target_=nowhere.X"],
     ],
