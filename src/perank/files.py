@@ -125,7 +125,7 @@ def file_lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    make_folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=wait)
     try:
         lock.acquire()
