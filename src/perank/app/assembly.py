@@ -116,6 +116,7 @@ class Assembly(Inputs):
             vectors_XE=torch.from_numpy(self.store.get(passage_ids)),
             queries=[queries[id].text for id in query_ids],
             vectors_QE=torch.from_numpy(vectors.get(query_ids)),
+            slot_QE=torch.from_numpy(self.query_vectors.get(query_ids)) if self.prompts.query_slot else None,
         )
 
 

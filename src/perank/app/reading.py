@@ -14,11 +14,14 @@ from torch import Tensor
 
 from perank.app.assembly import Assembly
 from perank.app.settings import import_target
+from perank.errors import BadInput
 from perank.files import atomic_write, cache_dir, file_lock
 from perank.model.even_start import even_start
 from perank.model.projector_init import Sample, fit_reader, hidden_of
 from perank.preparation.fingerprint import fingerprint, questions_digest, store_digest
+from perank.preparation.judged_map import JudgedLists, JudgedMapSettings, judged_map
 from perank.preparation.query_tower import TargetVectors, TowerData, TowerSettings, tower_vectors
+from perank.records import rank_order
 from perank.training.read import ReadMetric
 
 log = logging.getLogger(__name__)
@@ -31,13 +34,15 @@ class ReadTarget:
     """The config group `target`: the `tower`, the sparse ranker that teaches it, and by how many of the passages.
 
     `cosine` times the query's own vector is added to the tower's: 0 for anchored scores, which have the encoder's
-    similarity already, 1 for the paper's form, in which the LLM has to say all of it.
+    similarity already, 1 for the paper's form, in which the LLM has to say all of it. `judged`, if given, adds a map of
+    the query's own vector, for prompts with a slot for it.
     """
 
     tower: TowerSettings
     teacher: Any
     passages: int = 24_000
     cosine: float = 0.0
+    judged: JudgedMapSettings | None = None
 
 
 class ReadAssembly(Assembly):
@@ -56,10 +61,37 @@ class ReadAssembly(Assembly):
             return tower_vectors(data, target.tower, width)
 
         def with_own() -> np.ndarray:
-            return self._cached(known, learned) + target.cosine * np.asarray(self.query_vectors.get(ids))
+            own_QE = np.asarray(self.query_vectors.get(ids))
+            vectors_QE: np.ndarray = self._cached(known, learned) + target.cosine * own_QE
+            if target.judged is not None:
+                lists = self._judged_lists(target.judged, TargetVectors(ids, vectors_QE))
+                vectors_QE += judged_map(lists, target.judged)(torch.from_numpy(own_QE)).numpy()
+            return vectors_QE
 
-        vectors_QE = self._cached([*known, target.cosine], with_own) if target.cosine else self._cached(known, learned)
+        more = [target.cosine] if target.judged is None else [target.cosine, target.judged.identity]
+        vectors_QE = self._cached([*known, *more], with_own) if any(more) else self._cached(known, learned)
         return TargetVectors(ids, vectors_QE)
+
+    def _judged_lists(self, settings: JudgedMapSettings, known: TargetVectors) -> JudgedLists:
+        """The judged questions with a full list of candidates and a relevant one among them."""
+        questions = settings.questions
+        run = self.first_stage.search(questions, depth=settings.depth)
+        ranked = {id: rank_order(scores) for id, scores in run.items() if len(scores) == settings.depth}
+        relevant = {
+            id: [questions.qrels.get(id, {}).get(passage, 0) > 0 for passage in ids] for id, ids in ranked.items()
+        }
+        kept = [id for id, found in relevant.items() if any(found)]
+        if not kept:
+            remedy = "use questions with judgements, or target.judged=null"
+            raise BadInput("no list of candidates has a relevant one", remedy=remedy, id=questions.name)
+        log.info("%d of %d questions have a relevant passage among %d", len(kept), len(run), settings.depth)
+        return JudgedLists(
+            queries_RE=torch.from_numpy(self.query_vectors.get(kept)),
+            known_RE=torch.from_numpy(known.get(kept)),
+            vectors_RNE=torch.stack([torch.from_numpy(self.store.get(ranked[id])) for id in kept]),
+            relevant_RN=torch.tensor([relevant[id] for id in kept]),
+            weight_R=torch.tensor([settings.weight(id) for id in kept]),
+        )
 
     def _cached(self, known: list[Any], make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return the vectors that `make` returns, from a file named after what is `known` of them."""
@@ -120,9 +152,9 @@ class ReadAssembly(Assembly):
 
     def _read(self) -> tuple[Tensor, Tensor]:
         """Run the LLM over the sample's queries: h_1 [Q, D] in fp32, and the mask of their tokens [Q, L]."""
-        queries, passages_XE, shown = self.sample.queries, self.sample.vectors_XE, self.config.data.passages
-        places_QN = torch.arange(len(queries) * shown).view(-1, shown) % len(passages_XE)
-        hidden_QD = hidden_of(self.model, self.prompts, queries, passages_XE, places_QN, batch=64)
+        queries, shown = self.sample.queries, self.config.data.passages
+        places_QN = torch.arange(len(queries) * shown).view(-1, shown) % len(self.sample.vectors_XE)
+        hidden_QD = hidden_of(self.model, self.prompts, self.sample, places_QN, batch=64)
         length_Q = torch.tensor([len(self.prompts.rank(text, shown)) for text in queries])
         return hidden_QD, torch.arange(int(length_Q.max())) < length_Q[:, None]
 

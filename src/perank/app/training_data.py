@@ -33,14 +33,14 @@ def align_data(inputs: Inputs) -> AlignData:
 
 def rank_data(inputs: Inputs) -> RankData:
     """Build the data of stage 2. Raises `BadInput` for invalid settings or rows."""
-    first = inputs.anchors.first if inputs.anchors is not None and inputs.anchors.needs_origin else None
-    settings, rows = _settings_and_rows(inputs, first)
-    check_arguments(RankSettings, settings, "data", ("seed", "first"))
+    anchors = inputs.anchors
+    placed = anchors if anchors is not None and anchors.needs_origin else None
+    settings, rows = _settings_and_rows(inputs, None if placed is None else placed.first)
+    check_arguments(RankSettings, settings, "data", ("seed", "anchors"))
     config, loss = inputs.config, inputs.make("loss")
     if loss.feedback and settings.get("shuffle", True):
         problem = "feedback needs the first stage's best passages first, but the prompt order is shuffled"
         raise BadInput(problem, remedy="set data.shuffle=false, or loss.feedback=[]", id="loss.feedback")
-    anchors = inputs.anchors
     wants_query = config.prompt.query_slot or loss.needs_query_vectors or (anchors and anchors.cosine is not None)
     if wants_query:
         inputs.query_vectors.get([row.query.id for row in rows])  # encode now, not in a data worker
@@ -48,7 +48,7 @@ def rank_data(inputs: Inputs) -> RankData:
         rows,
         inputs.store,
         inputs.prompts,
-        RankSettings(**settings, seed=config.seed, first=first),
+        RankSettings(**settings, seed=config.seed, anchors=placed),
         text_of=inputs.collection.passages if loss.needs_content else None,
         query_vectors=inputs.query_vectors if wants_query else None,
     )
@@ -68,7 +68,8 @@ def read_data(inputs: Any) -> ReadData:
     check_arguments(ReadSettings, settings, "data", ("seed",))
     texts, ids = list(inputs.collection.queries.values()), list(inputs.collection.passages)
     found = ReadSettings(**settings, seed=inputs.config.seed)
-    return ReadData(texts, inputs.targets, ids, inputs.store, inputs.prompts, found)
+    query_vectors = inputs.query_vectors if inputs.prompts.query_slot else None
+    return ReadData(texts, inputs.targets, ids, inputs.store, inputs.prompts, found, query_vectors)
 
 
 def _settings_and_rows(inputs: Inputs, first: int | None = None) -> tuple[dict[str, Any], list[Any]]:

@@ -3,8 +3,9 @@
     score_ij = llm * score_scale * h_i . E_M(e_j) + a cos(e_q, e_j) - b ln(1 + r_j) + c cos(e_j, m_i)
 
 r_j is the passage's rank in the first stage, from 0; m_i is the mean of the vectors ranked before step i of the window,
-at step 1 that of the first stage's best (Rocchio's pseudo relevance feedback). a, b, c and the LLM's weight are
-trained. Not in the paper. All vectors have unit length, so cos(e_j, m_i) = e_j . s_i / |s_i| for the vectors' sum s_i.
+at step 1 that of the first stage's best (Rocchio's pseudo relevance feedback), evenly or, with a `temperature` T,
+weighted by the softmax of (cos(e_q, e_j) - 0.05 ln(1 + r_j)) / T. a, b, c and the LLM's weight are trained. Not in the
+paper. All vectors have unit length, so cos(e_j, m_i) = e_j . s_i / |s_i| for the vectors' sum s_i.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from perank.model.batches import Origin
 
 log = logging.getLogger(__name__)
 
+_LOG_RANK = 0.05  # weight of -ln(1 + r) next to the cosine, as in perank.baselines.fusion
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchorSettings:
     """The config group `anchors`: initial values of a (`cosine`), b (`rank`), c (`feedback`); None leaves a term out.
 
     `llm` is the initial weight of the LLM's scores; from 0, the LLM learns what the anchors get wrong. `first`: the
-    number of the first stage's passages in m_1. Without `stepwise`, m_1 is used at every step. `fit`: fit a, b, c by
-    maximum likelihood before training, on the first `fit_ranks` ranks of the rows (None: those that are trained).
+    number of the first stage's passages in m_1, `temperature` that of their weights (None: equal weights). Without
+    `stepwise`, m_1 is used at every step. `fit`: fit a, b, c by maximum likelihood before training, on the first
+    `fit_ranks` ranks of the rows (None: those that are trained).
     """
 
     cosine: float | None = None
@@ -39,6 +43,7 @@ class AnchorSettings:
     llm: float = 1.0
     first: int = 5
     stepwise: bool = True
+    temperature: float | None = None
     fit: bool = False
     fit_ranks: int | None = None
 
@@ -49,6 +54,10 @@ class AnchorSettings:
         if not self.terms:
             remedy = "set cosine, rank or feedback, or leave the anchors out"
             raise BadInput("no anchor has a weight", remedy=remedy, id="anchors")
+        if self.temperature is not None and not (self.cosine is not None and 0 < self.temperature < float("inf")):
+            problem = f"temperature is {self.temperature}, cosine {self.cosine}"
+            remedy = "use a temperature above 0 and a cosine, or temperature=null for equal weights"
+            raise BadInput(problem, remedy=remedy, id="anchors.temperature")
 
     @property
     def terms(self) -> dict[str, float]:
@@ -60,6 +69,19 @@ class AnchorSettings:
     def needs_origin(self) -> bool:
         """Whether scores depend on the first stage's ranking."""
         return self.rank is not None or self.feedback is not None
+
+    def first_sum(self, vectors_XE: Tensor, ranks_X: Tensor, query_E: Tensor | None) -> Tensor:
+        """s_1 [E]: the weighted sum of those of a query's passages whose ranks, from 0, are below `first`.
+
+        Raises `ValueError` with a `temperature` if the query's vector is missing.
+        """
+        best_XE, ranks_X = vectors_XE[ranks_X < self.first], ranks_X[ranks_X < self.first]
+        if self.temperature is None:
+            return best_XE.sum(0)
+        if query_E is None:
+            raise ValueError("the feedback's weights need the query's vector")
+        evidence_X = best_XE @ query_E.to(best_XE) - _LOG_RANK * ranks_X.to(best_XE.dtype).log1p()
+        return (evidence_X / self.temperature).softmax(0) @ best_XE
 
 
 class Anchors(nn.Module):

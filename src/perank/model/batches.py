@@ -86,11 +86,15 @@ class AlignBatch(Batch):
 
 @dataclass(frozen=True, slots=True)
 class ReadBatch(Batch):
-    """Rows of the reading stage: prompts, vectors at their slots [B, N, E], and each query's target [B, E]."""
+    """Rows of the reading stage: prompts, vectors at their slots [B, N, E], and each query's target [B, E].
+
+    `query_BE` are the queries' own vectors, for prompts with a slot for them.
+    """
 
     prompt: PromptBatch
     vectors_BNE: Tensor
     target_BE: Tensor
+    query_BE: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

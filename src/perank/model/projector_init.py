@@ -30,12 +30,16 @@ from perank.model.prompts import PromptBuilder
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Passage texts with vectors [X, E], and queries with vectors [Q, E]."""
+    """Passage texts with vectors [X, E], and queries with vectors [Q, E], or with other targets for what is read.
+
+    `slot_QE` are the queries' own vectors, for prompts with a slot for them.
+    """
 
     texts: Sequence[str]
     vectors_XE: Tensor
     queries: Sequence[str]
     vectors_QE: Tensor
+    slot_QE: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +110,9 @@ def fit_reader(model: PERank, prompts: PromptBuilder, sample: Sample) -> None:
     """
     _fit(model, prompts, "queries", sample)
     queries, passages_XE = sample.queries[:256], sample.vectors_XE[:1024]
+    slot_BE = None if sample.slot_QE is None else sample.slot_QE[:256]
     drawn_BN = torch.arange(20).expand(len(queries), 20)
-    hidden_BD = first_hidden(model, prompts, queries, passages_XE[drawn_BN])
+    hidden_BD = first_hidden(model, prompts, queries, passages_XE[drawn_BN], slot_BE)
     with torch.no_grad():
         scores_BX = hidden_BD @ model.project(passages_XE.to(_device_of(model))).float().cpu().T
         targets_BX = (sample.vectors_QE[: len(queries)] - sample.vectors_QE.mean(0)) @ passages_XE.T
@@ -132,29 +137,37 @@ def _query_map(model: PERank, prompts: PromptBuilder, sample: Sample, n: int = 2
     generator, count = torch.Generator().manual_seed(0), len(sample.queries)
     starts = range(0, count, batch)
     drawn = [torch.randint(len(sample.vectors_XE), (min(batch, count - s), n), generator=generator) for s in starts]
-    hidden_QD = hidden_of(model, prompts, sample.queries, sample.vectors_XE, torch.cat(drawn), batch=batch).double()
+    hidden_QD = hidden_of(model, prompts, sample, torch.cat(drawn), batch=batch).double()
     mean_D = hidden_QD.mean(0)
     map_DE = ridge(hidden_QD - mean_D, sample.vectors_QE.double() - sample.vectors_QE.double().mean(0), strength=1e-2)
     map_DE -= torch.outer(mean_D, mean_D @ map_DE) / mean_D.square().sum()
     return map_DE.T
 
 
-def hidden_of(
-    model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_XE: Tensor, places_QN: Tensor, batch: int
-) -> Tensor:
-    """h_1 [Q, D] of queries shown the passages at `places_QN`, `batch` at a time."""
-    parts = [slice(start, start + batch) for start in range(0, len(queries), batch)]
-    return torch.cat([first_hidden(model, prompts, queries[part], vectors_XE[places_QN[part]]) for part in parts])
+def hidden_of(model: PERank, prompts: PromptBuilder, sample: Sample, places_QN: Tensor, batch: int) -> Tensor:
+    """h_1 [Q, D] of the sample's queries, shown its passages at `places_QN`, `batch` at a time."""
+    found = []
+    for start in range(0, len(sample.queries), batch):
+        part = slice(start, start + batch)
+        slot_BE = None if sample.slot_QE is None else sample.slot_QE[part]
+        shown_BNE = sample.vectors_XE[places_QN[part]]
+        found.append(first_hidden(model, prompts, sample.queries[part], shown_BNE, slot_BE))
+    return torch.cat(found)
 
 
 @torch.no_grad()
-def first_hidden(model: PERank, prompts: PromptBuilder, queries: Sequence[str], vectors_BNE: Tensor) -> Tensor:
-    """h_1 [B, D] in fp32 on the CPU: the hidden state before the first rank."""
+def first_hidden(
+    model: PERank,
+    prompts: PromptBuilder,
+    queries: Sequence[str],
+    vectors_BNE: Tensor,
+    query_BE: Tensor | None = None,
+) -> Tensor:
+    """h_1 [B, D] in fp32 on the CPU: the hidden state before the first rank. `query_BE` fills the queries' slots."""
     place = _device_of(model)
     prompt = PromptBatch.of([prompts.rank(query, vectors_BNE.shape[1]) for query in queries]).to(place)
-    vectors_BNE = vectors_BNE.to(place)
     with autocast_for(model, place):
-        hidden_BD = model.read(prompt, vectors_BNE, vectors_BNE[:, 0] if prompts.query_slot else None)
+        hidden_BD = model.read(prompt, vectors_BNE.to(place), None if query_BE is None else query_BE.to(place))
     return hidden_BD.float().cpu()
 
 
@@ -169,7 +182,7 @@ def _calibrate(model: PERank, prompts: PromptBuilder, sample: Sample, deviation:
         vectors_BNE=sample.vectors_XE[: rows * n].view(rows, n, -1),
         candidates_BN=torch.ones(rows, n, dtype=torch.bool),
         order_BK=torch.arange(n).expand(rows, n),
-        query_BE=sample.vectors_QE[:rows] if prompts.query_slot else None,
+        query_BE=None if sample.slot_QE is None else sample.slot_QE[:rows],
     ).to(_device_of(model))
     with autocast_for(model, _device_of(model)):
         (hidden_BKD,), projected_BND = model.step_states(batch, [batch.prompt])

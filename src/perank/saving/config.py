@@ -109,6 +109,7 @@ class SavedAnchors:
     llm: float
     first: int
     stepwise: bool
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from perank.errors import BadInput, check_least
+from perank.model.anchors import AnchorSettings
 from perank.model.batches import Origin, PromptBatch, RankBatch, padded
 from perank.model.prompts import Prompt, PromptBuilder
 from perank.records import Passage, Vectors
@@ -38,15 +39,14 @@ class RankSettings(GroupedSettings):
     """How rows are shown. Without `shuffle`, a prompt keeps the row's own order.
 
     `steps` trains only the first K ranks (None: all); `curriculum` shows early rows with fewer candidates, see
-    `schedule_of`. `first` is the number of the first stage's best passages that anchored scores use; None: rows need no
-    ranks in the first stage.
+    `schedule_of`. `anchors` are those that use the first stage; None: rows need no ranks in it.
     """
 
     batch_size: int = 4
     steps: int | None = None
     curriculum: Sequence[Sequence[float]] | None = None
     shuffle: bool = True
-    first: int | None = None
+    anchors: AnchorSettings | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class RankData(GroupedStream):
 
     `text_of` (passages by id) is needed for prompts with texts, `query_vectors` (by query id) for the extensions that
     use the query's vector. Rows with one passage, and rows whose prompt exceeds the prompt builder's `max_length`, are
-    skipped and counted in `dropped`. Raises `BadInput` for rows without ranks if `settings.first` needs them.
+    skipped and counted in `dropped`. Raises `BadInput` for rows without ranks if `settings.anchors` need them.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class RankData(GroupedStream):
         super().__init__(settings)
         self.vectors, self.prompts, self.text_of, self.query_vectors = vectors, prompts, text_of, query_vectors
         self.settings = settings
-        if settings.first is not None:
+        if settings.anchors is not None:
             check_ranks(rows)
         self.schedule = None if settings.curriculum is None else schedule_of(settings.curriculum)
         self.keep_measured(rows, self._length, f"none of the {len(rows)} rows fits the prompt")
@@ -83,15 +83,22 @@ class RankData(GroupedStream):
         row, steps = self._trained_part(position)
         if self.settings.shuffle:
             row = row.shown(shuffled(len(row.order), self.seed, position))
+        query_E = None if self.query_vectors is None else self.query_vectors.get([row.query.id])[0]
         return RankExample(
             prompt=self.prompts.rank(row.query.text, len(row.order)),
             content=self._content(row),
             vectors_NE=self.vectors.get(row.passage_ids),
             order=row.order[:steps],
-            query_E=None if self.query_vectors is None else self.query_vectors.get([row.query.id])[0],
+            query_E=query_E,
             ranks=row.ranks,
-            first_E=None if (k := self.settings.first) is None else self.vectors.get(row.best(k)).sum(0),
+            first_E=None if (anchors := self.settings.anchors) is None else self._first(row, query_E, anchors),
         )
+
+    def _first(self, row: RankRow, query_E: np.ndarray | None, anchors: AnchorSettings) -> np.ndarray:
+        best = row.best(anchors.first)
+        vectors_XE = torch.from_numpy(self.vectors.get(list(best)))
+        known_E = None if query_E is None else torch.from_numpy(query_E)
+        return anchors.first_sum(vectors_XE, torch.tensor(list(best.values())), known_E).numpy()
 
     def _trained_part(self, position: int) -> tuple[RankRow, int | None]:
         """Return the row at a position, shortened by the curriculum, and how many of its ranks are trained."""

@@ -86,7 +86,7 @@ class ReadModule(Stage):
 
     def training_step(self, batch: ReadBatch, index: int) -> Tensor:
         with self.autocast():
-            hidden_BD = self.model.read(batch.prompt, batch.vectors_BNE)
+            hidden_BD = self.model.read(batch.prompt, batch.vectors_BNE, batch.query_BE)
         error_BE = self.deviation * self.head(hidden_BD.float()) + self.mean_E - batch.target_BE
         loss = (error_BE @ self.root_EE).square().sum(1).mean() / self.variance
         self.log_terms({"loss": loss, "explained": 1 - loss.detach()}, len(batch.target_BE))

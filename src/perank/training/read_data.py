@@ -18,11 +18,12 @@ from perank.training.stream import GroupedSettings, GroupedStream
 
 @dataclass(frozen=True, slots=True)
 class ReadExample:
-    """A prompt, the ids of the passages at its slots, and the target [E]."""
+    """A prompt, the ids of the passages at its slots, the target [E], and the query's vector for its slot, if any."""
 
     prompt: Prompt
     passages: tuple[str, ...]
     target_E: np.ndarray
+    query_E: np.ndarray | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,10 @@ class ReadSettings(GroupedSettings):
 
 
 class ReadData(GroupedStream):
-    """Prompts of texts with their targets. Texts whose prompt is too long are skipped and counted in `dropped`."""
+    """Prompts of texts with their targets. Texts whose prompt is too long are skipped and counted in `dropped`.
+
+    `query_vectors` are the texts' own vectors, for prompts with a slot for them.
+    """
 
     def __init__(
         self,
@@ -51,8 +55,10 @@ class ReadData(GroupedStream):
         vectors: Vectors,
         prompts: PromptBuilder,
         settings: ReadSettings,
+        query_vectors: Vectors | None = None,
     ) -> None:
         super().__init__(settings)
+        self.query_vectors = query_vectors
         self.targets, self.passage_ids, self.vectors = targets, passage_ids, vectors
         self.prompts, self.settings = prompts, settings
         self.keep_measured(texts, self._length, "no text fits")
@@ -63,15 +69,18 @@ class ReadData(GroupedStream):
         count = self.settings.wide if wide else self.settings.passages
         dice = random.Random(f"{self.seed}:{position}:passages")
         shown = tuple(self.passage_ids[dice.randrange(len(self.passage_ids))] for _ in range(count))
-        return ReadExample(self.prompts.rank(text.text, count), shown, self.targets.get([text.id])[0])
+        query_E = None if self.query_vectors is None else self.query_vectors.get([text.id])[0]
+        return ReadExample(self.prompts.rank(text.text, count), shown, self.targets.get([text.id])[0], query_E)
 
     def collate(self, examples: Sequence[ReadExample]) -> ReadBatch:
         vectors_XE = self.vectors.get([id for example in examples for id in example.passages])
         vectors_BNE = vectors_XE.reshape(len(examples), -1, vectors_XE.shape[1])
+        queries = [torch.from_numpy(example.query_E) for example in examples if example.query_E is not None]
         return ReadBatch(
             prompt=PromptBatch.of([example.prompt for example in examples]),
             vectors_BNE=torch.from_numpy(np.ascontiguousarray(vectors_BNE, dtype=np.float32)),
             target_BE=torch.from_numpy(np.stack([example.target_E for example in examples])),
+            query_BE=torch.stack(queries) if queries else None,
         )
 
     def _length(self, text: Query) -> int | None:

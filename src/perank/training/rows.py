@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -41,13 +42,13 @@ class RankRow:
         order = tuple(place[candidate] for candidate in self.order if candidate in place)
         ranks = None if self.ranks is None else tuple(self.ranks[candidate] for candidate in candidates)
         ids = tuple(self.passage_ids[candidate] for candidate in candidates)
-        first = self.first if ranks is None or len(ids) == len(self.passage_ids) else self.best(len(self.order))
+        first = self.first if ranks is None or len(ids) == len(self.passage_ids) else tuple(self.best(len(self.order)))
         return RankRow(self.query, ids, order, ranks, first)
 
-    def best(self, k: int) -> tuple[str, ...]:
-        """Return the ids of the first stage's first k passages: of `first`, or of the row's own by their ranks."""
+    def best(self, k: int) -> dict[str, int]:
+        """Return the first stage's first k passages by id with their ranks: of `first`, or of the row's own."""
         own = sorted(zip(self.ranks or (), self.passage_ids, strict=True))
-        return (self.first or tuple(id for _, id in own))[:k]
+        return dict(islice(zip(self.first, count(), strict=False) if self.first else ((id, r) for r, id in own), k))
 
 
 def shuffled(n: int, seed: int, position: int) -> list[int]:
