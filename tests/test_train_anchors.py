@@ -14,7 +14,8 @@ from perank.app.assembly import Assembly
 from perank.errors import BadInput
 from perank.evaluate import evaluate
 from perank.files import CONF_DIR
-from perank.records import Query, rank_order
+from perank.ranking.reranker import Reranker
+from perank.records import Candidates, Query, rank_order
 from perank.saving.hub import from_pretrained
 from perank.train import train
 from perank.training.rows import RankRow, read_rows, row_record, write_rows
@@ -96,11 +97,25 @@ def test_drawn_rows_carry_their_ranks_in_the_first_stage(world: Path, tmp_path: 
     assert max(ranks) > 5 and 0 in ranks
 
 
+def test_rows_begin_with_the_weighted_feedback_that_ranking_begins_with(world: Path, tmp_path: Path) -> None:
+    weighted = ["anchors.first=12", "anchors.temperature=0.05", "anchors.stepwise=false", "data.shuffle=false"]
+    assembly = Assembly(toy.composed(world, tmp_path, "rank", *PLUS, *weighted))
+    found = assembly.first_stage.search(assembly.collection, depth=20)
+    ranker = Reranker(assembly.model, assembly.prompts, encoder=assembly.encoder, store=assembly.store)
+    for position in range(4):
+        row, example = assembly.data.kept[assembly.data.groups.row_at(position)], assembly.data.example(position)
+        ids = rank_order(found[row.query.id])
+        passages = tuple(assembly.collection.passages[id] for id in ids)
+        query = ranker.begin(Candidates(row.query, passages))
+        assert example.first_E is not None and query.first_E is not None
+        torch.testing.assert_close(torch.from_numpy(example.first_E), query.first_E)
+
+
 def test_a_shuffled_and_shortened_row_keeps_its_ranks() -> None:
     row = RankRow(Query("q", "otter"), ("a", "b", "c", "d"), (3, 1, 0, 2), (1, 7, 0, 30))
     shown = row.shown([3, 0])
     assert (shown.passage_ids, shown.ranks) == (("d", "a"), (30, 1))
-    assert shown.best(2) == row.best(2) == ("c", "a")
+    assert shown.best(2) == row.best(2) == {"c": 0, "a": 1}
 
 
 def test_rows_are_written_and_read_with_their_ranks(tmp_path: Path) -> None:

@@ -172,6 +172,39 @@ def test_windows_in_turn_by_hand() -> None:
         assert list(found.order) == order
 
 
+def test_feedback_is_weighted_by_similarity_and_rank() -> None:
+    vectors_NE, query_E = (values.double() for values in vectors_and_query())
+    settings = AnchorSettings(cosine=4.0, feedback=2.0, first=7, temperature=0.2)
+    weights = [math.exp((dot(vectors_NE[r], query_E) - 0.05 * math.log(1 + r)) / 0.2) for r in range(7)]
+    wanted_E = sum(weight * vectors_NE[r] for r, weight in enumerate(weights)) / sum(weights)
+    ranks_N = torch.arange(22, -1, -1)
+    torch.testing.assert_close(settings.first_sum(vectors_NE.flip(0), ranks_N, query_E), wanted_E)
+    torch.testing.assert_close(
+        replace(settings, temperature=None).first_sum(vectors_NE, ranks_N, None), vectors_NE[-7:].sum(0)
+    )
+    with pytest.raises(ValueError, match="query's vector"):
+        settings.first_sum(vectors_NE, ranks_N, None)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"temperature": 0.0}, {"temperature": math.inf}, {"cosine": None, "temperature": 1.0}]
+)
+def test_a_temperature_needs_similarities_and_is_a_positive_number(changes: dict[str, float | None]) -> None:
+    with pytest.raises(BadInput, match=r"anchors\.temperature"):
+        replace(tiny.ANCHORS, **changes)
+
+
+def test_weighted_feedback_decides() -> None:
+    vectors_NE, query_E = vectors_and_query()
+    found = []
+    for temperature in (None, 0.02):
+        model = tiny.tiny_model(2, dtype=torch.float32, anchors=replace(tiny.ANCHORS, temperature=temperature))
+        assert model.anchors is not None and model.anchors.current.temperature == temperature
+        ranker = Reranker(model, tiny.tiny_prompts(), windows=Windows(10, 5))
+        found.append(ranker.rank("otter", passage_embeddings=vectors_NE, query_embedding=query_E).order)
+    assert found[0] != found[1]
+
+
 def test_an_order_that_means_nothing_counts_for_nothing() -> None:
     """What is ranked then depends on the passages' order only through the prompt, which here weighs nothing."""
     vectors_NE, query_E = vectors_and_query()

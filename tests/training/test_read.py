@@ -13,6 +13,7 @@ from perank.app.assembly import Assembly
 from perank.app.reading import ReadAssembly
 from perank.errors import BadInput
 from perank.model.batches import PromptBatch
+from perank.preparation.judged_map import judged_map
 from perank.ranking.reranker import Reranker
 from perank.saving.hub import from_pretrained, save_pretrained, saved_weights
 from perank.train import train
@@ -129,12 +130,50 @@ def test_weights_of_another_llm_are_refused(world: Path, teacher: Path, wide: Pa
 
 
 def test_targets_of_the_papers_form_hold_the_querys_own_vector(world: Path, teacher: Path, tmp_path: Path) -> None:
-    learned, whole = (
-        reading(world, teacher, tmp_path, f"target.cosine={cosine}", "+target.tower.seed=7") for cosine in (0.0, 0.5)
-    )
+    common = ["target.judged=null", "+target.tower.seed=7"]
+    learned, whole = (reading(world, teacher, tmp_path, f"target.cosine={cosine}", *common) for cosine in (0.0, 0.5))
     ids = list(learned.collection.queries)
     own_QE = np.asarray(whole.query_vectors.get(ids))
     np.testing.assert_allclose(whole.targets.get(ids), learned.targets.get(ids) + 0.5 * own_QE, atol=1e-6)
-    again = reading(world, teacher, tmp_path, "target.cosine=0.5", "+target.tower.seed=7")
+    again = reading(world, teacher, tmp_path, "target.cosine=0.5", *common)
     again.query_vectors = None  # what is cached isn't encoded again
     np.testing.assert_array_equal(again.targets.get(ids), whole.targets.get(ids))
+
+
+def test_targets_hold_what_judgements_say_and_are_cached_by_all_they_depend_on(
+    world: Path, teacher: Path, tmp_path: Path
+) -> None:
+    judged = ["target.judged.depth=5", "+target.judged.batch=16", "target.judged.steps=30"]
+    plain, taught, longer = (
+        reading(world, teacher, tmp_path, *more)
+        for more in (["target.judged=null"], judged, [*judged, "target.judged.steps=31"])
+    )
+    ids = list(plain.collection.queries)
+    moved = taught.targets.get(ids) - plain.targets.get(ids)
+    assert 0 < np.abs(moved).max() < np.abs(longer.targets.get(ids) - plain.targets.get(ids)).max() * 1.5
+    settings = taught.make("target").judged
+    lists = taught._judged_lists(settings, plain.targets)
+    own_QE = torch.from_numpy(np.asarray(taught.query_vectors.get(ids)))
+    np.testing.assert_allclose(moved, judged_map(lists, settings)(own_QE).numpy(), atol=1e-5)
+    assert lists.relevant_RN.any(1).all() and lists.vectors_RNE.shape[1] == 5
+
+
+def test_questions_without_a_judged_candidate_are_refused(world: Path, teacher: Path, tmp_path: Path) -> None:
+    unjudged = reading(world, teacher, tmp_path, "target.judged.depth=39")
+    with pytest.raises(BadInput, match=r"target\.judged=null"):
+        unjudged.targets  # noqa: B018
+
+
+def test_the_querys_vector_reaches_its_slot(world: Path, teacher: Path, tmp_path: Path) -> None:
+    assembly = reading(world, teacher, tmp_path)
+    batch = assembly.data.collate([assembly.data.example(position) for position in range(4)])
+    ids = [row.id for row in assembly.data.kept]
+    known = torch.from_numpy(np.asarray(assembly.query_vectors.get(ids)))
+    assert batch.query_BE is not None and (batch.prompt.query_slot_B > 0).all()
+    assert (torch.cdist(batch.query_BE, known).min(1).values < 1e-6).all()
+    with torch.no_grad():
+        own, other = (
+            assembly.model.read(batch.prompt, batch.vectors_BNE, q) for q in (batch.query_BE, batch.query_BE.flip(0))
+        )
+    assert not torch.allclose(own, other)
+    assert reading(world, teacher, tmp_path, "prompt.query_slot=false").data.query_vectors is None

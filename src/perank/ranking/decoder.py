@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from perank.errors import BadInput
-from perank.model.anchors import AnchorSettings
 from perank.model.batches import Batch, Origin, PromptBatch
 from perank.model.pe_rank import PERank
 from perank.model.prompts import Prompt
@@ -74,11 +73,6 @@ class EmbeddedQuery(SlidingQuery):
         super().__init__(candidates, windows)
         self.scores_N = np.full(len(candidates), -np.inf)
         self.prompts: dict[int, Prompt] = {}  # by number of passages: most windows have the same
-
-    def place(self, ranks: Sequence[int], anchors: AnchorSettings) -> None:
-        """Set the passages' ranks in the first stage, from 0, and the sum of its best ones' embeddings."""
-        self.ranks_N = torch.tensor(ranks)
-        self.first_E = anchors.first_sum(self.vectors_NE, self.ranks_N, self.query_E)
 
     def window(self, build: Callable[[str, int], Prompt]) -> Window:
         """The next window; `build` makes the prompt of a query and a number of passages."""

@@ -214,7 +214,8 @@ class Reranker:
         query.bill = Bill(seconds_encode=clock.lap(), texts_shortened=shortened)
         if (anchors := self.model.anchors) is not None and self.model.needs_origin:
             known = range(len(candidates)) if ranks is None else ranks
-            query.place(known if self.first_stage_order else [0] * len(known), anchors.settings)
+            query.ranks_N = torch.tensor(known if self.first_stage_order else [0] * len(known))
+            query.first_E = anchors.settings.first_sum(query.vectors_NE, query.ranks_N, query_E)
         query.calibration = self.calibration
         query.least_shared = self.least_shared
         if self.calibration is not None and len(candidates) == 1:
