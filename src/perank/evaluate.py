@@ -26,8 +26,8 @@ from perank.app.settings import as_dict
 from perank.app.systems import check_comparison, systems_of
 from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
+from perank.evaluation import device_name
 from perank.evaluation.exports import export
-from perank.evaluation.result import device_name
 from perank.files import read_json
 from perank.reporting.calibration import fit_calibration, report_calibration
 from perank.reporting.comparison import check_names, compared

@@ -13,10 +13,8 @@ import perank
 from perank.app.saved_model import SavedModel
 from perank.baselines.fixed_length import FixedLengthListwise
 from perank.errors import BadInput
-from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.result import Evaluation, device_name
-from perank.evaluation.suites import Suite
-from perank.model.listwise_prompts import ListwisePrompts
+from perank.evaluation import Evaluation, Suite, device_name, evaluate_ranker
+from perank.model import ListwisePrompts
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Bill, Ranker

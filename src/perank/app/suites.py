@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perank.evaluation.suites import Suite
+from perank.evaluation import Suite
 from perank.records import TextEncoder
 from perank.retrieval.bm25 import Bm25
 from perank.retrieval.dense import Dense

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perank.evaluation import Evaluation, Suite, device_name, slug
 from perank.evaluation.ir_metadata import annotate, described, joined
-from perank.evaluation.result import Evaluation, device_name, slug
-from perank.evaluation.suites import Suite
 from perank.sources.trec import write_qrels
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.pe_rank import PERank
+from perank.model import PERank
 from perank.ranking.decoder import Clock, Decoded, WindowBatch, best_first
 from perank.ranking.reader import Reader
 from perank.ranking.trail import Trail

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perank.model.pe_rank import PERank
+from perank.model import PERank
 from perank.ranking.constrained import Constrained
 from perank.ranking.decoder import Decoded, WindowBatch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perank.model.pe_rank import PERank
+from perank.model import PERank
 from perank.ranking.decoder import Decoded, WindowBatch
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.decoder import Static
