@@ -118,13 +118,6 @@ def evaluate_run(
     )
 
 
-def rank_candidates(
-    ranker: Ranker, candidates: Sequence[Candidates], *, batch_size: int = 16, progress: bool = True, label: str = ""
-) -> list[Ranking]:
-    """Return one ranking per element of `candidates`. Raises `RuntimeError` if the ranker changes their order."""
-    return list(rank_each(ranker, candidates, batch_size=batch_size, progress=progress, label=label).rankings)
-
-
 def _ranked(ranker: Ranker, candidates: Sequence[Candidates], size: int, progress: bool, suite: Suite) -> RankedBatch:
     patient = suite.on_failure != "stop"
     return rank_each(ranker, candidates, batch_size=size, progress=progress, label=suite.name, patient=patient)
