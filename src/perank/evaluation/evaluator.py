@@ -17,7 +17,7 @@ from perank.evaluation.result import Evaluation
 from perank.evaluation.scored import Scored
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
-from perank.sources.candidates import candidates_run
+from perank.sources import candidates_run
 
 
 def evaluate_ranker(
