@@ -4,8 +4,6 @@ Other packages import from here whatever these modules define. `locate`, the oth
 model (`projector_init`, `even_start`), which build on all this, are imported from their own modules.
 """
 
-from __future__ import annotations
-
 from perank.model.align_prompt import align_example
 from perank.model.anchors import Anchors, AnchorSettings, without_anchors
 from perank.model.batches import (

@@ -81,6 +81,18 @@ class Constrained:
         )
 
 
+class SinglePass:
+    """An approximation of `Constrained` in one forward: candidates sorted by the first step's scores, for any depth.
+
+    Ranks 2 to n don't depend on what was ranked above them, so the benefit of listwise decoding is lost.
+    """
+
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
+        """See `Decoder.decode`. Raises what `Constrained.decode` raises."""
+        first = replace(windows, depth=[min(k, 1) for k in windows.depths])
+        return replace(Constrained().decode(model, first), tokens_generated=windows.depths)
+
+
 class AnchorsAlone:
     """The baseline that shows what the LLM adds. Bills count no forwards and no tokens.
 

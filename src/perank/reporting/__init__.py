@@ -1,7 +1,5 @@
 """Write measurements as tables, figures and results.csv. Figures, grids and calibrations have their own modules."""
 
-from __future__ import annotations
-
 from perank.reporting.comparison import Measure, System, check_names, compared
 from perank.reporting.layout import Layout
 from perank.reporting.report import REPORT, merged, read_report, save_report, write_report

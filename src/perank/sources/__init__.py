@@ -3,8 +3,6 @@
 What sources share, and other packages use, is imported from here: fields, texts, runs and candidates.
 """
 
-from __future__ import annotations
-
 from perank.sources.candidates import (
     candidates_run,
     make_candidates,
