@@ -13,7 +13,7 @@ from perank.app.assembly import Assembly
 from perank.baselines.loading import TrainedListwiseRanker
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
-from perank.evaluation.evaluator import rank_candidates
+from perank.evaluation.attempts import rank_each
 from perank.ranking.windows import Windows
 from perank.saving.hub import from_pretrained
 from perank.sources.candidates import candidates_run
@@ -64,7 +64,7 @@ def test_it_leaves_a_model_metrics_and_checkpoints_and_no_projector(trained: Pat
 def test_the_saved_folder_ranks_as_the_model_did_when_training_ended(trained: Path, world: Path) -> None:
     ranker = TrainedListwiseRanker(name=str(trained / "model"), dtype="float32", device="cpu", window=Windows(5, 3))
     suite = Assembly(toy.composed(world, trained)).suites[0]
-    again = candidates_run(rank_candidates(ranker, suite.candidates(), progress=False))
+    again = candidates_run(rank_each(ranker, suite.candidates(), progress=False).rankings)
     kept = read_run(trained / "beir.text_listwise.trec")
     assert {id: sorted(run, key=run.__getitem__) for id, run in again.items()} == {
         id: sorted(run, key=run.__getitem__) for id, run in kept.items()

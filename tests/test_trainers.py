@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from perank.app.run_folder import assembled_at
+from perank.app.assembly import Assembly
+from perank.app.commands.renamed import run_config
 from support import toy
 from test_distributed import ONE, TWO, compare, run
 
@@ -56,7 +57,9 @@ def test_a_checkpoint_of_shards_is_one_file_that_a_single_process_reads(world: P
     assert all(type(value) is torch.Tensor for value in content["state_dict"].values())
     assert all("lora_" in key or key.startswith(("model.projector.", "model.score_scale"))
                for key in content["state_dict"])  # fmt: skip
-    model = assembled_at(tmp_path / "run", tmp_path / "run" / "checkpoints" / "step-000006.ckpt").model
+    config = run_config(tmp_path / "run")
+    config.start = str(tmp_path / "run" / "checkpoints" / "step-000006.ckpt")
+    model = Assembly(config).model
     saved = load_file(tmp_path / "run" / "projector.safetensors")
     for name, value in model.projector.state_dict().items():
         assert torch.equal(saved[name], value)

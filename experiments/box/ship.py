@@ -17,7 +17,7 @@ from textwrap import fill
 
 from omegaconf import OmegaConf
 
-from perank.app.run_folder import run_config
+from perank.app.commands.renamed import run_config
 from perank.app.settings import instantiate
 from perank.files import CONF_DIR
 from perank.model.anchors import Anchors

@@ -23,7 +23,6 @@ from perank.app.inputs import Inputs
 from perank.app.jobs import run
 from perank.errors import exits_cleanly
 from perank.retrieval.encoding import StoreOptions, cached_store
-from perank.retrieval.shared_encoder import SharedEncoder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,6 +32,8 @@ log = logging.getLogger(__name__)
 
 def encode(config: DictConfig) -> None:
     """Encode the collection on the configured devices. Raises `BadInput` for invalid settings and texts."""
+    from perank.retrieval.shared_encoder import SharedEncoder
+
     trainer = config.trainer
     fabric = launched(trainer.accelerator, trainer.devices, trainer.get("num_nodes", 1), "trainer")
     inputs = Inputs(config, device=str(fabric.device))

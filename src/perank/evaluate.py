@@ -26,13 +26,11 @@ from perank.app.settings import as_dict
 from perank.app.systems import check_comparison, systems_of
 from perank.baselines.model_loading import device_of
 from perank.errors import exits_cleanly
+from perank.evaluation import device_name
 from perank.evaluation.exports import export
-from perank.evaluation.result import device_name
 from perank.files import read_json
+from perank.reporting import ResultRow, check_names, compared, render_table, save_report
 from perank.reporting.calibration import fit_calibration, report_calibration
-from perank.reporting.comparison import check_names, compared
-from perank.reporting.report import save_report
-from perank.reporting.rows import ResultRow
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +78,6 @@ def main() -> None:
 
 def _report(config: DictConfig) -> None:
     from rich.console import Console
-
-    from perank.reporting.tables import render_table
 
     width = None if sys.stdout.isatty() else 150  # rich takes a pipe for 80 columns
     console, output = Console(width=width), Path(config.paths.output)

@@ -18,17 +18,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from perank.app.commands.processes import share_cores
 from perank.app.inputs import Inputs
 from perank.app.jobs import run
 from perank.app.settings import as_dict, check_arguments, import_target
-from perank.baselines.model_loading import device_of
 from perank.errors import BadInput, exits_cleanly
 from perank.files import file_lock
-from perank.model.encoders.threads import share_cores
 
 
 def prepare(config: DictConfig) -> dict[str, Any]:
     """Run `config.preparation` and return the manifest. Raises `BadInput` for invalid settings and sources."""
+    from perank.baselines.model_loading import device_of
+
     settings = as_dict(config.preparation)
     make = import_target(settings.pop("_target_", None), "preparation")
     check_arguments(make, settings, "preparation", ("inputs",))

@@ -22,13 +22,20 @@ from pathlib import Path
 from perank.app.settings import check_arguments
 from perank.errors import BadInput, exits_cleanly
 from perank.files import atomic_write
+from perank.reporting import (
+    REPORT,
+    Layout,
+    Results,
+    collect,
+    merged,
+    read_report,
+    read_results_csv,
+    write_report,
+    write_results_csv,
+)
 from perank.reporting.figures import draw
 from perank.reporting.grid import Grid, make_grid, tidy_rows
-from perank.reporting.layout import Layout
 from perank.reporting.render import latex, markdown
-from perank.reporting.report import REPORT, merged, read_report, write_report
-from perank.reporting.rows import read_results_csv, write_results_csv
-from perank.reporting.run_results import Results, collect
 
 
 def tabulate(paths: Sequence[str | Path], study: Path | None = None, output: Path | None = None) -> Grid:

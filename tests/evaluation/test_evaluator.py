@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from perank.errors import BadInput
-from perank.evaluation.evaluator import evaluate_ranker, evaluate_run, rank_candidates
+from perank.evaluation import evaluate_ranker, evaluate_run
+from perank.evaluation.attempts import rank_each
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranking
 from perank.sources.candidates import candidates_run
@@ -62,8 +63,8 @@ def test_keeping_the_order_measures_as_the_first_stages_own_run():
 
 def test_shares_of_devices_gathered_give_what_one_process_gives():
     suite = small_suite()
-    shares = [rank_candidates(Reversing(), suite.candidates(suite.query_ids[i::3]), progress=False) for i in range(3)]
-    rankings = [ranking for share in shares for ranking in share]
+    shares = [rank_each(Reversing(), suite.candidates(suite.query_ids[i::3]), progress=False) for i in range(3)]
+    rankings = [ranking for share in shares for ranking in share.rankings]
     bills = {ranking.candidates.query.id: ranking.bill for ranking in rankings}
     gathered = evaluate_run(candidates_run(rankings), suite, bills=bills)
     alone = evaluate_ranker(Reversing(), suite, progress=False)
@@ -72,7 +73,7 @@ def test_shares_of_devices_gathered_give_what_one_process_gives():
 
 
 def test_a_device_without_queries_ranks_nothing():
-    assert rank_candidates(Reversing(), [], progress=False) == []
+    assert rank_each(Reversing(), [], progress=False).rankings == []
 
 
 def test_a_part_of_the_queries_is_ranked_and_measured_alone():

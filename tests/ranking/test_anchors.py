@@ -13,10 +13,9 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.anchors import AnchorSettings
 from perank.model.pe_rank import PERank
-from perank.ranking.constrained import AnchorsAlone, Constrained
+from perank.ranking.constrained import AnchorsAlone, Constrained, SinglePass
 from perank.ranking.decoder import WindowBatch
 from perank.ranking.reranker import Reranker
-from perank.ranking.single_pass import SinglePass
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.decoder import Static
 from perank.ranking.windows import Windows

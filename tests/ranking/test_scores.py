@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from perank import Reranker
 from perank.errors import BadInput
-from perank.ranking.constrained import Constrained
+from perank.ranking.constrained import Constrained, SinglePass
 from perank.ranking.decoder import Decoder, never_increasing
 from perank.ranking.reader import Reader
-from perank.ranking.single_pass import SinglePass
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.decoder import Static
 from perank.ranking.windows import Windows

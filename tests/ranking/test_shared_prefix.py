@@ -12,11 +12,10 @@ import torch
 
 from perank.model.pe_rank import PERank
 from perank.model.prompts import Prompt, PromptBuilder
-from perank.ranking.constrained import Constrained
+from perank.ranking.constrained import Constrained, SinglePass
 from perank.ranking.decoder import Decoder
 from perank.ranking.reranker import Reranker
 from perank.ranking.shared_prefix import SharedPrefix
-from perank.ranking.single_pass import SinglePass
 from perank.ranking.speculative import Speculative
 from perank.ranking.static.decoder import Static
 from perank.ranking.windows import Windows

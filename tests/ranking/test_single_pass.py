@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from perank.errors import BadInput
+from perank.ranking.constrained import SinglePass
 from perank.ranking.options import decoder_named
-from perank.ranking.single_pass import SinglePass
 from support import tiny
 from support.brute_force import brute_force
 

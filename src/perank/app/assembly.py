@@ -16,9 +16,7 @@ from perank.app.run_suites import RunSuites
 from perank.app.settings import import_target
 from perank.app.training_data import align_data, listwise_data, rank_data, read_data
 from perank.baselines.text_listwise import TextListwise
-from perank.model.anchors import without_anchors
-from perank.model.lora import load_trained_state, trained_state
-from perank.model.pe_rank import TextRanker
+from perank.model import TextRanker, load_trained_state, trained_state, without_anchors
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
 from perank.records import Vectors
 from perank.saving.hub import save_pretrained, saved_folder, saved_weights

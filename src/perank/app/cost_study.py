@@ -13,15 +13,12 @@ import perank
 from perank.app.saved_model import SavedModel
 from perank.baselines.fixed_length import FixedLengthListwise
 from perank.errors import BadInput
-from perank.evaluation.evaluator import evaluate_ranker
-from perank.evaluation.result import Evaluation, device_name
-from perank.evaluation.suites import Suite
-from perank.model.listwise_prompts import ListwisePrompts
+from perank.evaluation import Evaluation, Suite, device_name, evaluate_ranker
+from perank.model import ListwisePrompts
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Bill, Ranker
-from perank.reporting.rows import ResultRow, rows_from
-from perank.reporting.tables import TEXTS
+from perank.reporting import TEXTS, ResultRow, rows_from
 
 COSTS = {"forwards_per_query", "seconds_per_query", *(part.name for part in fields(Bill))}
 QUALITY, TOP = "ndcg@10", 10  # the metric of the paper's tables, and the ranks that it depends on

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from perank.app.settings import as_dict, check_arguments, import_target, instantiate
 from perank.files import cache_dir, file_lock
-from perank.model.prompts import PromptBuilder
 from perank.records import Collection, Passage
 from perank.retrieval.encoding import QueryVectors, StoreOptions, cached_store
 from perank.retrieval.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    from perank.model import PromptBuilder
 
 _MOST_ON_CPU = 200_000  # passages that are encoded on a CPU without being asked to: an hour on two cores
 
@@ -79,6 +81,8 @@ class Inputs:
     @property
     def roomy_prompts(self) -> PromptBuilder:
         """Prompts of the same version without a length limit."""
+        from perank.model import PromptBuilder
+
         return PromptBuilder(self.llm.tokenizer(), self.config.prompt.version, max_length=1 << 30)
 
     def encoded(self, name: str, passages: Mapping[str, Passage]) -> EmbeddingStore:

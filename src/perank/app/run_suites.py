@@ -12,9 +12,7 @@ from perank.app.inputs import Inputs
 from perank.app.settings import check_keys, instantiate
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.baselines.fusion import Fusion, FusionRanker
-from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
-from perank.evaluation.result import Evaluation
-from perank.evaluation.suites import Suite
+from perank.evaluation import Evaluation, Suite, evaluate_ranker, evaluate_run
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Ranker

@@ -10,7 +10,7 @@ from typing import Any
 from perank.app.inputs import Inputs
 from perank.app.run_suites import RunSuites
 from perank.errors import BadInput
-from perank.model.llm import LLMSettings
+from perank.model import LLMSettings
 from perank.planning.random_llm import random_mistral
 from perank.saving.calibration import CALIBRATION, Calibration, read_calibration, write_calibration
 from perank.saving.hub import from_pretrained

@@ -11,7 +11,7 @@ from typing import Any
 
 from perank.app.settings import check_keys, check_type
 from perank.errors import BadInput, check_least
-from perank.evaluation.suites import check_on_failure
+from perank.evaluation import check_on_failure
 
 Group = Mapping[str, Any]
 

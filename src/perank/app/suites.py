@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perank.evaluation.suites import Suite
+from perank.evaluation import Suite
 from perank.records import TextEncoder
 from perank.retrieval.bm25 import Bm25
 from perank.retrieval.dense import Dense
+from perank.sources import TrecCollection
 from perank.sources.beir import BeirCollection
 from perank.sources.irds import IrdsCollection
-from perank.sources.trec import TrecCollection
 
 FirstStage = str | Bm25 | TextEncoder | None
 _METRICS = Suite.metrics

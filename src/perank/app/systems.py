@@ -17,13 +17,10 @@ from perank.app.settings import as_dict, check_arguments, import_target, instant
 from perank.baselines.fusion import Fusion, FusionRanker, ReciprocalRankFusion
 from perank.baselines.fusion_fit import FittedFusion, described
 from perank.errors import Absent, BadInput
-from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
-from perank.evaluation.result import Evaluation, read_entries
-from perank.evaluation.suites import Suite
-from perank.model.precision import dtype_of
-from perank.reporting.comparison import Measure, System
-from perank.reporting.rows import ResultRow
-from perank.sources.trec import read_run
+from perank.evaluation import Evaluation, Suite, evaluate_ranker, evaluate_run, read_entries
+from perank.model import dtype_of
+from perank.reporting import Measure, ResultRow, System
+from perank.sources import read_run
 
 _FUSIONS = (Fusion, FittedFusion, ReciprocalRankFusion)
 _MEASURED = ("system", "metric", "value", "n_queries", "baseline", "p_value")  # columns that labels must not set

@@ -21,9 +21,8 @@ from perank.app.reading import ReadAssembly
 from perank.app.settings import as_dict, check_keys, instantiate
 from perank.errors import TERMINATED, BadInput
 from perank.evaluation.callback import RankingEvaluation
-from perank.model.projector_io import projector_of, save_projector
-from perank.model.sharding import full_state
-from perank.reporting.report import save_report
+from perank.model import full_state, projector_of, save_projector
+from perank.reporting import save_report
 from perank.training.checkpoints import resumed_from
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from perank.errors import BadInput
-from perank.evaluation.result import Evaluation
-from perank.evaluation.suites import Suite
+from perank.evaluation import Evaluation, Suite
 from perank.records import rank_order
 
 _EXAMPLES, _DEPTH, _CHARACTERS = 5, 5, 160  # queries per suite, passages per query, characters per passage

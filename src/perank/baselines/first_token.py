@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from perank.baselines.text_listwise import TextListwise, TextWindow
 from perank.errors import BadInput
-from perank.model.listwise_prompts import ListwisePrompts
+from perank.model import ListwisePrompts
 from perank.ranking.decoder import Clock
 from perank.records import Bill
 

@@ -18,7 +18,7 @@ from perank.baselines.monot5 import MonoT5
 from perank.baselines.pointwise import PairScorer, Pointwise
 from perank.baselines.rankgpt import RankGPT
 from perank.baselines.text_listwise import TextListwise
-from perank.model.listwise_prompts import ListwisePrompts
+from perank.model import ListwisePrompts
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Candidates, Ranker, Ranking

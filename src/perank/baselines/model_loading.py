@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from perank.errors import Absent, BadInput
-from perank.model.llm import LLMSettings
+from perank.model import LLMSettings, dtype_name, dtype_of, known_device
 from perank.model.locate import locate, reading
-from perank.model.precision import dtype_name, dtype_of, known_device
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perank.baselines.pointwise import Pair, PairScorer
 from perank.errors import BadInput
-from perank.model.prompts import PromptBuilder, clean
+from perank.model import PromptBuilder, clean
 
 _PROMPT = "Query: {query} Document: {text} Relevant:"
 

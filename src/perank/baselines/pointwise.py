@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import padded
+from perank.model import padded
 from perank.ranking.decoder import Clock
 from perank.ranking.windows import batches
 from perank.records import Bill, Candidates, Passage, Ranking

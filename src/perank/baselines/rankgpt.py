@@ -13,7 +13,7 @@ from operator import attrgetter
 from perank.baselines.chat_api import ChatApi, Message, Reply, Session, TooLong
 from perank.baselines.permutation import permutation
 from perank.errors import BadInput
-from perank.model.templates import round_brackets
+from perank.model import round_brackets
 from perank.ranking.windows import SlidingQuery, Windows
 from perank.records import Bill, Candidates, Passage, Ranking
 

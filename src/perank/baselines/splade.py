@@ -17,8 +17,8 @@ import numpy as np
 from perank.baselines.encoder_ranker import best_first
 from perank.baselines.model_loading import device_of, with_tokenizer
 from perank.errors import BadInput
+from perank.model import dtype_name, dtype_of
 from perank.model.encoders.sparse import SparseEncoder, SparseVector, inner_products
-from perank.model.precision import dtype_name, dtype_of
 from perank.records import Bill, Candidates, Ranking
 
 

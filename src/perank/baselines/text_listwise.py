@@ -13,7 +13,7 @@ from typing import Any
 
 from perank.baselines.permutation import permutation, ranked_so_far
 from perank.errors import BadInput
-from perank.model.listwise_prompts import ListwisePrompt, ListwisePrompts
+from perank.model import ListwisePrompt, ListwisePrompts
 from perank.ranking.inference import inference
 from perank.ranking.text_decoding import TextDecoder
 from perank.ranking.windows import SlidingQuery, Windows, run_windows

@@ -18,11 +18,9 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from perank.errors import TERMINATED, BadInput
+from perank.evaluation import Evaluation, RankedQueries, Suite, evaluate_ranked, rank_suite, read_entries
 from perank.evaluation.attempts import check_prompts
-from perank.evaluation.evaluator import RankedQueries, evaluate_ranked, rank_suite
-from perank.evaluation.result import Evaluation, read_entries
-from perank.evaluation.suites import Suite
-from perank.model.sharding import gathered, is_sharded
+from perank.model import gathered, is_sharded
 from perank.records import Candidates, Ranker, Ranking
 
 log = logging.getLogger(__name__)

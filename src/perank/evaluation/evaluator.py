@@ -17,7 +17,7 @@ from perank.evaluation.result import Evaluation
 from perank.evaluation.scored import Scored
 from perank.evaluation.suites import Suite
 from perank.records import Bill, Candidates, Ranker, Ranking, Run
-from perank.sources.candidates import candidates_run
+from perank.sources import candidates_run
 
 
 def evaluate_ranker(
@@ -116,13 +116,6 @@ def evaluate_run(
         labels=suite.labels,
         note=_note(suite, counted, len(qrels) - len(counted), len(run) - len(counted)),
     )
-
-
-def rank_candidates(
-    ranker: Ranker, candidates: Sequence[Candidates], *, batch_size: int = 16, progress: bool = True, label: str = ""
-) -> list[Ranking]:
-    """Return one ranking per element of `candidates`. Raises `RuntimeError` if the ranker changes their order."""
-    return list(rank_each(ranker, candidates, batch_size=batch_size, progress=progress, label=label).rankings)
 
 
 def _ranked(ranker: Ranker, candidates: Sequence[Candidates], size: int, progress: bool, suite: Suite) -> RankedBatch:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perank.evaluation import Evaluation, Suite, device_name, slug
 from perank.evaluation.ir_metadata import annotate, described, joined
-from perank.evaluation.result import Evaluation, device_name, slug
-from perank.evaluation.suites import Suite
-from perank.sources.trec import write_qrels
+from perank.sources import write_qrels
 
 
 def export(folder: Path, suite: Suite, evaluations: Sequence[Evaluation], more: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.files import atomic_write, lines
-from perank.sources.trec import HEADER_END, HEADER_START, run_body
+from perank.sources import HEADER_END, HEADER_START, run_body
 
 _LIBRARIES = ("perank", "torch", "transformers", "numpy", "lightning", "bm25s", "ranx")
 

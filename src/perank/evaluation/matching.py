@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from perank.errors import BadInput
 from perank.records import Collection, Qrels, Run, rank_order
-from perank.sources.candidates import relevant_passages
-from perank.sources.fields import near
+from perank.sources import near, relevant_passages
 
 _PROBED = 1000  # passages of a run that are looked for in the corpus
 

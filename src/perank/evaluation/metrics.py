@@ -17,13 +17,14 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from perank.errors import BadInput
 from perank.files import cache_dir
 from perank.records import Qrels, Run, rank_order
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,8 @@ def _arrays(qrels: Qrels, run: Run, query_ids: list[str]) -> tuple[np.ndarray, n
 
 
 def _trec_order(query_id: str, scores: Mapping[str, float]) -> list[str]:
+    import numpy as np
+
     with np.errstate(over="ignore"):
         fp32 = np.array(list(scores.values()), dtype=np.float32)
     if np.isnan(fp32).any():
@@ -142,6 +145,8 @@ def _trec_order(query_id: str, scores: Mapping[str, float]) -> list[str]:
 
 
 def _padded(rows: list[list[tuple[float, float]]]) -> np.ndarray:
+    import numpy as np
+
     # Padding has a grade below every cutoff and an id without judgement, so it changes no metric.
     array = np.full((len(rows), max(map(len, rows)), 2), _PADDING)
     for i, row in enumerate(rows):

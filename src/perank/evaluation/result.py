@@ -20,8 +20,7 @@ from perank.evaluation.scored import Scored
 from perank.evaluation.significance import TTest, bootstrap_interval, paired_t_test
 from perank.files import atomic_write, lines, read_json, write_json
 from perank.records import Bill, Run, rank_order
-from perank.sources.fields import check_new, score
-from perank.sources.trec import write_run
+from perank.sources import check_new, score, write_run
 
 _ONLY_IF_ANY = {"repairs", "texts_shortened", "dollars"}
 

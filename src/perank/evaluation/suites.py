@@ -17,8 +17,7 @@ from perank.errors import BadInput
 from perank.evaluation.matching import check_passages, missing_passages, queries_among_passages, queries_with_text
 from perank.evaluation.metrics import load_metrics, measure, parse_metric
 from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
-from perank.sources.candidates import make_candidates
-from perank.sources.trec import check_ids, read_run
+from perank.sources import check_ids, make_candidates, read_run
 
 ON_FAILURE = ("first_stage", "zero", "stop")
 

@@ -19,13 +19,17 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.anchors import AnchorSettings
-from perank.model.batches import PromptBatch, RankBatch
-from perank.model.pe_rank import PERank
-from perank.model.precision import autocast_for
-from perank.model.projector import Projector, ridge
-from perank.model.projector_io import load_projector
-from perank.model.prompts import PromptBuilder
+from perank.model import (
+    AnchorSettings,
+    PERank,
+    Projector,
+    PromptBatch,
+    PromptBuilder,
+    RankBatch,
+    autocast_for,
+    load_projector,
+    ridge,
+)
 
 
 @dataclass(frozen=True, slots=True)

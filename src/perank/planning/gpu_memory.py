@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from perank.model.losses import BLOCK
+from perank.model import BLOCK
 from perank.planning.composition import (
     EMBEDDINGS,
     HEAD,

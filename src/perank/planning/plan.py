@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perank.errors import BadInput
-from perank.model.llm import LLMSettings
+from perank.model import LLMSettings
 from perank.planning.composition import (
     LAYERS,
     Parallelism,

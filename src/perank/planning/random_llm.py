@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from perank.model.pe_rank import PERank
-from perank.model.projector import Projector
+from perank.model import PERank, Projector
 
 
 def random_mistral(
@@ -24,7 +23,7 @@ def random_mistral(
     """
     from transformers import AutoModelForCausalLM, MistralConfig
 
-    from perank.model.precision import dtype_of
+    from perank.model import dtype_of
 
     config = MistralConfig(
         vocab_size=max(32_000, vocabulary),

@@ -13,10 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perank.errors import BadInput
-from perank.model.align_prompt import align_example
-from perank.model.llm import LLMSettings
-from perank.model.prompts import SLOT, PromptBuilder
-from perank.model.templates import ALIGN_INSTRUCTIONS
+from perank.model import ALIGN_INSTRUCTIONS, SLOT, LLMSettings, PromptBuilder, align_example
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,7 @@ import torch
 
 from perank.errors import BadInput
 from perank.files import read_json
-from perank.model.encoders.encoder import Encoder
-from perank.model.llm import LLMSettings
-from perank.model.pe_rank import PERank
-from perank.model.projector import Projector
+from perank.model import Encoder, LLMSettings, PERank, Projector
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from perank.errors import BadInput
 from perank.files import json_lines, write_json_lines
-from perank.model.prompts import SLOT, unmarked
+from perank.model import SLOT, unmarked
 
 PLACEHOLDER = "<PLACEHOLDER>"  # their prompt slots
 RANK = "<RANK>"  # their target slots; in a text it would become a label

@@ -17,8 +17,7 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.files import write_json, write_json_lines
-from perank.model.prompts import clean
-from perank.model.templates import ALIGN_INSTRUCTIONS, template
+from perank.model import ALIGN_INSTRUCTIONS, clean, template
 from perank.preparation import authors_jsonl
 from perank.preparation.authors_jsonl import PLACEHOLDER, AlignmentRow, RankingRow
 from perank.records import Collection, Passage, Query

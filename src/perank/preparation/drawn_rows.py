@@ -23,7 +23,7 @@ from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run
 from perank.retrieval.dense import Dense
 from perank.retrieval.encoding import QueryVectors
 from perank.retrieval.store import EmbeddingStore
-from perank.sources.candidates import relevant_passages
+from perank.sources import relevant_passages
 from perank.training.rows import RankRow, passages_of, read_rows, write_rows
 
 _POOLS = "first_stage, dense, log_uniform and first_stage_deep"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from perank.errors import BadInput, check_least
-from perank.model.anchors import AnchorSettings
+from perank.model import AnchorSettings
 from perank.preparation.fingerprint import questions_digest
 
 

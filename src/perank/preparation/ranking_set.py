@@ -19,7 +19,7 @@ from perank.preparation.resumable import Resumable
 from perank.preparation.set_statistics import RankingStatistics, counted
 from perank.preparation.teachers import Teacher, teacher_orders
 from perank.records import Candidates, Query
-from perank.sources.candidates import make_candidates
+from perank.sources import make_candidates
 from perank.training.rows import RankRow, row_record
 
 Lengths = Callable[[Sequence[Candidates]], list[int]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from perank.errors import BadInput, check_least
 from perank.files import write_json_lines
-from perank.model.prompts import PromptBuilder
+from perank.model import PromptBuilder
 from perank.preparation.resumable import Resumable
 from perank.preparation.set_statistics import spread
 from perank.ranking.text_decoding import TextDecoder

@@ -18,7 +18,7 @@ from perank.baselines.fusion import Evidence, Fusion
 from perank.errors import BadInput
 from perank.files import sha256
 from perank.records import Candidates, Qrels, Ranker, Run, Vectors, rank_order
-from perank.sources.trec import read_run
+from perank.sources import read_run
 
 Identity = tuple[str, Any]
 """What an order depends on besides candidates and vectors: a file's checksum (or ""), and settings as JSON values."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.pe_rank import PERank
+from perank.model import PERank
 from perank.ranking.decoder import Clock, Decoded, WindowBatch, best_first
 from perank.ranking.reader import Reader
 from perank.ranking.trail import Trail
@@ -79,6 +79,18 @@ class Constrained:
             seconds_decode=clock.lap(),
             first_scores=[tuple(row[:n]) for row, n in zip(first_BN.tolist(), windows.counts, strict=True)],
         )
+
+
+class SinglePass:
+    """An approximation of `Constrained` in one forward: candidates sorted by the first step's scores, for any depth.
+
+    Ranks 2 to n don't depend on what was ranked above them, so the benefit of listwise decoding is lost.
+    """
+
+    def decode(self, model: PERank, windows: WindowBatch) -> Decoded:
+        """See `Decoder.decode`. Raises what `Constrained.decode` raises."""
+        first = replace(windows, depth=[min(k, 1) for k in windows.depths])
+        return replace(Constrained().decode(model, first), tokens_generated=windows.depths)
 
 
 class AnchorsAlone:

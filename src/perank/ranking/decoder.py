@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from perank.errors import BadInput
-from perank.model.batches import Batch, Origin, PromptBatch
-from perank.model.pe_rank import PERank
-from perank.model.prompts import Prompt
+from perank.model import Batch, Origin, PERank, Prompt, PromptBatch
 from perank.ranking.shared_prefix import PAYS, Prefixes, SharedPrefix
 from perank.ranking.windows import SlidingQuery, Windows
 from perank.records import Bill, Candidates, Ranking

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from perank.model.precision import autocast_for
+from perank.model import autocast_for
 
 
 @contextmanager

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import Origin
-from perank.model.pe_rank import PERank
+from perank.model import Origin, PERank
 from perank.ranking.decoder import WindowBatch
 from perank.ranking.draft_tree import Tree
 from perank.ranking.kv_cache import KVCache

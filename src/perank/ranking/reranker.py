@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.pe_rank import PERank
-from perank.model.prompts import PromptBuilder
+from perank.model import PERank, PromptBuilder
 from perank.ranking.chunks import Chunked, ShortenedCount
 from perank.ranking.decoder import Clock, Decoder, EmbeddedQuery, Window, WindowBatch
 from perank.ranking.inference import inference

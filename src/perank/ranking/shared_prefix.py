@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from torch import Tensor
 
-from perank.model.prompts import Prompt
+from perank.model import Prompt
 
 PAYS = 0.1  # of a prompt's tokens: with fewer, copying and masks take as long as reading them would
 MOST = 256  # queries that hold keys and values at a time: 2.7 GB for 80 tokens of Mistral-7B in bf16

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from perank.errors import BadInput
-from perank.model.pe_rank import PERank
+from perank.model import PERank
 from perank.ranking.decoder import Clock, Decoded, WindowBatch
 from perank.ranking.draft_tree import Tree, draft_tree
 from perank.ranking.reader import Reader

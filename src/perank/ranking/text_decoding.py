@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import padded
+from perank.model import padded
 from perank.ranking.decoder import Clock
 from perank.ranking.kv_cache import KVCache
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from perank.model.batches import Origin
-from perank.model.pe_rank import PERank
+from perank.model import Origin, PERank
 
 
 class Trail:

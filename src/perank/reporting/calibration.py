@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from perank.evaluation import Evaluation, Suite
 from perank.evaluation.calibration import Judged, Reliability, fitted_points, reliability
-from perank.evaluation.result import Evaluation
-from perank.evaluation.suites import Suite
 from perank.files import write_json
 from perank.saving.calibration import Calibration
 

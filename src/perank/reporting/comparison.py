@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import Absent, BadInput
-from perank.evaluation.result import Evaluation, slug
-from perank.evaluation.suites import Suite
+from perank.evaluation import Evaluation, Suite, slug
 from perank.files import write_json
 from perank.reporting.rows import ResultRow, rows_from, write_results_csv
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perank.files import atomic_write
+from perank.reporting import ResultRow, latency_table, write_results_csv
 from perank.reporting.figures import phase_bars
-from perank.reporting.rows import ResultRow, write_results_csv
-from perank.reporting.tables import latency_table
 
 
 def cost_table(rows: Sequence[ResultRow]) -> str:

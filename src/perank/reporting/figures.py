@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from perank.reporting import ResultRow
 from perank.reporting.grid import Grid
-from perank.reporting.rows import ResultRow
 
 
 def draw(grid: Grid, path: str | Path) -> None:

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perank.evaluation.significance import paired_t_test
-from perank.reporting.layout import Layout
-from perank.reporting.rows import ResultRow
-from perank.reporting.run_results import Measurement
+from perank.reporting import Layout, Measurement, ResultRow
 
 ALPHA = 0.05
 _HIGHER_IS_BETTER = ("ndcg", "mrr", "map", "recall", "precision", "success")

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput, check_least
-from perank.evaluation.result import Evaluation
-from perank.evaluation.suites import Suite
+from perank.evaluation import Evaluation, Suite
 from perank.files import atomic_write
 
 REPORT = "report.html"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
-from perank.evaluation.result import Evaluation, device_name, perank_version
+from perank.evaluation import Evaluation, device_name, perank_version
 from perank.files import atomic_write, lines
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perank.errors import BadInput
-from perank.evaluation.result import read_per_query
+from perank.evaluation import read_per_query
 from perank.files import read_json
 from perank.reporting.rows import ResultRow, read_results_csv
 

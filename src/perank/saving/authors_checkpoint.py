@@ -22,12 +22,7 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.files import atomic_folder, read_json, write_json
-from perank.model.encoders.encoder import Encoder
-from perank.model.llm import LLMSettings
-from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_name, dtype_of
-from perank.model.projector_io import AUTHORS_PREFIX, projector_of
-from perank.model.prompts import PromptBuilder
+from perank.model import AUTHORS_PREFIX, Encoder, LLMSettings, PERank, PromptBuilder, dtype_name, dtype_of, projector_of
 from perank.saving.authors_config import AuthorsConfig, config_for, read_config, write_tokenizer
 from perank.saving.authors_weights import ENCODER_PREFIX, build_llm, llm_state, parts_of, read_tensors
 from perank.saving.model_files import local_folder

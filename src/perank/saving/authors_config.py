@@ -15,7 +15,7 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.files import read_json, write_json
-from perank.model.encoders.encoder import Encoder
+from perank.model import Encoder
 from perank.saving.model_files import saved_name
 
 _POOLINGS = {"mean": "mean", "cls": "cls", "last_token": "last"}  # theirs -> ours

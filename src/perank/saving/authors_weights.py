@@ -11,8 +11,7 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.files import read_json
-from perank.model.pe_rank import PERank
-from perank.model.projector_io import AUTHORS_PREFIX
+from perank.model import AUTHORS_PREFIX, PERank
 from perank.saving.model_files import finite_tensors
 
 ENCODER_PREFIX = "model.encoder.encoder."

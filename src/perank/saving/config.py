@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from perank.errors import BadInput
-from perank.files import read_json
-from perank.model.anchors import AnchorSettings
-from perank.model.encoders.encoder import Encoder
-from perank.model.llm import LLMSettings
-from perank.model.lora import Lora
+from perank.files import read_json, write_json
+from perank.model import AnchorSettings, Encoder, LLMSettings, Lora
 from perank.saving.model_files import CONFIG, OWN_LLM, found_name, saved_name
 
 FORMAT = 1
@@ -143,6 +140,13 @@ class SavedConfig:
         if self.anchors is not None:
             return AnchorSettings(**asdict(self.anchors))
         return AnchorSettings(cosine=self.residual) if self.residual else None
+
+    def write(self, folder: Path) -> None:
+        """Write config.json atomically, without the keys of parts that the model doesn't have."""
+        written = {key: value for key, value in asdict(self).items() if value or key != "anchors"}
+        if not self.llm.layers:
+            del written["llm"]["layers"]
+        write_json(folder / CONFIG, written)
 
 
 def card_of(config: SavedConfig) -> str:

@@ -10,7 +10,7 @@ import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,21 @@ from torch import Tensor
 
 import perank
 from perank.errors import BadInput
-from perank.files import atomic_write, make_folder, write_json
-from perank.model.anchors import Anchors
-from perank.model.encoders.encoder import Encoder
-from perank.model.encoders.packed_linear import pack_linears
-from perank.model.llm import LLMSettings
-from perank.model.lora import adapter_state, layer_state, load_layers, merge_saved
-from perank.model.pe_rank import PERank
-from perank.model.precision import dtype_name
-from perank.model.projector_io import projector_of
-from perank.model.prompts import PromptBuilder
+from perank.files import atomic_write, make_folder
+from perank.model import (
+    Anchors,
+    Encoder,
+    LLMSettings,
+    PERank,
+    PromptBuilder,
+    adapter_state,
+    dtype_name,
+    layer_state,
+    load_layers,
+    merge_saved,
+    pack_linears,
+    projector_of,
+)
 from perank.saving.authors_checkpoint import is_authors_checkpoint, read_authors_checkpoint
 from perank.saving.config import (
     FORMAT,
@@ -119,10 +124,7 @@ def save_pretrained(
     )
     with atomic_write(folder / "README.md") as file:
         file.write(how.card or card_of(config))
-    written = {key: value for key, value in asdict(config).items() if value or key != "anchors"}
-    if not layers:
-        del written["llm"]["layers"]
-    write_json(folder / CONFIG, written)
+    config.write(folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from perank.errors import BadInput
-from perank.model.precision import dtype_of, known_device
+from perank.model import dtype_of, known_device
 
 HUB = ("token", "local_files_only", "cache_dir", "force_download")  # options of the download
 _NAMES = ("device", "dtype", "revision", "trust_remote_code", "attn_implementation", *HUB)

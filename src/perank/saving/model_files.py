@@ -11,8 +11,8 @@ from torch import Tensor
 
 from perank.errors import BadInput
 from perank.files import atomic_folder, atomic_write, sha256
+from perank.model import dtype_of
 from perank.model.locate import expanded, no_bars
-from perank.model.precision import dtype_of
 
 CONFIG, WEIGHTS, OWN_LLM = "config.json", "model.safetensors", "./llm"
 

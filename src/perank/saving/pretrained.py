@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from perank.model.encoders.encoder import Encoder
-from perank.model.llm import LLMSettings
-from perank.model.pe_rank import PERank
-from perank.model.prompts import PromptBuilder
+from perank.model import Encoder, LLMSettings, PERank, PromptBuilder
 from perank.saving.calibration import Calibration, calibration_in, digest_in
 
 

@@ -14,11 +14,7 @@ from torch import Tensor
 
 import perank
 from perank.files import make_folder, read_json, write_json
-from perank.model.listwise_prompts import ListwisePrompts
-from perank.model.llm import LLMSettings
-from perank.model.lora import adapter_state, merge_saved
-from perank.model.pe_rank import TextRanker
-from perank.model.precision import dtype_name
+from perank.model import ListwisePrompts, LLMSettings, TextRanker, adapter_state, dtype_name, merge_saved
 from perank.saving.config import SavedLLM, read_config, saved
 from perank.saving.model_files import CONFIG, WEIGHTS, read_weights, write_llm, write_weights
 

@@ -16,9 +16,7 @@ from typing import ClassVar
 from perank.errors import BadInput
 from perank.files import lines
 from perank.records import Passage, Qrels, Query, Run
-from perank.sources.fields import check_new_pair, integer, warn_of_repeats
-from perank.sources.texts import read_passages, read_queries, text_file
-from perank.sources.trec import runs_in
+from perank.sources import check_new_pair, integer, read_passages, read_queries, runs_in, text_file, warn_of_repeats
 
 
 class BeirCollection:

@@ -17,9 +17,7 @@ from typing import Any
 
 from perank.errors import BadInput
 from perank.records import Passage, Qrels, Query, Run
-from perank.sources.fields import check_new_pair, finite
-from perank.sources.texts import StreamedPassages
-from perank.sources.trec import LazyRuns
+from perank.sources import LazyRuns, StreamedPassages, check_new_pair, finite
 
 _TEXT_FIELDS = ("text", "abstract", "body")
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from perank.errors import BadInput
 from perank.files import cache_dir, make_folder, read_json, sha256_of_text, write_json
 from perank.records import Collection, Passage, Qrels, Query, Run
-from perank.sources.texts import StreamedPassages
-from perank.sources.trec import LazyRuns
+from perank.sources import LazyRuns, StreamedPassages
 
 
 class Limited:

@@ -18,8 +18,7 @@ from typing import IO, Any
 from perank.errors import BadInput
 from perank.files import file_lock, json_object, read_json, write_json
 from perank.records import Ranking
-from perank.sources.candidates import strictly_decreasing
-from perank.sources.trec import run_lines
+from perank.sources import run_lines, strictly_decreasing
 
 Write = Callable[[Iterable[Ranking]], None]
 

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from perank.errors import BadInput
 from perank.files import json_object
 from perank.records import Candidates, Collection, Passage, Qrels, Query, Run
-from perank.sources.candidates import make_candidates
-from perank.sources.fields import check_new, text_in
+from perank.sources import check_new, make_candidates, text_in
 
 
 def run_requests(collection: Collection, run: Run, depth: int, *, texts: bool = True) -> Iterator[Candidates]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from perank.errors import BadInput
 from perank.records import Passage
-from perank.sources.texts import read_passages
+from perank.sources import read_passages
 
 FIELDS = ("contents", "text", "title")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from perank.errors import BadInput
 from perank.files import json_object, lines
 from perank.records import Passage
-from perank.sources.fields import check_new, text_in
+from perank.sources import check_new, text_in
 
 _DPR = ("id", "text", "title")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from perank.model.batches import IGNORE, AlignBatch
-from perank.model.llm import recompute_frozen_layers
-from perank.model.pe_rank import PERank
+from perank.model import IGNORE, AlignBatch, PERank, recompute_frozen_layers
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
 

@@ -9,10 +9,17 @@ import numpy as np
 import torch
 
 from perank.errors import check_least
-from perank.model.align_prompt import align_example
-from perank.model.batches import IGNORE, AlignBatch, PromptBatch, padded
-from perank.model.prompts import SLOT, Prompt, PromptBuilder
-from perank.model.templates import ALIGN_INSTRUCTIONS
+from perank.model import (
+    ALIGN_INSTRUCTIONS,
+    IGNORE,
+    SLOT,
+    AlignBatch,
+    Prompt,
+    PromptBatch,
+    PromptBuilder,
+    align_example,
+    padded,
+)
 from perank.records import Passage, Vectors
 from perank.training.stream import StreamModule, StreamSettings, row_at
 

@@ -10,9 +10,7 @@ import logging
 import torch
 from torch import Tensor
 
-from perank.model.anchors import Anchors
-from perank.model.batches import RankBatch
-from perank.model.losses import listmle, log_probabilities, remaining
+from perank.model import Anchors, RankBatch, listmle, log_probabilities, remaining
 
 log = logging.getLogger(__name__)
 

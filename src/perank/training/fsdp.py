@@ -14,9 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.optim import Optimizer
 
-from perank.model.lora import trained_state
-from perank.model.precision import dtype_of
-from perank.model.sharding import full_on_first, is_first, shard_like, shard_model
+from perank.model import dtype_of, full_on_first, is_first, shard_like, shard_model, trained_state
 from perank.training.checkpoints import read_checkpoint
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from perank.model.batches import IGNORE, AnswerBatch
-from perank.model.pe_rank import TextRanker
-from perank.training.optimizer import AdamW
+from perank.model import IGNORE, AnswerBatch, TextRanker
 from perank.training.stage import Stage
 
 
@@ -18,9 +16,6 @@ class ListwiseModule(Stage):
     """Train the LLM or its adapters."""
 
     model: TextRanker
-
-    def __init__(self, model: TextRanker, optimizer: AdamW) -> None:
-        super().__init__(model, optimizer)
 
     def set_modes(self) -> None:
         self.model.train()

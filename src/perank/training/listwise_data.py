@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perank.errors import BadInput
-from perank.model.batches import IGNORE, AnswerBatch, padded
-from perank.model.listwise_prompts import ListwisePrompts
+from perank.model import IGNORE, AnswerBatch, ListwisePrompts, padded
 from perank.records import Passage
 from perank.sources.views import text_view
 from perank.training.rows import RankRow, passages_of, shuffled

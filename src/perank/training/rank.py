@@ -9,9 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from perank.model.batches import RankBatch
-from perank.model.losses import BatchPassages, RankLoss
-from perank.model.pe_rank import PERank
+from perank.model import BatchPassages, PERank, RankBatch, RankLoss
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
 

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 
 from perank.errors import BadInput, check_least
-from perank.model.anchors import AnchorSettings
-from perank.model.batches import Origin, PromptBatch, RankBatch, padded
-from perank.model.prompts import Prompt, PromptBuilder
+from perank.model import AnchorSettings, Origin, Prompt, PromptBatch, PromptBuilder, RankBatch, padded
 from perank.records import Passage, Vectors
 from perank.training.curriculum import schedule_of, shortened, stage_at
 from perank.training.rows import RankRow, check_ranks, passages_of, shuffled

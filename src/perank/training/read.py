@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perank.model.batches import ReadBatch
-from perank.model.pe_rank import PERank
-from perank.model.projector import ridge
+from perank.model import PERank, ReadBatch, ridge
 from perank.training.optimizer import AdamW
 from perank.training.stage import Stage
 

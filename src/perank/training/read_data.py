@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from perank.errors import BadInput, check_least
-from perank.model.batches import PromptBatch, ReadBatch
-from perank.model.prompts import Prompt, PromptBuilder
+from perank.model import Prompt, PromptBatch, PromptBuilder, ReadBatch
 from perank.records import Query, Vectors
 from perank.training.stream import GroupedSettings, GroupedStream
 

@@ -12,8 +12,7 @@ from typing import Any, TypeGuard
 from perank.errors import BadInput
 from perank.files import json_lines, write_json_lines
 from perank.records import Passage, Query
-from perank.sources.candidates import passages_by_id
-from perank.sources.fields import text_in
+from perank.sources import passages_by_id, text_in
 
 
 @dataclass(frozen=True, slots=True)

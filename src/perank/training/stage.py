@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from perank.errors import BadInput
-from perank.model.lora import load_trained_state, trained_state
-from perank.model.precision import autocast_for, buffers_in_fp32, restore_buffers
-from perank.model.sharding import is_sharded
+from perank.model import autocast_for, buffers_in_fp32, is_sharded, load_trained_state, restore_buffers, trained_state
 from perank.training.checkpoints import random_state, restore_random_state
 from perank.training.fsdp import ShardedStrategy
 from perank.training.optimizer import AdamW

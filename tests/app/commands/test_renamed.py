@@ -10,8 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from perank.app.commands.renamed import RENAMED, check_overrides
-from perank.app.run_folder import run_config
+from perank.app.commands.renamed import RENAMED, check_overrides, run_config
 from perank.app.settings import import_target
 from perank.errors import BadInput
 from perank.files import CONF_DIR

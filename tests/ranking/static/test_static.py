@@ -15,10 +15,9 @@ from perank.model.anchors import AnchorSettings
 from perank.model.batches import PromptBatch
 from perank.model.pe_rank import PERank
 from perank.ranking.constrained import Constrained
-from perank.ranking.options import decoder_named
+from perank.ranking.options import Auto, decoder_named
 from perank.ranking.speculative import Speculative
 from perank.ranking.static import decoder as module
-from perank.ranking.static.auto import Auto
 from perank.ranking.static.buckets import bucket_for, smaller
 from perank.ranking.static.decoder import Static
 from support import tiny

@@ -1,12 +1,16 @@
-"""The processes of a command that computes on several devices or machines; Lightning Fabric starts them."""
+"""The processes of a command on several devices or machines, which Lightning Fabric starts, and their share of cores.
+
+Two threads next to one busy process on two cores are 10 to 50 times slower than one: they wait for each other at every
+product, and one of them always waits for a core.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from perank.app.jobs import quiet_lightning
 from perank.errors import BadInput
-from perank.model.encoders.threads import share_cores
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -34,3 +38,24 @@ def launched(accelerator: str, devices: int | str, nodes: int, place: str) -> Fa
 def here(fabric: Any) -> int:
     """How many of the processes run on this machine."""
     return int(getattr(fabric.strategy, "num_processes", fabric.world_size))
+
+
+def share_cores(processes: int = 1, *, on_cpu: bool = True) -> None:
+    """Limit this process's threads to its share of the cores: those of torch, and those of tokenizers.
+
+    `OMP_NUM_THREADS` and `RAYON_NUM_THREADS` win if they are set; tokenizers follow the former without the latter. With
+    the model on a GPU, tokenizers otherwise use all cores. `processes` is how many of this run compute on this machine.
+    """
+    import torch
+
+    if on_cpu and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), idle_cores(processes)))
+    if on_cpu or "OMP_NUM_THREADS" in os.environ:
+        os.environ.setdefault("RAYON_NUM_THREADS", os.environ.get("OMP_NUM_THREADS") or str(torch.get_num_threads()))
+
+
+def idle_cores(processes: int = 1) -> int:
+    """Return each process's share of the cores that were idle in the last minute, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return max(1, (cores - busy) // processes)

@@ -134,6 +134,25 @@ def check_run_config(config: DictConfig, path: Path) -> None:
         raise BadInput(f"written by an earlier version: {'; '.join(sorted(found))}", remedy=remedy, path=path)
 
 
+def run_config(folder: str | Path) -> DictConfig:
+    """Load the config of a run. Raises `BadInput` if there is none, or an earlier version wrote it."""
+    path = Path(folder) / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise BadInput("no .hydra/config.yaml", remedy="name the output folder of a perank.train run", path=folder)
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # of the file system, YAML or OmegaConf
+        said = " ".join(str(error).split())
+        raise BadInput(f"can't be read: {said}", remedy="train again, or restore the file", path=path) from error
+    if not isinstance(config, DictConfig) or "paths" not in config:
+        raise BadInput("not the config of a run", remedy="train again, or restore the file", path=path)
+    if config.get("residual") == 0:  # of earlier versions: without effect, now anchors=null
+        del config["residual"]
+    check_run_config(config, path)
+    config.paths.output = str(folder)
+    return config
+
+
 def _now(setting: str) -> str | None:
     return next((new for old, new in RENAMED.items() if fnmatchcase(setting, old)), None)
 

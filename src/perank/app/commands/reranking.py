@@ -23,8 +23,8 @@ from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
 from perank.records import Candidates, Ranker, Ranking
 from perank.retrieval.store import EmbeddingStore
+from perank.sources import read_run
 from perank.sources.requests import json_requests, run_requests
-from perank.sources.trec import read_run
 
 _RESULT = ("model", "dtype", "depth", "store", "decoding")  # settings that rankings depend on
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from perank.errors import BadInput
-from perank.model.batches import PromptBatch
-from perank.model.pe_rank import PERank
+from perank.model import PERank, PromptBatch
 from perank.ranking.decoder import Clock, Decoded, WindowBatch, best_first
 from perank.ranking.kv_cache import check_llm
 from perank.ranking.static.buckets import ROWS, bucket_for, smaller

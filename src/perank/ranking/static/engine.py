@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from perank.model.batches import Origin
-from perank.model.pe_rank import PERank
+from perank.model import Origin, PERank
 from perank.ranking.static.acceptance import Accepted, accept
 from perank.ranking.static.drafts import Draft, draft
 from perank.ranking.static.layers import Layers

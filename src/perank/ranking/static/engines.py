@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 
 from perank.errors import BadInput
-from perank.model.pe_rank import PERank
+from perank.model import PERank
 from perank.ranking.static.engine import Engine
 from perank.ranking.static.graphs import ReplayedEngine
 from perank.ranking.static.layers import HuggingFaceLayers, Layers

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
-from perank.model.encoders.packed_linear import PackedLinear, pack_linears
-from perank.model.pe_rank import PERank
+from perank.model import PackedLinear, PERank, pack_linears
 from perank.ranking.static.layers import empty_kv
 from perank.ranking.static.state import Bucket
 

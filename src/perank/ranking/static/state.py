@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from perank.model.pe_rank import PERank
+from perank.model import PERank
 from perank.ranking.decoder import WindowBatch
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from perank.model.encoders.threads import idle_cores, share_cores
+from perank.app.commands.processes import idle_cores, share_cores
 
 
 @pytest.fixture(autouse=True)
