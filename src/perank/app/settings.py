@@ -96,13 +96,14 @@ def check_arguments(
         check_type(value, hints.get(key, Any), _under(place, key))
 
 
-def check_keys(settings: Collection[str], known: Collection[str], place: str) -> None:
-    """Raise `BadInput` for an unknown key; the remedy lists similar ones."""
+def check_keys(settings: Collection[str], known: Collection[str], place: str, other: str = "") -> None:
+    """Raise `BadInput` for an unknown key; the remedy lists similar ones, and then the `other` one, if any."""
     for key in settings:
         if key not in known:
             close = get_close_matches(key, known, n=3) or sorted(known)
             problem = f"{place} has no such setting" if place else "no such setting"
-            raise BadInput(problem, remedy=f"choose among {', '.join(close)}", id=_under(place, key))
+            remedy = f"choose among {', '.join(close)}" + (f", or {other}" if other else "")
+            raise BadInput(problem, remedy=remedy, id=_under(place, key))
 
 
 def check_type(value: Any, hint: Any, place: str) -> None:
