@@ -19,7 +19,7 @@ from perank.app.assembly import Assembly, TextAssembly
 from perank.app.commands.again import evaluated_again
 from perank.app.reading import ReadAssembly
 from perank.app.settings import as_dict, check_keys, instantiate
-from perank.errors import TERMINATED, BadInput
+from perank.errors import TERMINATED, BadInput, check_least
 from perank.evaluation.callback import RankingEvaluation
 from perank.model.projector_io import projector_of, save_projector
 from perank.model.sharding import full_state
@@ -46,8 +46,7 @@ def check_training(config: DictConfig) -> None:
     if config.get("anchors") and config.stage.name != "rank":
         raise BadInput("only stage 2 has anchors", remedy="use +experiment=rank, or anchors=null", id="anchors")
     for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning accepts any value
-        if (value := config.trainer.get(name)) is not None and not value >= least:
-            raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"trainer.{name}")
+        check_least("trainer", least, **{name: config.trainer.get(name)})
 
 
 class TrainingRun:

@@ -155,8 +155,7 @@ class ReciprocalRankFusion:
     scorer = None
 
     def __post_init__(self) -> None:
-        if not self.k >= 0:
-            raise BadInput(f"k is {self.k}", remedy="use 0 or more", id="fusion.k")
+        check_least("fusion", 0, k=self.k)
 
     def scores(self, evidence: Evidence) -> np.ndarray:
         """Return fp64 scores [N]."""
