@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +57,7 @@ class TrainingRun:
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.is_saved = False
+        self.is_saved, self.began = False, time.process_time()
         self.config, self.output = config, Path(config.paths.output)
         self.shown = instantiate(config.report) if config.report else None  # what report.html shows
         kinds = {"listwise": TextAssembly, "read": ReadAssembly}
@@ -101,6 +102,7 @@ class TrainingRun:
         checkpoint = resumed_from(self.config.ckpt_path, self.output)
         _keep(self.output / "metrics.csv")
         stage, data = self.assembly.stage, self.assembly.data
+        stage.began = self.began
         if data.dropped:
             total = data.dropped + data.rows
             log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, total)
