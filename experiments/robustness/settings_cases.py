@@ -204,6 +204,7 @@ EVALUATE = {
     "suite.beir.depth=x": "suite.beir.depth",
     "labels=null": "group of settings",
     "compare=[Bm25,Bm25]": "'Bm25' occurs twice",
+    "max_queries=0": "max_queries is 0",
     "model=": "empty text",
     "device=meta": "meta",
     "+labels.study=3": "labels.study",

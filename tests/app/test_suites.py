@@ -57,6 +57,9 @@ def test_suites_names_what_is_measured_and_max_queries_is_for_suites_without_the
     more = [f"+suite.few={few}}}", f"+suite.own={few}, max_queries: 4}}", "suites=[own,few]", "max_queries=2"]
     config = toy.composed(tmp_path / "world", tmp_path, "rank", *more)
     assert [(suite.name, len(suite.query_ids)) for suite in Assembly(config).suites] == [("own", 4), ("few", 2)]
+    config.max_queries = 0
+    with pytest.raises(BadInput, match="max_queries is 0"):
+        _ = Assembly(config).suites
     config.suites = ["few", "fwe"]
     with pytest.raises(BadInput, match=r"'suites.fwe'.*choose among few.*suites=null"):
         _ = Assembly(config).suites

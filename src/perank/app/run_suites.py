@@ -116,5 +116,6 @@ def _suite(name: str, settings: DictConfig, config: DictConfig) -> Suite:
     `on_failure` and `max_queries` are the config's where its settings have none.
     """
     suite: Suite = instantiate(settings, **({} if "name" in settings else {"name": name}))
-    shared = {key: config[key] for key in ("on_failure", "max_queries") if config.get(key) and not settings.get(key)}
+    keys = [key for key in ("on_failure", "max_queries") if settings.get(key) is None]
+    shared = {key: config[key] for key in keys if config.get(key) is not None}
     return replace(suite, **shared) if shared else suite
