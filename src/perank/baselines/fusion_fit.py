@@ -41,7 +41,8 @@ class Judged(Protocol):
 class FittedFusion:
     """A `Fusion` whose weights of `features` are fitted on the queries of `judged`; the weights of others are 0.
 
-    `shape` has the settings that aren't fitted. Raises `BadInput` for an unknown likelihood, and an unknown or repeated feature.
+    `shape` has the settings that aren't fitted. Raises `BadInput` for an unknown or repeated feature, and another
+    likelihood.
     """
 
     judged: Judged
