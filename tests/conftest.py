@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,30 @@ def shared() -> Path:
     if not (folder / "collections").is_dir():
         pytest.skip(f"no shared test data under {folder} (set PERANK_SHARED)")
     return folder
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Undo changes of the environment: Lightning leaves a process's rank and port there, which its children obey."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_environment() -> Iterator[None]:
+    """Nothing that a module's fixtures set in the environment reaches other modules."""
+    with _environment_restored():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Nothing that a test sets in the environment reaches other tests."""
+    with _environment_restored():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

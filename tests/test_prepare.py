@@ -253,3 +253,10 @@ def test_summaries_of_what_the_first_stage_finds_leave_the_rest_alone(world: Pat
 def test_summaries_that_can_not_be_made_are_refused(world: Path, tmp_path: Path, setting: str, problem: str) -> None:
     with pytest.raises(BadInput, match=problem):
         prepare(config(world, tmp_path / "some.jsonl", *SUMMARIES, setting))
+
+
+def test_a_wikipedia_file_is_sampled_once(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"'preparation.source': 'a.jsonl' occurs twice"):
+        prepare(
+            config(tmp_path, tmp_path / "corpus.jsonl", "preparation=wikipedia", "preparation.source=[a.jsonl,a.jsonl]")
+        )

@@ -29,7 +29,7 @@ CARD = """# PE-Rank, embedded scale: the model in the box
 
 The first {layers} layers of SmolLM2-135M-Instruct (weights from a Q4_1 GGUF, dequantised; the layers trained whole, the
 embeddings as they were) and a projector for all-MiniLM-L6-v2 vectors. The prompt holds passage embeddings, the query's
-words and its embedding; anchored scores (PE-Rank+, an extension of the paper) add to the LLM's score, {llm:g} x h . E_M(e):
+words and its embedding. Anchored scores (PE-Rank+, an extension of the paper) add to the LLM's, {llm:g} x h . E_M(e):
 {cosine:g} x the encoder's similarity - {rank:g} x ln(1 + rank in the first stage) + {feedback:g} x the similarity to
 the weighted mean of the first stage's best {first}, with weights by similarity and rank (temperature {temperature:g}).
 

@@ -166,6 +166,8 @@ def _reported() -> Iterator[Command]:
     )
     yield Command("grammar: an equals sign", (f"{collection}WORLD/epoch=6",), "quote it", entry=evaluate)
     yield Command("wandb: a long tag", ("logger=wandb", f"+labels.study={'s' * 65}"), "logger.wandb.tags")
+    fusion = ("teacher=fused", "+teacher.fusion={log_rank:1}")
+    yield Command("groups: a fusion without a _target_", fusion, "with a _target_")
     yield Command("resume: an unknown folder", ("ckpt_path=WORLD/nowhere",), "nowhere")
     yield Command("bm25: an unknown analyzer", ("first_stage.analyzer=chinese",), "multilingual")
 

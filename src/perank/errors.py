@@ -6,7 +6,7 @@ Entry points print it as one message and exit with code 2; other exceptions are 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,6 +54,15 @@ def check_least(place: str, least: int, **numbers: float | None) -> None:
     for name, number in numbers.items():
         if number is not None and not number >= least:  # NaN too
             raise BadInput(f"{name} is {number}", remedy=f"use {least} or more", id=f"{place}.{name}".strip("."))
+
+
+def check_distinct(place: str, entries: Iterable[object]) -> None:
+    """Raise `BadInput` for an entry that occurs twice in the list `place`."""
+    seen: list[object] = []
+    for entry in entries:
+        if entry in seen:
+            raise BadInput(f"{entry!r} occurs twice", remedy="name each entry once", id=place)
+        seen.append(entry)
 
 
 def exits_cleanly(main: Callable[[], None]) -> Callable[[], None]:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,9 @@ _CHECKOUT = PACKAGE_DIR.parent.parent
 # A wheel contains conf/ in the package; an editable install uses that of the checkout.
 CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else _CHECKOUT / "conf"
 
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
+_OTHER_CACHE = "set PERANK_CACHE to a folder that can be written"
+
 
 def cache_dir() -> Path:
     """Return the folder for recomputable files (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank.
@@ -31,8 +34,7 @@ def cache_dir() -> Path:
     try:
         return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
     except RuntimeError as error:
-        problem = "this user has no home, where the cache would be"
-        raise BadInput(problem, remedy="set PERANK_CACHE to a folder that can be written", id="PERANK_CACHE") from error
+        raise BadInput("this user has no home for the cache", remedy=_OTHER_CACHE, id="PERANK_CACHE") from error
 
 
 def shared_dir() -> Path:
@@ -47,12 +49,29 @@ def same_folder(one: str, other: str) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents where they are missing. Raises `BadInput` if that can't be done."""
-    try:
+    """Create a folder and its parents where they are missing. Raises `BadInput` if it can't be created."""
+    with _writable(path):
         path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        problem = f"the folder can't be created: {error.strerror}"
-        raise BadInput(problem, remedy="name one that can be written", path=path) from error
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Convert errors of the system for an unwritable folder to `BadInput`; the cache's names its variable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        cached, what = _is_cached(folder), "written" if folder.is_dir() else "created"
+        problem = f"the {'cache' if cached else 'folder'} can't be {what}: {error.strerror}"
+        remedy = _OTHER_CACHE if cached else "name one that can be written"
+        raise BadInput(problem, remedy=remedy, path=folder) from error
+
+
+def _is_cached(folder: Path) -> bool:
+    with suppress(BadInput):  # there is no cache without a home
+        return folder.absolute().is_relative_to(cache_dir().absolute())
+    return False
 
 
 @contextmanager
@@ -93,27 +112,11 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
     """Return the folder `path`, filled by `make` if it doesn't exist; other processes wait for it."""
     if not path.is_dir():
-        with cache_errors(path), file_lock(path.with_name(f".{path.name}.lock")):
+        with file_lock(path.with_name(f".{path.name}.lock")):
             if not path.is_dir():  # another process may have created it
                 with atomic_folder(path) as draft:
                     make(draft)
     return path
-
-
-@contextmanager
-def cache_errors(path: Path) -> Iterator[None]:
-    """Convert errors of the system for a cache that can't be written to `BadInput`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        problem = f"the cache can't be written: {error.strerror}"
-        remedy = "set the environment variable PERANK_CACHE to a folder that can be written"
-        raise BadInput(problem, remedy=remedy, path=error.filename or path) from error
-
-
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
 
 
 @contextmanager
@@ -125,13 +128,13 @@ def file_lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path, blocking=wait)
     try:
-        lock.acquire()
+        with _writable(path.parent):
+            lock.acquire()
     except Timeout as error:
-        remedy = "wait until it has finished"
-        raise BadInput("another process is writing here", remedy=remedy, path=path.parent) from error
+        raise BadInput("another process is writing here", remedy="wait for its end", path=path.parent) from error
     try:
         yield
     finally:
@@ -161,8 +164,7 @@ def read_json(path: str | Path) -> Any:
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path) from error
     except (ValueError, RecursionError) as error:  # invalid JSON, huge integers, deep nesting
-        line = getattr(error, "lineno", None)
-        said = getattr(error, "msg", error)
+        line, said = getattr(error, "lineno", None), getattr(error, "msg", error)
         raise BadInput(f"not JSON: {said}", remedy="fix or remove the file", path=path, line=line) from error
 
 
@@ -211,8 +213,7 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     import gzip
     import zlib
 
-    path = Path(path)
-    number = 0
+    path, number = Path(path), 0
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with _readable(path), opener(path, "rt", encoding="utf-8-sig", newline="\n") as file:
@@ -222,8 +223,7 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy=_as_utf8(path), path=path, line=number + 1) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        problem = "the gzip stream is broken"
-        raise BadInput(problem, remedy="download the file again", path=path, line=number + 1) from error
+        raise BadInput("the gzip stream is broken", remedy="download it again", path=path, line=number + 1) from error
 
 
 def _as_utf8(path: Path) -> str:

@@ -61,7 +61,7 @@ def _objective(config: DictConfig) -> float | None:
 
 def _measured(output: Path) -> list[float]:
     entries = read_json(output / "metrics.json").values()
-    trained = [entry for entry in entries if entry["system"] in ("PE-Rank", "text listwise")]
+    trained = [entry for entry in entries if entry["system"] in ("PE-Rank", "PE-Rank+", "text listwise")]
     return [next(iter(entry["means"].values())) for entry in trained]
 
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from perank.app.settings import as_dict, check_arguments, check_config, check_keys, check_type, instantiate
 from perank.errors import BadInput
+from perank.records import Ranker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,9 @@ class Outer:
         words: Sequence[str] = (),
         pair: tuple[float, float] = (0.0, 1.0),
         inner: Inner | None = None,
+        ranker: Ranker | None = None,
+        parts: Mapping[str, Inner | None] | None = None,
+        table: dict[str, int] | None = None,
         free: Any = None,
     ) -> None:
         if name == "refused":
@@ -55,8 +59,9 @@ def configured(**settings: Any) -> Any:
         {},
         {"rate": 1, "count": 3, "old": None, "path": "a/b", "words": ["a"], "pair": [1, 2.5], "free": {"x": [1]}},
         {"inner": {"_target_": f"{__name__}.Inner", "size": 3}},
+        {"table": {"a": 1}, "free": {"inner": {"size": 3}}},
     ],
-    ids=["few", "many", "nested"],
+    ids=["few", "many", "nested", "dictionaries"],
 )
 def test_what_a_constructor_takes_is_made(settings: dict[str, Any]) -> None:
     found = instantiate(configured(**settings))
@@ -85,6 +90,12 @@ def test_what_a_constructor_takes_is_made(settings: dict[str, Any]) -> None:
         ({"pair": [1.0]}, "group.one.pair", "tuple"),
         ({"pair": [1.0, "x"]}, "group.one.pair", "tuple"),
         ({"inner": {"_target_": f"{__name__}.Inner", "sise": 3}}, "group.one.inner.sise", "size"),
+        ({"inner": {"size": 3}}, "group.one.inner", "with a _target_, found {'size': 3}"),
+        ({"inner": {}}, "group.one.inner", "with a _target_"),
+        ({"ranker": {"size": 3}}, "group.one.ranker", "with a _target_"),
+        ({"parts": {"a": None, "b": {"size": 3}}}, "group.one.parts.b", "with a _target_"),
+        ({"parts": {"a": 3}}, "group.one.parts.a", "Inner"),
+        ({"count": {"size": 3}}, "group.one.count", "expected int"),
         ({"inner": {"_target_": f"{__name__}.Inner", "size": "x"}}, "group.one.inner.size", "expected int"),
         ({"_target_": "perank.none.Nothing"}, "group.one", "can't be imported"),
         ({"_target_": "nothing"}, "group.one", "can't be imported"),

@@ -57,6 +57,19 @@ def test_suites_names_what_is_measured_and_max_queries_is_for_suites_without_the
     more = [f"+suite.few={few}}}", f"+suite.own={few}, max_queries: 4}}", "suites=[own,few]", "max_queries=2"]
     config = toy.composed(tmp_path / "world", tmp_path, "rank", *more)
     assert [(suite.name, len(suite.query_ids)) for suite in Assembly(config).suites] == [("own", 4), ("few", 2)]
-    config.suites = ["few", "fwe"]
-    with pytest.raises(BadInput, match=r"'suites.fwe'.*choose among few"):
+    config.max_queries = 0
+    with pytest.raises(BadInput, match="max_queries is 0"):
         _ = Assembly(config).suites
+    config.suites = ["few", "fwe"]
+    with pytest.raises(BadInput, match=r"'suites.fwe'.*choose among few.*suites=null"):
+        _ = Assembly(config).suites
+
+
+def test_no_suite_is_measured_twice(tmp_path: Path) -> None:
+    toy.make_collection(tmp_path / "world" / "collection")
+    few = f"+suite.few={{_target_: perank.app.suites.beir_suite, folder: {tmp_path}/world/collection, name: beir}}"
+    for settings, place in ((["suites=[beir,beir]"], "suites"), ([few], "suite")):
+        config = toy.composed(tmp_path / "world", tmp_path, "rank", *settings)
+        with pytest.raises(BadInput, match="'beir' occurs twice") as refused:
+            _ = Assembly(config).suites
+        assert refused.value.id == place

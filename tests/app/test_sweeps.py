@@ -13,7 +13,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from perank.errors import BadInput
-from perank.files import CONF_DIR
+from perank.files import CONF_DIR, write_json
+from perank.train import _measured
 from support import toy
 
 PLUGINS = {
@@ -62,3 +63,13 @@ def test_processes_of_their_own_run_every_job_and_a_failed_one_ends_the_sweep_wi
     steps = [json.loads((tmp_path / "sweep" / job / "doctor.json").read_text())["work"]["steps"] for job in "02"]
     assert steps == [24, 12]
     assert "batch_size" in json.loads((tmp_path / "sweep" / "1" / "failed.json").read_text())["message"]
+
+
+@pytest.mark.parametrize("system", ["PE-Rank", "PE-Rank+", "text listwise"])
+def test_a_sweep_over_devices_goes_by_every_kind_of_trained_model(tmp_path: Path, system: str) -> None:
+    means = {"Bm25": 0.25, "encoder": 0.5, system: 0.75}
+    write_json(
+        tmp_path / "metrics.json",
+        {f"beir/{name}": {"system": name, "means": {"ndcg@10": mean}} for name, mean in means.items()},
+    )
+    assert _measured(tmp_path) == [0.75]

@@ -68,6 +68,7 @@ def test_a_fusion_is_fitted_on_a_suite_and_prefers_what_is_judged(caplog: pytest
         ({"features": ["cosin"]}, "can't fit the features"),
         ({"features": []}, "can't fit the features"),
         ({"features": ["text"]}, "can't fit the features"),
+        ({"features": ["cosine", "log_rank", "cosine"]}, "'cosine' occurs twice"),
         ({"likelihood": "hinge"}, "unknown likelihood 'hinge'"),
     ],
     ids=str,

@@ -133,7 +133,16 @@ def test_rows_do_not_depend_on_the_size_of_blocks(tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize(
-    "settings", [{"orders": []}, {"orders": ["sorted"]}, {"candidates": 1}, {"block": 0}, {"minimum": 1}], ids=str
+    "settings",
+    [
+        {"orders": []},
+        {"orders": ["sorted"]},
+        {"orders": ["shuffled", "shuffled"]},
+        {"candidates": 1},
+        {"block": 0},
+        {"minimum": 1},
+    ],
+    ids=str,
 )
 def test_settings_out_of_range_are_refused_by_name(settings: dict[str, Any]) -> None:
     with pytest.raises(BadInput) as caught:

@@ -17,6 +17,7 @@ from perank.model.llm import LLMSettings
 from perank.ranking.windows import Windows
 from perank.saving.hub import save_pretrained
 from perank.saving.load_options import split_options
+from perank.saving.saved_text_ranker import load_text_ranker
 from support import tiny
 
 PASSAGES = ["a sea otter", "the rain falls", "bread"]
@@ -121,6 +122,14 @@ def test_names_that_are_none_are_refused(name: Any, named: str) -> None:
 def test_a_file_in_the_place_of_a_folder_is_refused_as_one(folder: Path) -> None:
     with pytest.raises(BadInput, match="expected the folder of a model, found a file"):
         Reranker.from_pretrained(folder / "config.json")
+
+
+def test_the_folder_of_a_training_run_is_refused_with_that_of_its_model(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(folder)
+    for load in (Reranker.from_pretrained, load_text_ranker):
+        with pytest.raises(BadInput, match=rf"a training run's folder.*\(name {tmp_path}/model\)") as refused:
+            load(tmp_path)
+        assert refused.value.path == tmp_path
 
 
 @pytest.mark.parametrize("place", ["a file", "/proc/nowhere"])

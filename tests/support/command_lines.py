@@ -161,17 +161,14 @@ def _more(entry: str, kind: str) -> st.SearchStrategy[str]:
 @st.composite
 def command_lines(draw: st.DrawFn, entry: str) -> list[str]:
     """Arguments of an entry point; `perank`, the console command, gets those of any other behind a word."""
-    if entry != "perank":
-        line = draw(_line(entry))
-        assume(not any(_starts_processes(word) for word in line))
-        return line
-    other = draw(st.sampled_from([each for each in ENTRIES if each != "efficiency"]))
-    word = draw(
-        st.sampled_from([other, other, other, other, _misspelt(other, 1), "-V", "help", "--help", "", "--", "RANK"])
-    )
-    line = draw(_line(other))
+    words: list[str] = []
+    if entry == "perank":
+        entry = draw(st.sampled_from([each for each in ENTRIES if each != "efficiency"]))
+        kept = [entry, entry, entry, entry, _misspelt(entry, 1)]
+        words = [draw(st.sampled_from([*kept, "-V", "help", "--help", "", "--", "RANK"]))]
+    line = draw(_line(entry))
     assume(not any(_starts_processes(word) for word in line))
-    return [word, *line]
+    return [*words, *line]
 
 
 def _starts_processes(word: str) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -55,6 +58,23 @@ def _ndcg(output: Path) -> float:
     import json
 
     return float(json.loads((output / "metrics.json").read_text())["beir/PE-Rank"]["means"]["ndcg@10"])
+
+
+def test_processor_seconds_are_those_of_all_attempts_and_not_of_other_jobs_in_the_process(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(attempt: int, step: int) -> float:
+        clock = SimpleNamespace(process_time=itertools.count(1000.0 * attempt).__next__)
+        for module in ("perank.training.stage", "perank.app.training_run"):
+            monkeypatch.setattr(f"{module}.time", clock)
+        with suppress(Interrupted):
+            train(toy.composed(world, tmp_path, "rank", "evaluate=false", f"ckpt_path={tmp_path}"))
+        return float(read_checkpoint(tmp_path / "checkpoints" / f"step-{step:06}.ckpt")["processor_seconds"])
+
+    with monkeypatch.context() as patch:
+        interrupted_after(6, patch)
+        first = seconds(attempt=1, step=5)
+    assert 0 < first < seconds(attempt=2, step=12) < 100
 
 
 def test_a_checkpoint_has_the_keys_of_version_0_1_0(whole: Path) -> None:

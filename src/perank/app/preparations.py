@@ -9,7 +9,7 @@ from typing import Any
 from perank.app.inputs import Inputs
 from perank.app.settings import as_dict, check_arguments, check_keys
 from perank.app.training_data import row_sources, teacher_of
-from perank.errors import BadInput, check_least
+from perank.errors import BadInput, check_distinct, check_least
 from perank.preparation import convert_authors as authors
 from perank.preparation.fingerprint import passages_digest, questions_digest, settings_of
 from perank.preparation.ranking_set import RankingSet, prompt_lengths, sampled
@@ -59,6 +59,7 @@ def wikipedia(inputs: Inputs, *, source: str | list[str] | None, output: str, **
     if source is None:
         raise BadInput("expected a file to sample from", remedy="name that of Atlas or DPR", id="preparation.source")
     paths = [Path(path) for path in ([source] if isinstance(source, str) else source)]
+    check_distinct("preparation.source", map(str, paths))
     known = {**settings, "seed": inputs.config.seed}
     make = partial(sample_texts, paths, progress=inputs.config.progress, **known)
     return prepared(output, "texts", {"source": source_digest(paths), **known}, make)

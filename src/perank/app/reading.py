@@ -14,6 +14,7 @@ from torch import Tensor
 
 from perank.app.assembly import Assembly
 from perank.app.settings import import_target
+from perank.baselines.splade import SpladeRanker
 from perank.errors import BadInput
 from perank.files import atomic_write, cache_dir, file_lock
 from perank.model.even_start import even_start
@@ -39,7 +40,7 @@ class ReadTarget:
     """
 
     tower: TowerSettings
-    teacher: Any
+    teacher: SpladeRanker
     passages: int = 24_000
     cosine: float = 0.0
     judged: JudgedMapSettings | None = None

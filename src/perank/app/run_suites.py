@@ -12,6 +12,7 @@ from perank.app.inputs import Inputs
 from perank.app.settings import check_keys, instantiate
 from perank.baselines.encoder_ranker import EncoderRanker
 from perank.baselines.fusion import Fusion, FusionRanker
+from perank.errors import check_distinct
 from perank.evaluation import Evaluation, Suite, evaluate_ranker, evaluate_run
 from perank.ranking.reranker import Reranker
 from perank.ranking.windows import Windows
@@ -24,15 +25,20 @@ _LARGE_CORPUS = 1_000_000  # passages; for larger ones, a store of the full corp
 
 
 class RunSuites(list[Suite]):
-    """The suites of the config group `suite`, or those of them that `suites` names. Raises `BadInput` for others."""
+    """The suites of the config group `suite`, or those of them that `suites` names.
+
+    Raises `BadInput` for other names, and for one that occurs twice.
+    """
 
     anchors_alone = "anchors alone"  # name of a model without its LLM in tables
 
     def __init__(self, inputs: Inputs) -> None:
         present = {str(name): settings for name, settings in inputs.config.suite.items() if settings}
         chosen = list(present) if inputs.config.get("suites") is None else list(inputs.config.suites)
-        check_keys(chosen, list(present), "suites")
+        check_distinct("suites", chosen)
+        check_keys(chosen, list(present), "suites", "suites=null for all that `suite` has")
         super().__init__(_suite(name, present[name], inputs.config) for name in chosen)
+        check_distinct("suite", (suite.name for suite in self))
         self.inputs = inputs
         # Cached per object: a cache on the class would keep every job's model during a sweep.
         self.candidate_store = cache(self._candidate_store)
@@ -108,5 +114,6 @@ def _suite(name: str, settings: DictConfig, config: DictConfig) -> Suite:
     `on_failure` and `max_queries` are the config's where its settings have none.
     """
     suite: Suite = instantiate(settings, **({} if "name" in settings else {"name": name}))
-    shared = {key: config[key] for key in ("on_failure", "max_queries") if config.get(key) and not settings.get(key)}
+    keys = [key for key in ("on_failure", "max_queries") if settings.get(key) is None]
+    shared = {key: config[key] for key in keys if config.get(key) is not None}
     return replace(suite, **shared) if shared else suite

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perank.app.settings import check_keys, check_type
-from perank.errors import BadInput, check_least
+from perank.errors import BadInput, check_distinct, check_least
 from perank.evaluation import check_on_failure
 
 Group = Mapping[str, Any]
@@ -125,6 +125,7 @@ class Evaluate:
     def __post_init__(self) -> None:
         check_least("", 1, batch_size=self.batch_size)
         check_on_failure(self.on_failure)
+        check_distinct("compare", self.compare)
 
 
 @dataclass(kw_only=True)
@@ -213,6 +214,7 @@ class Efficiency:
         place = f"layouts.{self.study}"
         if not self.layouts[self.study]:
             raise BadInput("there are no layouts", remedy="name some as [candidates, window, step]", id=place)
+        check_distinct(place, self.layouts[self.study])
         for layout in self.layouts[self.study]:
             check_type(layout if isinstance(layout, str) else tuple(layout), tuple[int, int, int], place)
             check_least(place, 1, candidates=layout[0], window=layout[1], step=layout[2])

@@ -2,7 +2,7 @@
 
 The schema of conf/ is Python: `perank.app.schema` for the top level, and the signature of each `_target_`. A misspelt
 key or a value of the wrong type raises `BadInput` with the full key. Checked are plain values (numbers, strings,
-booleans, None, sequences of them), and groups whose annotation is a dataclass.
+booleans, None, sequences of them), and groups whose annotation is a class.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 from perank.errors import BadInput
 
 _PLAIN = (bool, int, float, str, types.NoneType)
+_TARGETED = "a group of settings with a _target_"
 
 
 def instantiate(settings: Any, **more: Any) -> Any:
     """Instantiate a config group, or return None for None. Raises `BadInput` if its constructor doesn't accept it."""
-    if settings is not None and "_target_" not in (settings if OmegaConf.is_dict(settings) else ()):
+    if settings is not None and (not OmegaConf.is_dict(settings) or _lacks_target(settings)):
         place = settings._get_full_key(None) if OmegaConf.is_config(settings) else repr(settings)
-        raise BadInput("expected a group of settings with a _target_", remedy="see conf/ for the groups", id=place)
+        raise BadInput(f"expected {_TARGETED}", remedy="see conf/ for the groups", id=place)
     _check_targets(settings, more)
     try:
         return hydra_utils.instantiate(settings, **more, _convert_="all")
@@ -96,13 +97,14 @@ def check_arguments(
         check_type(value, hints.get(key, Any), _under(place, key))
 
 
-def check_keys(settings: Collection[str], known: Collection[str], place: str) -> None:
-    """Raise `BadInput` for an unknown key; the remedy lists similar ones."""
+def check_keys(settings: Collection[str], known: Collection[str], place: str, other: str = "") -> None:
+    """Raise `BadInput` for an unknown key; the remedy lists similar ones, and then the `other` one, if any."""
     for key in settings:
         if key not in known:
             close = get_close_matches(key, known, n=3) or sorted(known)
             problem = f"{place} has no such setting" if place else "no such setting"
-            raise BadInput(problem, remedy=f"choose among {', '.join(close)}", id=_under(place, key))
+            remedy = f"choose among {', '.join(close)}" + (f", or {other}" if other else "")
+            raise BadInput(problem, remedy=remedy, id=_under(place, key))
 
 
 def check_type(value: Any, hint: Any, place: str) -> None:
@@ -110,10 +112,15 @@ def check_type(value: Any, hint: Any, place: str) -> None:
     if not _fits(value, hint):
         is_group = is_dataclass(hint) or typing.get_origin(hint) is Mapping
         expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        expected = "a group of settings" if is_group else expected
+        of_class = any(isinstance(kind, type) and kind not in (*_PLAIN, Path) for kind in _options(hint))
+        expected = _TARGETED if of_class and _lacks_target(value) else "a group of settings" if is_group else expected
         raise BadInput(f"expected {expected}, found {value!r}", remedy="use a value of that type", id=place)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
         check_arguments(hint, value, place)
+    for kind in _options(hint) if _lacks_target(value) else ():
+        if typing.get_origin(kind) is Mapping and typing.get_args(kind)[1] is not Any:
+            for key in value:
+                check_type(value[key], typing.get_args(kind)[1], _under(place, str(key)))
 
 
 def _check_targets(node: Any, more: Collection[str] = ()) -> None:
@@ -160,8 +167,12 @@ def _hints(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return any(_fits_one(value, option) for option in options)
+    return any(_fits_one(value, option) for option in _options(hint))
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation itself."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def _fits_one(value: Any, kind: Any) -> bool:
@@ -174,13 +185,27 @@ def _fits_one(value: Any, kind: Any) -> bool:
         return isinstance(value, kind)
     if kind is Path:
         return isinstance(value, str | Path)
-    if origin is Mapping or is_dataclass(kind):
+    if origin is Mapping:
         return not isinstance(value, (*_PLAIN, Sequence))
+    if is_dataclass(kind):
+        return not isinstance(value, (*_PLAIN, Sequence)) and not _lacks_target(value)
     if origin is tuple and Ellipsis not in arguments:
         return _is_list(value) and len(value) == len(arguments) and all(map(_fits, value, arguments))
     if origin in (list, tuple, Sequence):
         return _is_list(value) and all(_fits(item, arguments[0]) for item in value)
-    return True
+    return not _lacks_target(value) or _takes_dict(origin or kind)
+
+
+def _lacks_target(value: Any) -> bool:
+    """Whether a value is a group of a config that stays a dictionary, as no class is named to instantiate it."""
+    return OmegaConf.is_dict(value) and "_target_" not in value
+
+
+def _takes_dict(kind: Any) -> bool:
+    """Whether an annotation without arguments accepts a dictionary: Any and the like do, other classes don't."""
+    if kind is Any or not isinstance(kind, type):
+        return True
+    return not getattr(kind, "_is_protocol", False) and issubclass(dict, kind)
 
 
 def _is_list(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from perank.app.assembly import Assembly, TextAssembly
 from perank.app.commands.again import evaluated_again
 from perank.app.reading import ReadAssembly
 from perank.app.settings import as_dict, check_keys, instantiate
-from perank.errors import TERMINATED, BadInput
+from perank.errors import TERMINATED, BadInput, check_least
 from perank.evaluation.callback import RankingEvaluation
 from perank.model import full_state, projector_of, save_projector
 from perank.reporting import save_report
@@ -45,8 +46,7 @@ def check_training(config: DictConfig) -> None:
     if config.get("anchors") and config.stage.name != "rank":
         raise BadInput("only stage 2 has anchors", remedy="use +experiment=rank, or anchors=null", id="anchors")
     for name, least in {"accumulate_grad_batches": 1, "gradient_clip_val": 0}.items():  # Lightning accepts any value
-        if (value := config.trainer.get(name)) is not None and not value >= least:
-            raise BadInput(f"{name} is {value}", remedy=f"use {least} or more", id=f"trainer.{name}")
+        check_least("trainer", least, **{name: config.trainer.get(name)})
 
 
 class TrainingRun:
@@ -56,7 +56,7 @@ class TrainingRun:
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.is_saved = False
+        self.is_saved, self.began = False, time.process_time()
         self.config, self.output = config, Path(config.paths.output)
         self.shown = instantiate(config.report) if config.report else None  # what report.html shows
         kinds = {"listwise": TextAssembly, "read": ReadAssembly}
@@ -101,6 +101,7 @@ class TrainingRun:
         checkpoint = resumed_from(self.config.ckpt_path, self.output)
         _keep(self.output / "metrics.csv")
         stage, data = self.assembly.stage, self.assembly.data
+        stage.began = self.began
         if data.dropped:
             total = data.dropped + data.rows
             log.warning("%d of %d rows left out: no text, one passage, or too long", data.dropped, total)

@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perank.errors import Absent, BadInput
+from perank.errors import Absent, BadInput, check_least
 from perank.files import cache_dir, read_json, write_json
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ class ChatApi:
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
-        for name, value in {"concurrency": self.concurrency, "attempts": self.attempts}.items():
-            if value < 1:
-                raise BadInput(f"{name} is {value}", remedy="use 1 or more", id=name)
+        check_least("", 1, concurrency=self.concurrency, attempts=self.attempts)
         if self.key_variable is not None and not os.environ.get(self.key_variable):
             problem = f"no key in the environment variable {self.key_variable}"
             raise Absent(problem, remedy="set it, or key_variable=null for an endpoint without keys", id=self.model)

@@ -7,7 +7,7 @@ neighbours, and the scores of a ranker that reads texts. `ReciprocalRankFusion` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -23,6 +23,11 @@ FEATURES = ("cosine", "log_rank", "feedback", "first_stage", "text")
 
 class TextScorer(Protocol):
     """A ranker that reads texts and whose scores can be added, such as `perank.baselines.splade.SpladeRanker`."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The settings that determine the scores, as JSON values."""
+        ...
 
     def scored(self, batch: Sequence[Candidates]) -> list[tuple[np.ndarray, Bill]]:
         """Return the scores [N] of each element of `batch`, comparable between queries, and their cost."""
@@ -72,7 +77,7 @@ class Fusion:
     feedback: float = 0.0
     first_stage: float = 0.0
     text: float = 0.0
-    scorer: Any = None
+    scorer: TextScorer | None = None
     standardised: bool = False
     rocchio: float = 0.0
     first: int = 5
@@ -155,8 +160,7 @@ class ReciprocalRankFusion:
     scorer = None
 
     def __post_init__(self) -> None:
-        if not self.k >= 0:
-            raise BadInput(f"k is {self.k}", remedy="use 0 or more", id="fusion.k")
+        check_least("fusion", 0, k=self.k)
 
     def scores(self, evidence: Evidence) -> np.ndarray:
         """Return fp64 scores [N]."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from perank.baselines.encoder_ranker import CandidateVectors
 from perank.baselines.fusion import FEATURES, Fusion, FusionRanker
-from perank.errors import BadInput
+from perank.errors import BadInput, check_distinct
 from perank.records import Candidates, Qrels
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class Judged(Protocol):
 class FittedFusion:
     """A `Fusion` whose weights of `features` are fitted on the queries of `judged`; the weights of others are 0.
 
-    `shape` has the settings that aren't fitted. Raises `BadInput` for an unknown feature or likelihood.
+    `shape` has the settings that aren't fitted. Raises `BadInput` for an unknown or repeated feature, and another
+    likelihood.
     """
 
     judged: Judged
@@ -54,6 +55,7 @@ class FittedFusion:
         if not self.features or not set(self.features) <= set(known):
             problem, remedy = f"can't fit the features {list(self.features)}", f"choose among {', '.join(known)}"
             raise BadInput(problem, remedy=remedy, id="fusion.features")
+        check_distinct("fusion.features", self.features)
         if self.likelihood not in LIKELIHOODS:
             remedy = f"choose {' or '.join(LIKELIHOODS)}"
             raise BadInput(f"unknown likelihood {self.likelihood!r}", remedy=remedy, id="fusion.likelihood")

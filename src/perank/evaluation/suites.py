@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from perank.errors import BadInput
+from perank.errors import BadInput, check_distinct
 from perank.evaluation.matching import check_passages, missing_passages, queries_among_passages, queries_with_text
 from perank.evaluation.metrics import load_metrics, measure, parse_metric
 from perank.records import Candidates, Collection, FirstStage, Qrels, Query, Run, rank_order
@@ -31,7 +31,7 @@ class Suite:
     `binary_cutoff` is the lowest relevant grade for MRR, MAP, recall and precision (2 on TREC DL). The first metric is
     what tables, verdicts and sweeps go by. `on_failure` says what becomes of a query that can't be ranked: it keeps the
     order of the "first_stage", it scores "zero", or the evaluation ends ("stop").
-    Raises `BadInput` for a number below 1, for unknown or missing metrics, and for another `on_failure`.
+    Raises `BadInput` for a number below 1, for unknown, missing or repeated metrics, and for another `on_failure`.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Suite:
             parse_metric(metric)
         if not self.metrics:
             raise BadInput("expected at least one metric", remedy="name metrics such as ndcg@10", id=self.name)
+        check_distinct(f"{self.name}: metrics", self.metrics)
         for what in ("depth", "max_queries", "binary_cutoff"):
             number = getattr(self, what)
             if number is not None and number < 1:

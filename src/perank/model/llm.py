@@ -39,11 +39,6 @@ class LLMSettings:
     options: dict[str, Any] = field(default_factory=dict)
     hub: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.lora, Lora | None):
-            remedy = "give it _target_: perank.model.lora.Lora, or choose a backbone that has it"
-            raise BadInput(f"{self.lora!r} are no LoRA settings", remedy=remedy, id="backbone.lora")
-
     @property
     def torch_dtype(self) -> torch.dtype:
         """The weights' type."""

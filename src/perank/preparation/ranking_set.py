@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perank.errors import BadInput, check_least
+from perank.errors import BadInput, check_distinct, check_least
 from perank.files import write_json_lines
 from perank.preparation.drawn_rows import RowSources, ordered_row
 from perank.preparation.resumable import Resumable
@@ -48,6 +48,7 @@ class RankingSet:
         if not self.orders or not set(self.orders) <= {"shuffled", "retrieved"}:
             problem, remedy = f"unknown or missing orders {list(self.orders)}", "choose shuffled, retrieved or both"
             raise BadInput(problem, remedy=remedy, id="preparation.orders")
+        check_distinct("preparation.orders", self.orders)
         check_least("preparation", 2, candidates=self.candidates, minimum=self.minimum)
         check_least("preparation", 1, block=self.block, batch_size=self.batch_size, max_tokens=self.max_tokens)
 

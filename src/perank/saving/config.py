@@ -168,9 +168,12 @@ def read_saved_config(folder: Path) -> SavedConfig:
 def read_config(folder: Path, kind: type[Any], *, format: int | str, what: str) -> Any:
     """Read a folder's config.json as the dataclass `kind`.
 
-    Raises `BadInput` for a missing file, another format, and unknown or invalid keys or values.
+    Raises `BadInput` for a missing file, where it names the model of a training run, for another format, and for
+    unknown or invalid keys or values.
     """
-    path = folder / CONFIG
+    path, trained = folder / CONFIG, folder / "model"
+    if not path.exists() and (trained / CONFIG).is_file():
+        raise BadInput("a training run's folder, not a model's", remedy=f"name {trained}", path=folder)
     raw = read_json(path)
     found = raw.get("format") if isinstance(raw, dict) else None
     if found != format:

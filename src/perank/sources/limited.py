@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from perank.errors import BadInput
-from perank.files import cache_dir, make_folder, read_json, sha256_of_text, write_json
+from perank.files import cache_dir, read_json, sha256_of_text, write_json
 from perank.records import Collection, Passage, Qrels, Query, Run
 from perank.sources import LazyRuns, StreamedPassages
 
@@ -55,7 +55,6 @@ class Limited:
         judged = {id for grades in self.qrels.values() for id in grades}
         path = self._cached_at(size, judged)
         if not path.is_file():
-            make_folder(path.parent)
             write_json(path, sorted(self._chosen(judged)))
         return frozenset(read_json(path))
 

@@ -1,7 +1,8 @@
 """Base class of the training stages: the model, its optimizer and its checkpoints.
 
 A checkpoint holds only the trained weights, and every device's random states, so that a resumed run draws the same
-dropout masks as an uninterrupted one. `processor_seconds` counts those of the first device's process, of all attempts.
+dropout masks as an uninterrupted one. `processor_seconds` counts those of the first device's process, of all attempts,
+each from `began` on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Stage(lightning.LightningModule):
         self.model, self.optimizer_settings = model, optimizer
         self.strict_loading = False  # a checkpoint holds only trained weights; on_load_checkpoint checks its keys
         self._random_states: list[dict[str, Any]] = []
-        self._seconds_before = 0.0
+        self.began, self._seconds_before = 0.0, 0.0  # processor seconds at the run's start, and of earlier attempts
         self._buffers_in_fp32 = buffers_in_fp32(model)
 
     def set_modes(self) -> None:
@@ -65,7 +66,7 @@ class Stage(lightning.LightningModule):
         # Sharded strategies gather the state themselves, possibly with the frozen part.
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["random_states"] = _of_all_devices(random_state(self.device))
-        checkpoint["processor_seconds"] = self._seconds_before + time.process_time()
+        checkpoint["processor_seconds"] = self._seconds_before + time.process_time() - self.began
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._random_states = checkpoint.get("random_states", [])

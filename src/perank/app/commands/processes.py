@@ -7,7 +7,7 @@ product, and one of them always waits for a core.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perank.app.jobs import quiet_lightning
 from perank.errors import BadInput
@@ -31,13 +31,9 @@ def launched(accelerator: str, devices: int | str, nodes: int, place: str) -> Fa
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise BadInput(" ".join(str(error).split()), remedy="see conf/trainer", id=place) from error
     fabric.launch()
-    share_cores(here(fabric), on_cpu=fabric.device.type == "cpu")
+    on_this_machine = int(getattr(fabric.strategy, "num_processes", fabric.world_size))
+    share_cores(on_this_machine, on_cpu=fabric.device.type == "cpu")
     return fabric
-
-
-def here(fabric: Any) -> int:
-    """How many of the processes run on this machine."""
-    return int(getattr(fabric.strategy, "num_processes", fabric.world_size))
 
 
 def share_cores(processes: int = 1, *, on_cpu: bool = True) -> None:
