@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perank.errors import BadInput
-from perank.files import atomic_write, json_lines, read_json, write_json
+from perank.files import atomic_write, file_lock, json_lines, read_json, write_json
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,10 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Pat
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     for path in (tmp_path / "runs" / "results.csv", tmp_path / "runs" / "1" / "results.csv"):
-        with pytest.raises(BadInput, match="the folder can't be created") as refused, atomic_write(path):
-            pass
-        assert refused.value.path == path.parent
+        for write in (atomic_write, file_lock):
+            with pytest.raises(BadInput, match="the folder can't be created") as refused, write(path):
+                pass
+            assert refused.value.path == path.parent
 
 
 def test_a_full_disk_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

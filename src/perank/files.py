@@ -48,11 +48,26 @@ def same_folder(one: str, other: str) -> bool:
 
 def make_folder(path: Path) -> None:
     """Create a folder and its parents where they are missing. Raises `BadInput` if that can't be done."""
-    try:
+    with _writable(path):
         path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        problem = f"the folder can't be created: {error.strerror}"
-        raise BadInput(problem, remedy="name one that can be written", path=path) from error
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Convert errors of the system for a folder that can't be written to `BadInput`; the cache has its own remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        problem, remedy = f"the folder can't be created: {error.strerror}", "name one that can be written"
+        if folder.is_relative_to(cache_dir()):
+            problem = f"the cache can't be written: {error.strerror}"
+            remedy = "set the environment variable PERANK_CACHE to a folder that can be written"
+        raise BadInput(problem, remedy=remedy, path=folder) from error
+
+
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
 
 
 @contextmanager
@@ -93,7 +108,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
     """Return the folder `path`, filled by `make` if it doesn't exist; other processes wait for it."""
     if not path.is_dir():
-        with cache_errors(path), file_lock(path.with_name(f".{path.name}.lock")):
+        with file_lock(path.with_name(f".{path.name}.lock")):
             if not path.is_dir():  # another process may have created it
                 with atomic_folder(path) as draft:
                     make(draft)
@@ -101,34 +116,19 @@ def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def cache_errors(path: Path) -> Iterator[None]:
-    """Convert errors of the system for a cache that can't be written to `BadInput`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        problem = f"the cache can't be written: {error.strerror}"
-        remedy = "set the environment variable PERANK_CACHE to a folder that can be written"
-        raise BadInput(problem, remedy=remedy, path=error.filename or path) from error
-
-
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
-
-
-@contextmanager
 def file_lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on a file, which is created if missing; the kernel releases it when the process dies.
 
-    Raises `BadInput` with `wait=False` if another process holds it.
+    Raises `BadInput` if its folder can't be written, and with `wait=False` if another process holds it.
     """
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=wait)
     try:
-        lock.acquire()
+        with _writable(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout as error:
         remedy = "wait until it has finished"
         raise BadInput("another process is writing here", remedy=remedy, path=path.parent) from error
