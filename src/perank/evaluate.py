@@ -64,8 +64,9 @@ def evaluate(config: DictConfig) -> list[ResultRow]:
     for line in report_calibration(comparison.pairs(saved.suites), output):
         log.info(line)
     pairs = [(suite, comparison.of(suite)) for suite in saved.suites]
-    for suite, evaluations in pairs if config.ir_metadata is not None else []:
-        export(output, suite, evaluations, as_dict(config.ir_metadata))
+    if config.ir_metadata is not None:
+        for suite, evaluations in pairs:
+            export(output, suite, evaluations, as_dict(config.ir_metadata))
     save_report(output, pairs, settings, OmegaConf.to_yaml(config), f"Evaluation of {config.model or 'systems'}")
     return rows
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,9 +22,6 @@ _CHECKOUT = PACKAGE_DIR.parent.parent
 # A wheel contains conf/ in the package; an editable install uses that of the checkout.
 CONF_DIR = PACKAGE_DIR / "conf" if (PACKAGE_DIR / "conf").is_dir() else _CHECKOUT / "conf"
 
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
-_OTHER_CACHE = "set PERANK_CACHE to a folder that can be written"
-
 
 def cache_dir() -> Path:
     """Return the folder for recomputable files (weights, indexes, vectors): `PERANK_CACHE`, else ~/.cache/perank.
@@ -34,7 +31,8 @@ def cache_dir() -> Path:
     try:
         return Path(os.environ.get("PERANK_CACHE") or Path.home() / ".cache" / "perank")
     except RuntimeError as error:
-        raise BadInput("this user has no home for the cache", remedy=_OTHER_CACHE, id="PERANK_CACHE") from error
+        problem = "this user has no home, where the cache would be"
+        raise BadInput(problem, remedy="set PERANK_CACHE to a folder that can be written", id="PERANK_CACHE") from error
 
 
 def shared_dir() -> Path:
@@ -49,29 +47,27 @@ def same_folder(one: str, other: str) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents where they are missing. Raises `BadInput` if it can't be created."""
+    """Create a folder and its parents where they are missing. Raises `BadInput` if that can't be done."""
     with _writable(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Convert errors of the system for an unwritable folder to `BadInput`; the cache's names its variable."""
+    """Convert errors of the system for a folder that can't be written to `BadInput`; the cache has its own remedy."""
     try:
         yield
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        cached, what = _is_cached(folder), "written" if folder.is_dir() else "created"
-        problem = f"the {'cache' if cached else 'folder'} can't be {what}: {error.strerror}"
-        remedy = _OTHER_CACHE if cached else "name one that can be written"
+        problem, remedy = f"the folder can't be created: {error.strerror}", "name one that can be written"
+        if folder.is_relative_to(cache_dir()):
+            problem = f"the cache can't be written: {error.strerror}"
+            remedy = "set the environment variable PERANK_CACHE to a folder that can be written"
         raise BadInput(problem, remedy=remedy, path=folder) from error
 
 
-def _is_cached(folder: Path) -> bool:
-    with suppress(BadInput):  # there is no cache without a home
-        return folder.absolute().is_relative_to(cache_dir().absolute())
-    return False
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST}
 
 
 @contextmanager
@@ -123,18 +119,19 @@ def folder_made_once(path: Path, make: Callable[[Path], None]) -> Path:
 def file_lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on a file, which is created if missing; the kernel releases it when the process dies.
 
-    Raises `BadInput` with `wait=False` if another process holds it.
+    Raises `BadInput` if its folder can't be written, and with `wait=False` if another process holds it.
     """
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    make_folder(path.parent)
     lock = FileLock(path, blocking=wait)
     try:
         with _writable(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
     except Timeout as error:
-        raise BadInput("another process is writing here", remedy="wait for its end", path=path.parent) from error
+        remedy = "wait until it has finished"
+        raise BadInput("another process is writing here", remedy=remedy, path=path.parent) from error
     try:
         yield
     finally:
@@ -164,7 +161,8 @@ def read_json(path: str | Path) -> Any:
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy="save the file as UTF-8", path=path) from error
     except (ValueError, RecursionError) as error:  # invalid JSON, huge integers, deep nesting
-        line, said = getattr(error, "lineno", None), getattr(error, "msg", error)
+        line = getattr(error, "lineno", None)
+        said = getattr(error, "msg", error)
         raise BadInput(f"not JSON: {said}", remedy="fix or remove the file", path=path, line=line) from error
 
 
@@ -213,7 +211,8 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     import gzip
     import zlib
 
-    path, number = Path(path), 0
+    path = Path(path)
+    number = 0
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with _readable(path), opener(path, "rt", encoding="utf-8-sig", newline="\n") as file:
@@ -223,7 +222,8 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", remedy=_as_utf8(path), path=path, line=number + 1) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput("the gzip stream is broken", remedy="download it again", path=path, line=number + 1) from error
+        problem = "the gzip stream is broken"
+        raise BadInput(problem, remedy="download the file again", path=path, line=number + 1) from error
 
 
 def _as_utf8(path: Path) -> str:

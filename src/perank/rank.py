@@ -49,8 +49,8 @@ def _written(job: Reranking) -> Path | None:
     with ranked_output(job.output, job.format, job.known) as (done, write):
         for rankings in job.rankings(done):
             write(rankings)
-    if job.output is not None and job.header is not None:
-        annotate(job.output, job.header)
+    if job.output is not None and (header := job.header) is not None:
+        annotate(job.output, header)
     return job.output
 
 

@@ -54,7 +54,7 @@ class ReadAssembly(Assembly):
         """Every query's target vector, cached under a fingerprint of all that it depends on."""
         target: ReadTarget = self.make("target")
         ids = list(self.collection.queries)
-        known = [questions_digest(self.collection), store_digest(self.store), target.teacher.identity]
+        known: list[Any] = [questions_digest(self.collection), store_digest(self.store), target.teacher.identity]
         known += [asdict(target.tower), target.passages]
 
         def learned() -> np.ndarray:

@@ -108,8 +108,7 @@ class LeanLayers:
     def read(self, embedded_BLD: Tensor, rows: slice, start: int = 0) -> Tensor:
         """See `Layers.read`."""
         stop = start + embedded_BLD.shape[1]
-        position_1L = torch.arange(start, stop, device=embedded_BLD.device)[None]
-        mask_11XM: Tensor | None = None  # from token 0 on, causal attention needs none
+        position_1L, mask_11XM = torch.arange(start, stop, device=embedded_BLD.device)[None], None
         if start:
             seen_1LM = torch.arange(stop, device=embedded_BLD.device) <= position_1L[..., None]
             mask_11XM = self._mask(seen_1LM, embedded_BLD.dtype)
