@@ -106,9 +106,13 @@ def server(options: argparse.Namespace, *more: str) -> Iterator[tuple[str, subpr
 
 
 async def load(name: str, address: str, asks: Sequence[Ask], pool: Pool, **how: float | bool) -> Outcome:
-    """Send requests: all at once, or evenly over `over` seconds; `ids` alone, or texts."""
+    """Send requests: all at once, or evenly over `over` seconds; `ids` alone, or texts.
+
+    Each has a connection of its own: httpx's pool may close an idle connection that it has just given to a request,
+    which is then a ReadError (https://github.com/encode/httpcore/issues/1110).
+    """
     found, over, ids = Outcome(name), float(how.get("over", 0.0)), bool(how.get("ids"))
-    limits, began = httpx.Limits(max_connections=None), time.perf_counter()
+    limits, began = httpx.Limits(max_connections=None, max_keepalive_connections=0), time.perf_counter()
 
     async def one(client: httpx.AsyncClient, number: int, ask: Ask) -> None:
         await asyncio.sleep(over * number / len(asks))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from support.saved_models import save_tiny_model
 
@@ -23,3 +29,27 @@ def test_every_load_is_answered_with_the_rerankers_rankings(tmp_path: Path) -> N
     equal = re.findall(r"(\d+) of (\d+) rankings equal", ran.stdout)
     assert equal == [("10", "10"), ("10", "10")]
     assert "server memory, MiB: " in ran.stdout
+
+
+def test_no_request_of_a_load_is_sent_on_a_used_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    serving = importlib.import_module("serving")
+    connections, answered = 0, b'HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{"results": []}'
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(re.search(rb"content-length: (\d+)", head.lower())[1]))
+                writer.write(answered)
+        writer.close()
+
+    async def loaded() -> object:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            address = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+            asks = [serving.Ask("query", ("p0",))] * (3 * serving.CLIENTS)
+            return await serving.load("", address, asks, SimpleNamespace(texts={"p0": "text"}), over=0.3)
+
+    assert asyncio.run(loaded()).statuses == {200: 3 * serving.CLIENTS}
+    assert connections == 3 * serving.CLIENTS
