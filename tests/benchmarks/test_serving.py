@@ -47,7 +47,7 @@ def test_no_request_of_a_load_is_sent_on_a_used_connection(monkeypatch: pytest.M
 
     async def loaded() -> object:
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-            address = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+            address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             asks = [serving.Ask("query", ("p0",))] * (3 * serving.CLIENTS)
             return await serving.load("", address, asks, SimpleNamespace(texts={"p0": "text"}), over=0.3)
 
