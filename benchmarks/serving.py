@@ -175,12 +175,13 @@ def parts(options: argparse.Namespace, pool: Pool) -> Iterator[tuple[Sequence[st
     """A server's options and the loads that it gets: without batches, with them, and with the default queue."""
     burst = pool.asks([options.documents] * options.requests)
     mixed = pool.asks([SIZES[i % len(SIZES)] for i in range(options.mixed)])
-    few, over = burst[: max(1, options.requests // 5)], options.over
-    both = (False, True)
-    one_by_one = [Load(f"{len(few)} at once, one by one", few, ids) for ids in both]
-    yield (*UNBOUNDED, "--max-batch", "1", "--batch-wait-ms", "0"), one_by_one
-    yield UNBOUNDED, [Load(f"{len(asks)} at once", asks, ids) for asks in (few, burst) for ids in both]
-    yield (), [Load(f"{len(mixed)} mixed over {over:g} s", mixed, ids, over) for ids in both]
+    few, over, both = burst[: max(1, options.requests // 5)], options.over, (False, True)
+    if burst:
+        one_by_one = [Load(f"{len(few)} at once, one by one", few, ids) for ids in both]
+        yield (*UNBOUNDED, "--max-batch", "1", "--batch-wait-ms", "0"), one_by_one
+        yield UNBOUNDED, [Load(f"{len(asks)} at once", asks, ids) for asks in (few, burst) for ids in both]
+    name = f"{len(mixed)} mixed over {over:g} s"
+    yield (), [Load(name, mixed, ids, over) for _ in range(options.rounds) for ids in both]
 
 
 def measure(options: argparse.Namespace, reranker: Reranker, folder: Path) -> Iterator[dict[str, Any]]:
@@ -212,10 +213,11 @@ def main() -> None:
     parser.add_argument("--name", help="of the model in the rows (default: --model)")
     parser.add_argument("--into", type=Path, help="CSV file for the rows")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--requests", type=int, default=1000, help="of each burst")
+    parser.add_argument("--requests", type=int, default=1000, help="of each burst; 0: no bursts")
     parser.add_argument("--documents", type=int, default=20, help="per request of a burst")
     parser.add_argument("--mixed", type=int, default=1000, help="requests of mixed sizes")
     parser.add_argument("--over", type=float, default=60.0, help="seconds in which the mixed requests are sent")
+    parser.add_argument("--rounds", type=int, default=1, help="of mixed loads on one server: does its memory grow?")
     parser.add_argument("--pool", type=int, default=4000, help="passages")
     parser.add_argument("--sample", type=int, default=50, help="rankings that are compared with Reranker's")
     parser.add_argument("--tiny", action="store_true", help="few requests")
