@@ -1,9 +1,10 @@
 """The server under load: bursts and a minute of mixed sizes, texts and ids, against a server without batching.
 
 Servers run as processes of their own (`python -m perank.serving`), one at a time; the load comes from this process.
-Documents are drawn from a pool of random words. A sample of the rankings is compared with `Reranker`'s.
+Documents are drawn from a pool of random words. A sample of the rankings is compared with `Reranker`'s. Rows are added
+to the CSV file `--into`, if there is one.
 
-    OMP_NUM_THREADS=1 python benchmarks/serving.py --requests 1000 --mixed 10000
+    OMP_NUM_THREADS=1 python benchmarks/serving.py --requests 1000 --mixed 10000 --into experiments/serving/load.csv
     python benchmarks/serving.py --tiny --model <folder>    # does it run?
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import csv
 import os
 import random
 import signal
@@ -32,6 +34,7 @@ import numpy as np
 from perank import Reranker
 from perank.errors import exits_cleanly
 from perank.retrieval.encoding import StoreOptions, encode_into
+from perank.retrieval.store import EmbeddingStore
 
 CLIENTS = 64  # a client looks through all its connections for each request
 SIZES = (1, 5, 10, 20, 20, 50, 100)  # documents of mixed requests
@@ -47,32 +50,43 @@ class Ask:
     ids: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What a load met: statuses, seconds of each success, orders by request, and the wall time."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests sent evenly over so many seconds, with ids or texts."""
 
     name: str
+    asks: Sequence[Ask]
+    ids: bool
+    over: float = 0.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a load met: statuses, seconds of each success, orders by request, and wall seconds."""
+
     statuses: Counter[int | str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     orders: dict[int, list[int]] = field(default_factory=dict)
     documents: int = 0
     wall: float = 0.0
 
-    def line(self) -> str:
-        """One row of the table."""
+    def row(self, load: Load) -> dict[str, Any]:
+        """The figures; `documents_s` counts those of ranked requests only."""
         p50, p95, p99 = np.percentile(self.seconds, [50, 95, 99]) if self.seconds else (0.0, 0.0, 0.0)
         said = ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses.items(), key=str))
-        rate, documents = len(self.seconds) / self.wall, self.documents / self.wall
-        return f"{self.name:34} {rate:7.1f} {documents:8.0f}  {p50:7.2f} {p95:7.2f} {p99:7.2f}  {said}"
+        rates = {"ranked_s": len(self.seconds) / self.wall, "documents_s": self.documents / self.wall}
+        latencies = {"p50": p50, "p95": p95, "p99": p99}
+        numbers = {name: round(float(number), 2) for name, number in {**rates, **latencies}.items()}
+        return {"load": load.name, "by": "ids" if load.ids else "texts", **numbers, "responses": said}
 
 
 class Pool:
     """Passages of random words of the encoder's vocabulary, and requests drawn from them."""
 
-    def __init__(self, reranker: Reranker, size: int) -> None:
+    def __init__(self, reranker: Reranker, size: int, sample: int) -> None:
         dice = random.Random(0)
         vocabulary = sorted(word for word in reranker.encoder.tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
-        self.words, self.dice = vocabulary, dice
+        self.words, self.dice, self.sample = vocabulary, dice, sample
         self.texts = {f"p{i}": " ".join(dice.choices(vocabulary, k=dice.randint(10, 40))) for i in range(size)}
 
     def asks(self, sizes: Sequence[int]) -> list[Ask]:
@@ -105,14 +119,18 @@ def server(options: argparse.Namespace, *more: str) -> Iterator[tuple[str, subpr
         process.wait(600)
 
 
-async def load(name: str, address: str, asks: Sequence[Ask], pool: Pool, **how: float | bool) -> Outcome:
-    """Send requests: all at once, or evenly over `over` seconds; `ids` alone, or texts."""
-    found, over, ids = Outcome(name), float(how.get("over", 0.0)), bool(how.get("ids"))
-    limits, began = httpx.Limits(max_connections=None), time.perf_counter()
+async def send(address: str, load: Load, pool: Pool) -> Outcome:
+    """Send the requests of a load.
+
+    Each has a connection of its own: httpx's pool may close an idle connection that it has just given to a request,
+    which is then a ReadError (https://github.com/encode/httpcore/issues/1110).
+    """
+    found, asks = Outcome(), load.asks
+    limits, began = httpx.Limits(max_connections=None, max_keepalive_connections=0), time.perf_counter()
 
     async def one(client: httpx.AsyncClient, number: int, ask: Ask) -> None:
-        await asyncio.sleep(over * number / len(asks))
-        documents = [{"id": id} for id in ask.ids] if ids else [pool.texts[id] for id in ask.ids]
+        await asyncio.sleep(load.over * number / len(asks))
+        documents = [{"id": id} for id in ask.ids] if load.ids else [pool.texts[id] for id in ask.ids]
         body, start = {"query": ask.query, "documents": documents, "return_documents": False}, time.perf_counter()
         try:
             answer = await client.post("/v1/rerank", json=body)
@@ -133,68 +151,73 @@ async def load(name: str, address: str, asks: Sequence[Ask], pool: Pool, **how: 
     return found
 
 
-def memory(process: subprocess.Popen[bytes]) -> dict[str, int]:
-    """The process' memory in MiB, now and at most."""
+def peak(process: subprocess.Popen[bytes]) -> int:
+    """The most memory that the process has had, in MiB."""
     lines = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines()
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmHWM"))}
-    return {"now": kib["VmRSS"] // 1024, "most": kib["VmHWM"] // 1024}
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
 
 
-def check(found: Outcome, asks: Sequence[Ask], pool: Pool, reranker: Reranker, sample: int) -> str:
-    """How many of a sample of rankings are `Reranker`'s."""
-    chosen = sorted(found.orders)[:: max(1, len(found.orders) // sample)][:sample]
+def equal(found: Outcome, load: Load, pool: Pool, reranker: Reranker, store: EmbeddingStore) -> tuple[int, int]:
+    """How many of a sample of rankings are `Reranker`'s, and the size of the sample."""
+    chosen = sorted(found.orders)[:: max(1, len(found.orders) // pool.sample)][: pool.sample]
     same = 0
     for number in chosen:
-        passages = [pool.texts[id] for id in asks[number].ids]
-        same += list(reranker.rank(asks[number].query, passages).order) == found.orders[number]
-    return f"{found.name}: {same} of {len(chosen)} rankings equal Reranker's"
+        query, ids = load.asks[number].query, load.asks[number].ids
+        if load.ids:
+            ranking = reranker.rank(query, passage_embeddings=store.get(ids))
+        else:
+            ranking = reranker.rank(query, [pool.texts[id] for id in ids])
+        same += list(ranking.order) == found.orders[number]
+    return same, len(chosen)
 
 
-def measure(options: argparse.Namespace, reranker: Reranker, store: Path) -> None:
-    """Run all loads and print the table."""
-    pool = Pool(reranker, options.pool)
-    encode_into(store, pool.texts, reranker.encoder, StoreOptions(progress=False))
+def parts(options: argparse.Namespace, pool: Pool) -> Iterator[tuple[Sequence[str], list[Load]]]:
+    """A server's options and the loads that it gets: without batches, with them, and with the default queue."""
     burst = pool.asks([options.documents] * options.requests)
     mixed = pool.asks([SIZES[i % len(SIZES)] for i in range(options.mixed)])
-    few, checks = burst[: max(1, options.requests // 5)], []
-    print(f"{'load':34} {'per s':>7} {'docs/s':>8}  {'p50 s':>7} {'p95 s':>7} {'p99 s':>7}  responses", flush=True)
-    more = ("--store", str(store))
-    with server(options, *more, *UNBOUNDED, "--max-batch", "1", "--batch-wait-ms", "0") as (address, _):
-        for ids in (False, True):
-            name = f"{len(few)} at once, {'ids' if ids else 'texts'}, one by one"
-            print(asyncio.run(load(name, address, few, pool, ids=ids)).line(), flush=True)
-    with server(options, *more, *UNBOUNDED) as (address, process):
-        idle = memory(process)
-        for ids in (False, True):
-            name = f"{len(few)} at once, {'ids' if ids else 'texts'}"
-            print(asyncio.run(load(name, address, few, pool, ids=ids)).line(), flush=True)
-        for ids in (False, True):
-            name = f"{len(burst)} at once, {'ids' if ids else 'texts'}"
-            found = asyncio.run(load(name, address, burst, pool, ids=ids))
-            print(found.line(), flush=True)
-            if not ids:
-                checks.append(check(found, burst, pool, reranker, options.sample))
-        after = memory(process)
-    with server(options, *more) as (address, process):
-        for ids in (False, True):
-            name = f"{len(mixed)} mixed over {options.over:g} s, {'ids' if ids else 'texts'}"
-            found = asyncio.run(load(name, address, mixed, pool, ids=ids, over=options.over))
-            print(found.line(), flush=True)
-            if not ids:
-                checks.append(check(found, mixed, pool, reranker, options.sample))
-        end = memory(process)
-    print(f"server memory, MiB: {idle['now']} idle, {after['most']} at most in bursts, {end['most']} in mixed loads")
-    print("\n".join(checks))
+    few, over, both = burst[: max(1, options.requests // 5)], options.over, (False, True)
+    if burst:
+        one_by_one = [Load(f"{len(few)} at once, one by one", few, ids) for ids in both]
+        yield (*UNBOUNDED, "--max-batch", "1", "--batch-wait-ms", "0"), one_by_one
+        yield UNBOUNDED, [Load(f"{len(asks)} at once", asks, ids) for asks in (few, burst) for ids in both]
+    name = f"{len(mixed)} mixed over {over:g} s"
+    yield (), [Load(name, mixed, ids, over) for _ in range(options.rounds) for ids in both]
+
+
+def measure(options: argparse.Namespace, reranker: Reranker, folder: Path) -> Iterator[dict[str, Any]]:
+    """Run all loads and yield their rows."""
+    pool = Pool(reranker, options.pool, options.sample)
+    store = encode_into(folder, pool.texts, reranker.encoder, StoreOptions(progress=False))
+    for more, loads in parts(options, pool):
+        with server(options, "--store", str(folder), *more) as (address, process):
+            idle = peak(process)
+            for load in loads:
+                found = asyncio.run(send(address, load, pool))
+                same, compared = equal(found, load, pool, reranker, store)
+                memory = {"idle_mib": idle, "peak_mib": peak(process)}
+                yield {"model": options.name, **found.row(load), "equal": f"{same} of {compared}", **memory}
+
+
+def add_row(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to a CSV file, which begins with the names of the columns."""
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if not file.tell():
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="box")
+    parser.add_argument("--name", help="of the model in the rows (default: --model)")
+    parser.add_argument("--into", type=Path, help="CSV file for the rows")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--requests", type=int, default=1000, help="of each burst")
+    parser.add_argument("--requests", type=int, default=1000, help="of each burst; 0: no bursts")
     parser.add_argument("--documents", type=int, default=20, help="per request of a burst")
     parser.add_argument("--mixed", type=int, default=1000, help="requests of mixed sizes")
     parser.add_argument("--over", type=float, default=60.0, help="seconds in which the mixed requests are sent")
+    parser.add_argument("--rounds", type=int, default=1, help="of mixed loads on one server: does its memory grow?")
     parser.add_argument("--pool", type=int, default=4000, help="passages")
     parser.add_argument("--sample", type=int, default=50, help="rankings that are compared with Reranker's")
     parser.add_argument("--tiny", action="store_true", help="few requests")
@@ -203,8 +226,12 @@ def main() -> None:
         options.requests, options.mixed, options.over, options.pool, options.sample = 30, 30, 0.5, 100, 10
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     reranker = Reranker.from_pretrained(None if options.model == "box" else options.model, dtype=options.dtype)
+    options.name = options.name or options.model
     with tempfile.TemporaryDirectory() as folder:
-        measure(options, reranker, Path(folder) / "store")
+        for row in measure(options, reranker, Path(folder) / "store"):
+            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            if options.into is not None:
+                add_row(options.into, row)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -64,6 +65,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from support import toy  # heavy: it brings Lightning
 
     return toy.make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    from support.browser import chromium
+
+    with chromium() as found:  # no longer than a module: no event loop can run next to playwright's
+        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,7 @@
-"""report.html in headless Chromium: no network, no console errors; it sorts, filters, and fits 400 pixels."""
+"""report.html in headless Chromium: no network, no console errors; it sorts, filters, and fits 400 and 1,100 pixels."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,6 @@ import pytest
 from perank.evaluation.evaluator import evaluate_ranker, evaluate_run
 from perank.reporting.report import ReportSettings, report_data, write_report
 from support.small_suite import FIRST_STAGE, Keeping, Reversing, small_suite
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +26,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Any, path: Path) -> Iterator[Any]:
-    page = browser.new_page(viewport={"width": 400, "height": 800})
+@pytest.fixture(params=[400, 1100])
+def page(browser: Any, path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": request.param, "height": 800})
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -119,6 +106,19 @@ def test_texts_are_shown_as_they_are(page: Any) -> None:
     assert page.locator("img").count() == 0
 
 
-def test_it_fits_400_pixels(page: Any) -> None:
+def test_it_fits_the_window(page: Any) -> None:
     page.locator("#queries td button", has_text="q1").click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    width = page.viewport_size["width"]
+    right = "elements => Math.max(...elements.map(element => element.getBoundingClientRect().right))"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("td, th").evaluate_all(right) <= width  # without scrolling within a table
+
+
+def test_every_cost_has_its_name(page: Any) -> None:
+    costs = page.locator("#costs tbody tr").first.locator("td.n")
+    names = [name.split(" ")[0] for name in costs.evaluate_all("cells => cells.map(cell => cell.dataset.name)")]
+    assert names == ["forwards", "tokens", "tokens", "seconds", "seconds", "seconds", "wall"]
+    labels = costs.evaluate_all("cells => cells.map(cell => getComputedStyle(cell, '::before').content)")
+    heads = page.locator("#costs thead th.n").filter(visible=True).all_inner_texts()
+    shown = [label.strip('"') for label in labels if label != "none"] + heads
+    assert [name.split(" ")[0] for name in shown] == names

@@ -18,6 +18,7 @@ import pytest
 
 from perank import Reranker
 from perank.serving.application import make_app
+from perank.serving.limits import Limits
 from support import tiny
 from support.saved_models import save_tiny_model
 from support.served import serving
@@ -141,13 +142,31 @@ def test_sigterm_under_load_answers_every_accepted_request(process: tuple[subpro
     assert answered == accepted > 50
 
 
-def test_a_refused_client_gets_its_answer_and_no_reset(reranker: Reranker) -> None:
-    content, headers = b'{"query": "' + 6_000_000 * b"x" + b'"}', {"content-type": "application/json"}
+def statuses(address: str, content: bytes) -> list[int]:
+    """Of ten requests at once."""
+    headers = {"content-type": "application/json"}
 
-    async def statuses(address: str) -> list[int]:
+    async def answers() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=address, timeout=60) as client:
             posts = [client.post("/v1/rerank", content=content, headers=headers) for _ in range(10)]
-            return [answer.status_code for answer in await asyncio.gather(*posts)]
+            return await asyncio.gather(*posts)
 
+    return [answer.status_code for answer in asyncio.run(answers())]
+
+
+def test_a_refused_client_gets_its_answer_and_no_reset(reranker: Reranker) -> None:
     with serving(make_app(reranker, "tiny", keys=["key"])) as address:
-        assert asyncio.run(statuses(address)) == 10 * [401]
+        assert statuses(address, b'{"query": "' + 6_000_000 * b"x" + b'"}') == 10 * [401]
+
+
+@pytest.mark.parametrize("size", [60_000, 12_000_000])
+def test_a_client_that_sends_too_much_gets_its_answer_and_no_reset(reranker: Reranker, size: int) -> None:
+    with serving(make_app(reranker, "tiny", limits=Limits(max_body_bytes=50_000))) as address:
+        assert statuses(address, size * b"x") == 10 * [413]
+
+
+def test_a_client_that_asks_before_it_sends_is_refused_at_once(client: httpx.Client) -> None:
+    with connected(client) as asking:
+        head = raw(b"", length=40_000_000).replace(b"host", b"expect: 100-continue\r\nhost")
+        asking.sendall(head)
+        assert received(asking, b"more than 50000 bytes").startswith(b"HTTP/1.1 413 ")

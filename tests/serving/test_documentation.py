@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -87,3 +88,12 @@ def test_the_requests_are_answered(model: Path) -> None:
 def test_every_option_that_the_page_names_exists() -> None:
     options = {option for action in parser()._actions for option in action.option_strings}
     assert {*re.findall(r"`(--[\w-]+)", DOCUMENT)} <= options
+
+
+def test_the_loads_are_those_that_were_measured() -> None:
+    path = PACKAGE_DIR.parent.parent / "experiments" / "serving" / "load.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "box"]
+    shown = "| {load}, {by} | {ranked_s} | {p50}, {p95}, {p99} | {responses} | {peak_mib} |"
+    assert rows and all(shown.format(**row) in DOCUMENT for row in rows)
+    assert all(row["equal"] == "50 of 50" for row in rows)

@@ -53,7 +53,7 @@ class Guard:
             if complete:
                 await self.app(scope, _replay(bytes(body), receive), counted)
         except Refusal as refusal:
-            if refusal.status in (401, 429) and refusal.unread:
+            if refusal.unread and not _awaits_permission(scope):
                 await self._discard(receive)
             await _refuse(refusal, counted)
         finally:
@@ -70,12 +70,12 @@ class Guard:
         if length.isdigit() and int(length) > self.limits.max_body_bytes:
             raise self._too_large()
         self._check_room()
-        try:
-            async with asyncio.timeout(self.limits.max_body_seconds):
-                return await self._read(receive, body)
-        except TimeoutError as error:
-            problem = f"the request was not complete after {self.limits.max_body_seconds:g} s"
-            raise Refusal(408, problem) from error
+        for seconds in (self.limits.max_body_seconds, 0.0):  # what has arrived counts, if this process is what is late
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    return await self._read(receive, body)
+        problem = f"the request was not complete after {self.limits.max_body_seconds:g} s"
+        raise Refusal(408, problem, unread=False)  # waiting for more of it would be in vain
 
     async def _read(self, receive: Receive, body: bytearray) -> bool:
         while True:
@@ -85,23 +85,21 @@ class Guard:
             chunk = message.get("body", b"")
             self.bytes += len(chunk)
             body += chunk
+            unread = message.get("more_body", False)
             if len(body) > self.limits.max_body_bytes:
-                raise self._too_large()
+                raise self._too_large(unread=unread)
             if self.bytes > self.limits.max_waiting_bytes:
-                unread, problem = message.get("more_body", False), "the server is busy: too many bytes are waiting"
+                problem = "the server is busy: too many bytes are waiting"
                 raise Refusal(429, problem, {"retry-after": "1"}, unread=unread)
-            if not message.get("more_body", False):
+            if not unread:
                 return True
 
     async def _discard(self, receive: Receive) -> None:
-        """Read a refused body to its end, within the limits: closing a connection before resets it at the client."""
-        left = self.limits.max_body_bytes
+        """Read a refused body to its end, within the time limit: a connection closed before is reset at the client."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.limits.max_body_seconds):
-                while left > 0 and (message := await receive())["type"] == "http.request":
-                    left -= len(message.get("body", b""))
-                    if not message.get("more_body", False):
-                        return
+                while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+                    pass
 
     def _check_room(self) -> None:
         try:
@@ -115,12 +113,17 @@ class Guard:
             remedy = "send the header 'Authorization: Bearer <key>'"
             raise Refusal(401, f"a valid API key is needed ({remedy})", {"www-authenticate": "Bearer"})
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"the request has more than {self.limits.max_body_bytes} bytes")
+    def _too_large(self, *, unread: bool = True) -> Refusal:
+        return Refusal(413, f"the request has more than {self.limits.max_body_bytes} bytes", unread=unread)
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", errors="replace")).digest()  # comparing digests leaks no prefix
+
+
+def _awaits_permission(scope: Message) -> bool:
+    """Whether the client sends its body only when asked for it, as `receive` would."""
+    return dict(scope["headers"]).get(b"expect", b"").lower() == b"100-continue"
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
