@@ -31,7 +31,7 @@ def even_start(llm: Any, run: Callable[[], Tensor], targets_QT: Tensor) -> float
     attention = getattr(layer, "self_attn", None)
     if attention is None or not all(hasattr(attention, f"{name}_proj") for name in "qkvo"):
         problem = f"the layers of {type(llm).__name__} have no q, k, v, o projections"
-        raise BadInput(problem, remedy="set stage.even_start=false", id="stage.even_start")
+        raise BadInput(problem, remedy="choose a Llama-like backbone for the reading stage", id="backbone")
     means_QD = _mean_inputs(attention, run)
     centred_QD = means_QD - means_QD.mean(0)
     targets_QT = targets_QT.double() - targets_QT.double().mean(0)
