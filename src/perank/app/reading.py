@@ -115,10 +115,12 @@ class ReadAssembly(Assembly):
     def stage(self) -> Any:
         metric = ReadMetric.of(self.sample.vectors_XE, self.sample.vectors_QE)
         make = import_target(self.config.stage.get("_target_"), "stage")
-        return make(model=self.model, metric=metric, optimizer=self.make("optimizer"))
+        return make(model=self.model, metric=metric, optimizer=self.make("optimizer"), tied=self.config.stage.tied)
 
     def before_fit(self) -> None:
-        """Begin the last layer as an even average, and the head at what it says of the targets."""
+        """Begin the last layer as an even average, and the head at what it says of the targets; not if tied."""
+        if self.stage.tied:
+            return
         targets_QE, stage = self.sample.vectors_QE, self.stage
         self.model.eval()
         explained = even_start(self.model.llm, lambda: self._read()[1], targets_QE @ stage.root_EE)
@@ -126,9 +128,10 @@ class ReadAssembly(Assembly):
         log.info("the even start explains %.3f of the targets' variance", explained)
 
     def after_fit(self) -> None:
-        """Fit the projector to what the LLM reads."""
+        """Fit the projector to what the LLM reads; if tied, the LLM has learned to say it with this projector."""
         self.model.eval()
-        fit_reader(self.model, self.prompts, self.sample)
+        if not self.stage.tied:
+            fit_reader(self.model, self.prompts, self.sample)
         self.model.projector.requires_grad_(True)
 
     def _sample(self, size: int) -> Sample:

@@ -4,6 +4,9 @@ What costs stage 2 its rows is that a language model's last position has to lear
 short prompt and its target vector t, and the error counts as it changes passage scores: |(A h - t) S^(1/2)|^2 with the
 covariance S of the passages' vectors, as a share of the targets' variance. A is trained along, and afterwards the
 projector is fitted so that score_scale * h . E_M(e) estimates t . (e - mean e).
+
+The projector also fills the prompt's slots, so that fit changes what an LLM with the query's vector in its prompt reads.
+`tied` trains on with the fitted projector in A's place: the error is that of the scores of the batch's passages.
 """
 
 from __future__ import annotations
@@ -41,21 +44,23 @@ class ReadMetric:
 
 
 class ReadModule(Stage):
-    """Train the LLM to read; the projector is frozen and only fills the prompt's slots."""
+    """Train the LLM to read; the projector is frozen. Unless the stage is `tied`, it only fills the prompt's slots."""
 
     model: PERank
     root_EE: Tensor
     mean_E: Tensor
 
-    def __init__(self, model: PERank, metric: ReadMetric, optimizer: AdamW) -> None:
+    def __init__(self, model: PERank, metric: ReadMetric, optimizer: AdamW, *, tied: bool = False) -> None:
         super().__init__(model, optimizer)
+        self.tied = tied
         model.projector.requires_grad_(False)
         if model.anchors is not None:
             model.anchors.requires_grad_(False)
         model.llm.get_input_embeddings().requires_grad_(False)  # words keep their vectors: few are in the rows
         if (head := model.llm.get_output_embeddings()) is not None:
             head.requires_grad_(False)
-        self.head = nn.Linear(model.llm.get_input_embeddings().embedding_dim, model.projector.width_in)
+        if not tied:
+            self.head = nn.Linear(model.llm.get_input_embeddings().embedding_dim, model.projector.width_in)
         self.variance, self.deviation = metric.variance, metric.deviation  # the head works in units of the deviation
         self.register_buffer("root_EE", metric.root_EE, persistent=False)
         self.register_buffer("mean_E", metric.mean_E, persistent=False)
@@ -85,7 +90,20 @@ class ReadModule(Stage):
     def training_step(self, batch: ReadBatch, index: int) -> Tensor:
         with self.autocast():
             hidden_BD = self.model.read(batch.prompt, batch.vectors_BNE, batch.query_BE)
-        error_BE = self.deviation * self.head(hidden_BD.float()) + self.mean_E - batch.target_BE
-        loss = (error_BE @ self.root_EE).square().sum(1).mean() / self.variance
+        loss = self._tied_loss(hidden_BD.float(), batch) if self.tied else self._loss(hidden_BD.float(), batch)
         self.log_terms({"loss": loss, "explained": 1 - loss.detach()}, len(batch.target_BE))
         return loss
+
+    def _loss(self, hidden_BD: Tensor, batch: ReadBatch) -> Tensor:
+        error_BE = self.deviation * self.head(hidden_BD) + self.mean_E - batch.target_BE
+        loss: Tensor = (error_BE @ self.root_EE).square().sum(1).mean() / self.variance
+        return loss
+
+    def _tied_loss(self, hidden_BD: Tensor, batch: ReadBatch) -> Tensor:
+        """The error of scores among all passages of the batch, as a share of the variance that targets give them."""
+        vectors_XE = batch.vectors_BNE.flatten(0, 1)
+        scores_BX = self.model.score_scale * hidden_BD @ self.model.project(vectors_XE).float().T
+        wanted_BX = (batch.target_BE - self.mean_E) @ vectors_XE.T
+        wanted_BX = wanted_BX - wanted_BX.mean(1, keepdim=True)
+        error_BX = scores_BX - scores_BX.mean(1, keepdim=True) - wanted_BX
+        return error_BX.square().mean() / wanted_BX.square().mean()
