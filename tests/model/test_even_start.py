@@ -51,5 +51,5 @@ def test_an_llm_of_another_architecture_is_refused() -> None:
 
     llm = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=64))
     llm.transformer.layers = llm.transformer.h
-    with pytest.raises(BadInput, match="no q, k, v, o projections.*Llama-like backbone"):
+    with pytest.raises(BadInput, match=r"no q, k, v, o projections.*Llama-like backbone"):
         even_start(llm, lambda: torch.ones(1, 1), torch.zeros(1, 1))
