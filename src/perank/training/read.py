@@ -5,7 +5,7 @@ short prompt and its target vector t, and the error counts as it changes passage
 covariance S of the passages' vectors, as a share of the targets' variance. A is trained along, and afterwards the
 projector is fitted so that score_scale * h . E_M(e) estimates t . (e - mean e).
 
-The projector also fills the prompt's slots, so that fit changes what an LLM reads that has the query's vector in its prompt.
+The projector also fills the prompt's slots, so its fit changes what an LLM reads whose prompt has the query's vector.
 `tied` trains on with the fitted projector in A's place: the error is that of the scores of the batch's passages.
 """
 
