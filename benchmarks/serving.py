@@ -38,7 +38,8 @@ from perank.retrieval.store import EmbeddingStore
 
 CLIENTS = 64  # a client looks through all its connections for each request
 SIZES = (1, 5, 10, 20, 20, 50, 100)  # documents of mixed requests
-PATIENCE = ("--max-seconds", "3600")  # the load is more than two cores can do in the minute that is the default
+# The load is more than two cores can do in the minute that is the default; a client that is as busy sends slowly.
+PATIENCE = ("--max-seconds", "3600", "--max-body-seconds", "3600")
 UNBOUNDED = ("--max-waiting", "1000000")  # for bursts, of which every request is ranked; mixed loads meet 429
 
 
@@ -157,6 +158,12 @@ def peak(process: subprocess.Popen[bytes]) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
 
 
+def cpu(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of a processor that the process has used."""
+    user, system = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def equal(found: Outcome, load: Load, pool: Pool, reranker: Reranker, store: EmbeddingStore) -> tuple[int, int]:
     """How many of a sample of rankings are `Reranker`'s, and the size of the sample."""
     chosen = sorted(found.orders)[:: max(1, len(found.orders) // pool.sample)][: pool.sample]
@@ -192,10 +199,11 @@ def measure(options: argparse.Namespace, reranker: Reranker, folder: Path) -> It
         with server(options, "--store", str(folder), *more) as (address, process):
             idle = peak(process)
             for load in loads:
-                found = asyncio.run(send(address, load, pool))
+                before, found = cpu(process), asyncio.run(send(address, load, pool))
+                per_cpu_s = round(len(found.seconds) / (cpu(process) - before), 2)  # other processes don't change it
                 same, compared = equal(found, load, pool, reranker, store)
-                memory = {"idle_mib": idle, "peak_mib": peak(process)}
-                yield {"model": options.name, **found.row(load), "equal": f"{same} of {compared}", **memory}
+                rest = {"ranked_cpu_s": per_cpu_s, "idle_mib": idle, "peak_mib": peak(process)}
+                yield {"model": options.name, **found.row(load), "equal": f"{same} of {compared}", **rest}
 
 
 def add_row(path: Path, row: dict[str, Any]) -> None:
