@@ -100,10 +100,13 @@ class ReadModule(Stage):
         return loss
 
     def _tied_loss(self, hidden_BD: Tensor, batch: ReadBatch) -> Tensor:
-        """The error of scores among all passages of the batch, as a share of the variance that targets give them."""
+        """The error of scores among all passages of the batch, as a share of the variance that targets give them.
+
+        What all targets share, a preference among passages whatever the query, counts here: `fit_reader` leaves it out.
+        """
         vectors_XE = batch.vectors_BNE.flatten(0, 1)
         scores_BX = self.model.score_scale * hidden_BD @ self.model.project(vectors_XE).float().T
-        wanted_BX = (batch.target_BE - self.mean_E) @ vectors_XE.T
+        wanted_BX = batch.target_BE @ vectors_XE.T
         wanted_BX = wanted_BX - wanted_BX.mean(1, keepdim=True)
         error_BX = scores_BX - scores_BX.mean(1, keepdim=True) - wanted_BX
         return error_BX.square().mean() / wanted_BX.square().mean()
