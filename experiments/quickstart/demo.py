@@ -47,18 +47,15 @@ SAMPLE = [
     "suite.pydocs.max_queries=400",
 ]
 ALIGN = ["+experiment=align", "data.rows=400", "data.text_tokens=32"]
-READER = [
-    "backbone=smollm2_first2",
-    "start=box",
-    "prompt.query_slot=true",
-]  # the packaged LLM has learnt to read queries
+# The packaged model's LLM has learnt to read queries.
+READER = ["backbone=smollm2_first2", "start=box", "prompt.query_slot=true"]
 SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10", "data.shuffle=false"]
 RANK = ["+experiment=rank", *READER, "loss.distil=1.0", "optimizer.lr=1e-4", "optimizer.projector_lr=1e-4", *SIZE]
 ALIGNED, RANKED, PLUS, CONTROL = "PE-Rank, aligned only", "PE-Rank", "PE-Rank+", "control: vectors shuffled"
 NOTE = """\
 - {ALIGNED}: stage 1, just now, on {aligned:,} passages; the LLM is as it was published.
-- {RANKED}: stage 2, just now, on {ranked:,} rows, without anchors. Its LLM starts from the packaged model, which had learnt
-  to read queries before. Scores come from the LLM alone, which sees one vector per passage, and the query's.
+- {RANKED}: stage 2, just now, on {ranked:,} rows, without anchors. Its LLM starts from the packaged model, which has
+  learnt to read queries. Scores come from the LLM alone, which sees one vector per passage, and the query's.
 - {PLUS}: the packaged model, not trained here. The encoder's similarity and BM25's rank are added to the LLM's scores.
 - {CONTROL}: {RANKED} with every passage shown by another candidate's vector."""
 
