@@ -193,6 +193,26 @@ def test_a_temperature_needs_similarities_and_is_a_positive_number(changes: dict
         replace(tiny.ANCHORS, **changes)
 
 
+def test_a_model_that_learned_the_first_rank_alone_is_asked_once_per_window() -> None:
+    settings = replace(tiny.ANCHORS, stepwise=False, first_state=True)
+    model, windows = model_with(settings), tiny.placed(tiny.windows([9, 6], seed=3))
+    orders = torch.tensor([[3, 0, 6, 1, 5, 2, 4, 7, 8], [1, 3, 0, 2, 5, 4, -1, -1, -1]])
+    scores_BKN = model.step_scores(tiny.rows(windows, orders))
+    for b, n in enumerate([9, 6]):
+        first = scores_after(model, windows, b, [], settings)
+        for step in range(n):  # so that Algorithm 1 sorts by the first scores
+            assert scores_BKN[b, step, :n].tolist() == pytest.approx(first, abs=1e-9)
+    vectors_NE, query_E = vectors_and_query()
+    for decoder in ("constrained", "speculative", "static", "single_pass"):
+        ranker = Reranker(model, tiny.tiny_prompts(), windows=Windows(10, 5), decoder=decoder)
+        found = ranker.rank("otter", passage_embeddings=vectors_NE, query_embedding=query_E)
+        assert found.bill.forwards == 4
+        assert found.order == ranker.rank("otter", passage_embeddings=vectors_NE, query_embedding=query_E).order
+    assert isinstance(Reranker(model, tiny.tiny_prompts(), decoder="anchors").decoder, AnchorsAlone)
+    with pytest.raises(BadInput, match=r"anchors\.first_state"):
+        replace(tiny.ANCHORS, first_state=True)
+
+
 def test_weighted_feedback_decides() -> None:
     vectors_NE, query_E = vectors_and_query()
     found = []

@@ -33,8 +33,9 @@ class AnchorSettings:
 
     `llm` is the initial weight of the LLM's scores; from 0, the LLM learns what the anchors get wrong. `first`: the
     number of the first stage's passages in m_1, `temperature` that of their weights (None: equal weights). Without
-    `stepwise`, m_1 is used at every step. `fit`: fit a, b, c by maximum likelihood before training, on the first
-    `fit_ranks` ranks of the rows (None: those that are trained).
+    `stepwise`, m_1 is used at every step. With `first_state`, h_1 is: an LLM that has learned only the first rank is
+    read once per window. `fit`: fit a, b, c by maximum likelihood before training, on the first `fit_ranks` ranks of
+    the rows (None: those that are trained).
     """
 
     cosine: float | None = None
@@ -44,11 +45,15 @@ class AnchorSettings:
     first: int = 5
     stepwise: bool = True
     temperature: float | None = None
+    first_state: bool = False
     fit: bool = False
     fit_ranks: int | None = None
 
     def __post_init__(self) -> None:
         check_least("anchors", 1, first=self.first, fit_ranks=self.fit_ranks)
+        if self.first_state and self.stepwise and self.feedback is not None:
+            problem = "first_state asks the LLM once per window, stepwise feedback changes with every rank"
+            raise BadInput(problem, remedy="set anchors.stepwise=false", id="anchors.first_state")
         if self.terms and not all(abs(value) < float("inf") for value in (*self.terms.values(), self.llm)):
             raise BadInput(f"the weights are {self.terms}", remedy="use finite numbers", id="anchors")
         if not self.terms:

@@ -52,6 +52,11 @@ class PERank(nn.Module):
         """Whether scores depend on the first stage's ranking."""
         return self.anchors is not None and self.anchors.settings.needs_origin
 
+    @property
+    def one_state(self) -> bool:
+        """Whether scores use h_1 at every step, so that a single pass gives Algorithm 1's ranking."""
+        return self.anchors is not None and self.anchors.settings.first_state
+
     def project(self, vectors_BNE: Tensor) -> Tensor:
         """E_M(e): [.., E] -> [.., D], in the projector's dtype."""
         return self.projector(vectors_BNE.to(self.projector.dtype))
@@ -103,7 +108,8 @@ class PERank(nn.Module):
             sequence_BMD = _append(embedded_BLD, prompt.length_B, fed_BKD)
             hidden_BMD = self.decoder(inputs_embeds=sequence_BMD, use_cache=False).last_hidden_state
             at_BK = prompt.length_B[:, None] - 1 + torch.arange(steps, device=prompt.length_B.device)
-            hidden.append(_rows_of(hidden_BMD, at_BK))
+            hidden_BKD = _rows_of(hidden_BMD, at_BK)
+            hidden.append(hidden_BKD[:, :1].expand_as(hidden_BKD) if self.one_state else hidden_BKD)
         return hidden, projected_BND
 
     def score(

@@ -20,6 +20,7 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model import PERank, PromptBuilder
 from perank.ranking.chunks import Chunked, ShortenedCount
+from perank.ranking.constrained import SinglePass
 from perank.ranking.decoder import Clock, Decoder, EmbeddedQuery, Window, WindowBatch
 from perank.ranking.inference import inference
 from perank.ranking.inputs import read_batch, read_documents, read_query, whole_number
@@ -76,6 +77,8 @@ class Reranker:
         self.model, self.prompts, self.encoder, self.store = model, prompts, encoder, store
         checked = checked_options(windows, decoder, batch_tokens, chunk, share_prefix)
         self.windows, self.decoder, self.batch_tokens, self.chunk, self.least_shared = checked
+        if model.one_state and isinstance(decoder, str) and decoder != "anchors":
+            self.decoder = SinglePass()  # gives the same ranking, by one forward per window
         self.first_stage_order, self.calibration = first_stage_order, calibration
         self._count_shortened = ShortenedCount()
 

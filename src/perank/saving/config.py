@@ -107,6 +107,7 @@ class SavedAnchors:
     first: int
     stepwise: bool
     temperature: float | None = None
+    first_state: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
