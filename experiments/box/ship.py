@@ -54,6 +54,8 @@ test sets below was trained on.
 
 {tables}
 
+**What the LLM adds** over the anchors alone is not significant on any one of these collections.
+
 **Give it candidates in the first stage's order**, or say `first_stage_order=False`: their ranks count.
 
 **Weak** on questions that one MiniLM vector (256 tokens) doesn't hold. It was never shown a passage's text or another
