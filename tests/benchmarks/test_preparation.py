@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support import tiny
+from support.scripts import benchmark
 from support.tiny_families import chat_tokenizer
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 pytest.importorskip("ir_datasets")
-
-
-def loaded() -> Any:
-    """The script, under another name than that of the folder `tests/preparation`."""
-    spec = importlib.util.spec_from_file_location("preparation_benchmark", BENCHMARKS / "preparation.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = loaded()
+bench = benchmark("preparation")
 
 
 def test_every_part_agrees_with_what_it_was_and_is_timed(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import importlib
 import os
 import re
 import subprocess
@@ -13,11 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
 from support.saved_models import save_tiny_model
+from support.scripts import BENCHMARKS, benchmark
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "serving.py"
+SCRIPT = BENCHMARKS / "serving.py"
 
 
 def test_every_load_is_answered_with_the_rerankers_rankings(tmp_path: Path) -> None:
@@ -34,9 +32,8 @@ def test_every_load_is_answered_with_the_rerankers_rankings(tmp_path: Path) -> N
     assert all(100 < int(row["idle_mib"]) <= int(row["peak_mib"]) for row in rows)
 
 
-def test_no_request_of_a_load_is_sent_on_a_used_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    serving = importlib.import_module("serving")
+def test_no_request_of_a_load_is_sent_on_a_used_connection() -> None:
+    serving = benchmark("serving")
     connections, answered = 0, b'HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{"results": []}'
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
