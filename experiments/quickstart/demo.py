@@ -50,7 +50,7 @@ ALIGN = ["+experiment=align", "data.rows=400", "data.text_tokens=32"]
 # The packaged model's LLM has learnt to read queries.
 READER = ["backbone=smollm2_first2", "start=box", "prompt.query_slot=true"]
 SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10", "data.shuffle=false"]
-RANK = ["+experiment=rank", *READER, "loss.distil=1.0", "optimizer.lr=1e-4", "optimizer.projector_lr=1e-4", *SIZE]
+RANK = ["+experiment=rank", *READER, "loss.distil=1.0", "optimizer.lr=1e-3", "optimizer.projector_lr=1e-4", *SIZE]
 ALIGNED, RANKED, PLUS, CONTROL = "PE-Rank, aligned only", "PE-Rank", "PE-Rank+", "control: vectors shuffled"
 NOTE = """\
 - {ALIGNED}: stage 1, just now, on {aligned:,} passages; the LLM is as it was published.
