@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from perank.errors import BadInput, check_least
-from perank.model import AnchorSettings
+from perank.model import Anchors, AnchorSettings, Origin
 from perank.preparation.fingerprint import questions_digest
 
 
@@ -120,15 +119,10 @@ def judged_map(lists: JudgedLists, settings: JudgedMapSettings) -> JudgedMap:
     return moved.requires_grad_(False)
 
 
+@torch.no_grad()
 def _anchored(lists: JudgedLists, anchors: AnchorSettings) -> Tensor:
     """The anchors' scores before the first rank, [R, N]."""
-    vectors_RNE, queries_RE = lists.vectors_RNE, lists.queries_RE
-    ranks_N = torch.arange(vectors_RNE.shape[1])
-    scores_RN = (anchors.cosine or 0.0) * torch.einsum("rne,re->rn", vectors_RNE, queries_RE)
-    scores_RN -= (anchors.rank or 0.0) * ranks_N.float().log1p()
-    if anchors.feedback is not None:
-        rows = zip(vectors_RNE, queries_RE, strict=True)
-        first = [anchors.first_sum(own_NE, ranks_N, query_E) for own_NE, query_E in rows]
-        mean_RE = normalize(torch.stack(first), dim=1)
-        scores_RN += anchors.feedback * torch.einsum("rne,re->rn", vectors_RNE, mean_RE)
-    return scores_RN
+    ranks_RN = torch.arange(lists.vectors_RNE.shape[1]).expand(len(lists.vectors_RNE), -1)
+    rows = zip(lists.vectors_RNE, ranks_RN, lists.queries_RE, strict=True)
+    origin = Origin(ranks_RN, torch.stack([anchors.first_sum(*row) for row in rows])[:, None])
+    return Anchors(anchors).score(lists.vectors_RNE, lists.queries_RE, origin)[:, 0]
