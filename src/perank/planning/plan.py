@@ -87,7 +87,7 @@ class RunPlan:
             sharded = "trainer=fsdp or trainer=deepspeed_zero2"
             return f"{sharded} shards the optimizer's states, backbone=mistral_lora has few"
         adapters = "train adapters (backbone=mistral_lora)"
-        return f"{adapters}, load the LLM in 4 bits (backbone=mistral_qlora), or use more GPUs"
+        return f"{adapters}, load the LLM in 4 bits (backbone=mistral_lora backbone.quantise=true), or use more GPUs"
 
 
 def plan_of(model: Any, encoder: Any, llm: LLMSettings, rows: Rows, trainer: Mapping[str, Any], gpu: Gpu) -> RunPlan:
