@@ -38,7 +38,8 @@ def test_the_last_token_knows_what_the_mean_of_all_tokens_says() -> None:
             states(llm, ids_QL[start : start + 128])
         return torch.ones_like(ids_QL, dtype=torch.bool)
 
-    share = even_start(llm, run, targets_QT)
+    passages_XE = torch.randn(200, 10)
+    share = even_start(llm, run, targets_QT, passages_XE, passages_XE @ torch.randn(10, 64))
     after = explained(states(llm, ids_QL)[:, -1], targets_QT)
     assert share > 0.4
     assert after > before + 0.1
@@ -52,4 +53,4 @@ def test_an_llm_of_another_architecture_is_refused() -> None:
     llm = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=64))
     llm.transformer.layers = llm.transformer.h
     with pytest.raises(BadInput, match=r"no q, k, v, o projections.*Llama-like backbone"):
-        even_start(llm, lambda: torch.ones(1, 1), torch.zeros(1, 1))
+        even_start(llm, lambda: torch.ones(1, 1), *torch.zeros(3, 2, 4))

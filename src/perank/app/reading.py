@@ -1,4 +1,4 @@
-"""The parts of the reading stage: targets, learned once and cached; the reader's start; the projector at its end."""
+"""The parts of the reading stage: targets, learned once and cached, and the reader's start."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ import torch
 from torch import Tensor
 
 from perank.app.assembly import Assembly
-from perank.app.settings import import_target
 from perank.baselines.splade import SpladeRanker
 from perank.errors import BadInput
 from perank.files import atomic_write, cache_dir, file_lock
 from perank.model.even_start import even_start
-from perank.model.projector_init import Sample, fit_reader, hidden_of
+from perank.model.projector_init import Sample, hidden_of
 from perank.preparation.fingerprint import fingerprint, questions_digest, store_digest
 from perank.preparation.judged_map import JudgedLists, JudgedMapSettings, judged_map
 from perank.preparation.query_tower import TargetVectors, TowerData, TowerSettings, tower_vectors
 from perank.records import rank_order
-from perank.training.read import ReadMetric
+from perank.retrieval.encoding import QueryVectors
+from perank.training.read import even_scores
 
 log = logging.getLogger(__name__)
 
-_SAMPLE = 4096  # texts and passages for closed-form fits
+_SAMPLE = 4096  # texts and passages for closed-form fits,
+_SCORED = 1024  # and passages for scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,14 @@ class ReadTarget:
 
 class ReadAssembly(Assembly):
     """Parts of a run in which an LLM learns to read queries; targets are those of the config group `target`."""
+
+    @cached_property
+    def query_vectors(self) -> Any:
+        """The queries' own vectors, which are the larger part of a run's preparation, cached like targets."""
+        queries = self.collection.queries
+        encoded = QueryVectors(queries, self.encoder)
+        known = ["queries", questions_digest(self.collection), dict(self.encoder.identity)]
+        return TargetVectors(list(queries), self._cached(known, lambda: encoded.get(list(queries))))
 
     @cached_property
     def targets(self) -> TargetVectors:
@@ -111,27 +120,20 @@ class ReadAssembly(Assembly):
         """Texts and passages for the closed-form fits at the start and at the end."""
         return self._sample(_SAMPLE)
 
-    @cached_property
-    def stage(self) -> Any:
-        metric = ReadMetric.of(self.sample.vectors_XE, self.sample.vectors_QE)
-        make = import_target(self.config.stage.get("_target_"), "stage")
-        return make(model=self.model, metric=metric, optimizer=self.make("optimizer"), tied=self.config.stage.tied)
-
     def before_fit(self) -> None:
-        """Begin the last layer as an even average, and the head at what it says of the targets; not if tied."""
-        if self.stage.tied:
+        """Begin the last layer as an even average, and the final norm and `score_scale` at its scores; not of a reader."""
+        if self.config.get("start") is not None:
             return
-        targets_QE, stage = self.sample.vectors_QE, self.stage
         self.model.eval()
-        explained = even_start(self.model.llm, lambda: self._read()[1], targets_QE @ stage.root_EE)
-        stage.start(self._read()[0], targets_QE)
-        log.info("the even start explains %.3f of the targets' variance", explained)
+        sample, passages_XE = self.sample, self.sample.vectors_XE
+        with torch.no_grad():
+            projected_XD = self.model.project(passages_XE)
+        share = even_start(self.model.llm, lambda: self._read()[1], sample.vectors_QE, passages_XE, projected_XD)
+        explained = even_scores(self.model, lambda: self._read()[0], sample.vectors_QE, passages_XE[:_SCORED])
+        log.info("the even average explains %.3f of the scores' variance, the model %.3f at the start", share, explained)
 
     def after_fit(self) -> None:
-        """Fit the projector to what the LLM reads; if tied, the LLM has learned to say it with this projector."""
-        self.model.eval()
-        if not self.stage.tied:
-            fit_reader(self.model, self.prompts, self.sample)
+        """The projector, frozen in this stage, is part of the model that is saved."""
         self.model.projector.requires_grad_(True)
 
     def _sample(self, size: int) -> Sample:

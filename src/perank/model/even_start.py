@@ -1,8 +1,9 @@
 """Begin an LLM's last layer as an even average of the tokens before it, so that the last token has read them all.
 
-A language model's last position predicts the next token; a reader's has to collect the whole text. With queries and
-rotary positions out of the way (q = 0) attention is an even average; v takes the directions of its inputs that predict
-the target best (ridge regression, then the largest singular directions), o writes them to a fixed orthonormal basis.
+A language model's last position predicts the next token; a reader's has to collect the whole text and to say a target
+vector t, so that h . E_M(e) estimates t . e. With queries and rotary positions out of the way (q = 0) attention is an
+even average; v takes the directions of its inputs that predict the target best (ridge regression, then the largest
+singular directions of the scores that it gives passages), o writes them where the projector has the passages.
 From there training is short: without it, thousands of rows go into finding the average.
 """
 
@@ -17,35 +18,52 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.projector import ridge
 
-_GAIN = 6.0  # the new directions beside the residual stream, whose entries are about 1
+_GAIN = 2.0  # what o writes, beside the residual stream, whose entries are about 1
+_FLOOR = 1e-3  # of the passages' largest variance: directions below it don't tell passages apart
 
 
 @torch.no_grad()
-def even_start(llm: Any, run: Callable[[], Tensor], targets_QT: Tensor) -> float:
-    """Rewrite the last layer of a Llama-like LLM in place; return the share of the targets' variance it explains.
+def even_start(
+    llm: Any, run: Callable[[], Tensor], targets_QE: Tensor, passages_XE: Tensor, projected_XD: Tensor
+) -> float:
+    """Rewrite the last layer of a Llama-like LLM in place; return the share of the scores' variance it explains.
 
     `run()` runs the LLM over the Q texts, batch by batch in order, and returns the mask of their tokens [Q, L], left to
-    right. Raises `BadInput` for an LLM whose layers have no q, k, v and o projections.
+    right. Scores are those of targets t and passages' vectors e; `projected_XD` are the same passages' E_M(e). Raises
+    `BadInput` for an LLM whose layers have no q, k, v and o projections.
     """
     layer = llm.get_decoder().layers[-1]
     attention = getattr(layer, "self_attn", None)
     if attention is None or not all(hasattr(attention, f"{name}_proj") for name in "qkvo"):
         problem = f"the layers of {type(llm).__name__} have no q, k, v, o projections"
         raise BadInput(problem, remedy="choose a Llama-like backbone for the reading stage", id="backbone")
+    root_EE, inverse_EE = _roots(_centred(passages_XE))
     means_QD = _mean_inputs(attention, run)
-    centred_QD = means_QD - means_QD.mean(0)
-    targets_QT = targets_QT.double() - targets_QT.double().mean(0)
-    map_DT = ridge(centred_QD, targets_QT, strength=1e-2)
-    fitted_QT = centred_QD @ map_DT
-    _, singular_S, right_ST = torch.linalg.svd(fitted_QT, full_matrices=False)
+    mean_D, wanted_QE = means_QD.mean(0), _centred(targets_QE) @ root_EE
+    map_DE = ridge(means_QD - mean_D, wanted_QE, strength=1e-2)
+    fitted_QE = (means_QD - mean_D) @ map_DE
+    map_DE -= torch.outer(mean_D, mean_D @ map_DE) / mean_D.square().sum()  # nothing that all texts share
     width = attention.v_proj.out_features
-    directions_DW = map_DT @ right_ST[:width].T
-    scale_W = (centred_QD @ directions_DW).std(0).clamp(min=1e-6)
-    strength_W = (singular_S[:width] / singular_S[0]).sqrt()
+    right_EW = torch.linalg.svd(fitted_QE, full_matrices=False).Vh[:width].T
+    values_DW = map_DE @ right_EW
+    scale = ((means_QD - mean_D) @ values_DW).std(0).max().clamp(min=1e-6)
     attention.q_proj.weight.zero_()
-    attention.v_proj.weight[: directions_DW.shape[1]].copy_((directions_DW / scale_W * strength_W).T)
-    _write_out(attention)
-    return float(fitted_QT.square().sum() / targets_QT.square().sum())
+    attention.v_proj.weight.zero_()
+    attention.v_proj.weight[: values_DW.shape[1]].copy_((values_DW / scale).T)
+    _write_out(attention, right_EW.T @ inverse_EE @ ridge(_centred(passages_XE), _centred(projected_XD), strength=1e-3))
+    share = 1 - (fitted_QE - wanted_QE).square().sum() / wanted_QE.square().sum()
+    return float(share)
+
+
+def _centred(values_XE: Tensor) -> Tensor:
+    return values_XE.double() - values_XE.double().mean(0)
+
+
+def _roots(centred_XE: Tensor) -> tuple[Tensor, Tensor]:
+    """S^(1/2) and S^(-1/2) [E, E] of the passages' covariance S: |t S^(1/2)|^2 is the variance of t's scores."""
+    values_E, basis_EE = torch.linalg.eigh(centred_XE.T @ centred_XE / len(centred_XE))
+    root_E = values_E.clamp(min=_FLOOR * float(values_E.max())).sqrt()
+    return (basis_EE * root_E) @ basis_EE.T, (basis_EE / root_E) @ basis_EE.T
 
 
 def _mean_inputs(attention: Any, run: Callable[[], Tensor]) -> Tensor:
@@ -68,14 +86,13 @@ def _mean_inputs(attention: Any, run: Callable[[], Tensor]) -> Tensor:
     return torch.cat(means)
 
 
-def _write_out(attention: Any) -> None:
-    """Let o map value head v to its own block of an orthonormal basis, shared by the query heads that use it."""
+def _write_out(attention: Any, written_WD: Tensor) -> None:
+    """Let o write value w as row w; query heads that use the same values share the work."""
     size, width = attention.head_dim, attention.v_proj.out_features
-    hidden = attention.o_proj.out_features
-    noise = torch.randn(hidden, hidden, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    basis_DW = torch.linalg.qr(noise).Q[:, :width].to(attention.o_proj.weight)
     heads, values = attention.o_proj.in_features // size, width // size
     shared = heads // values
+    rows_WD = torch.zeros(width, written_WD.shape[1], dtype=written_WD.dtype, device=written_WD.device)
+    rows_WD[: len(written_WD)] = written_WD * (_GAIN / shared / written_WD.square().sum(0).mean().sqrt())
     for head in range(heads):
-        block = basis_DW[:, head // shared * size : (head // shared + 1) * size]
-        attention.o_proj.weight[:, head * size : (head + 1) * size].copy_(_GAIN / shared * block)
+        block_WD = rows_WD[head // shared * size : (head // shared + 1) * size]
+        attention.o_proj.weight[:, head * size : (head + 1) * size].copy_(block_WD.T)
