@@ -2,9 +2,9 @@
 
     python experiments/box/controls.py [a saved model: folder or box] [suite=<name> ...]
 
-Rows: first stage, encoder, their fusion, the anchors alone (LLM off), PE-Rank+, the same with one forward a window, and
-two controls: the LLM reads another query's words, and the LLM's scores are those of other passages. Both keep the
-anchors. Writes controls.csv beside this file.
+Rows: first stage, encoder, their fusion, the anchors alone (LLM off), PE-Rank+, and three controls: the LLM reads another
+query's words, has another query's vector in its prompt, and sees and scores other passages. All keep the anchors.
+Writes controls.csv beside this file.
 """
 
 from __future__ import annotations
@@ -42,17 +42,26 @@ class OtherWords:
         return prompt
 
 
-class OtherPassages(torch.nn.Module):
-    """E_M of a permutation of the passages: the LLM sees and scores others, the anchors the true ones."""
+class Others(torch.nn.Module):
+    """E_M of other vectors for the LLM: of passages [.., N, E] in another order, or of the batch's next query [B, E].
 
-    def __init__(self, projector: Any) -> None:
+    The anchors have the true ones.
+    """
+
+    def __init__(self, projector: Any, *, passages: bool) -> None:
         super().__init__()
         self.inner, self.width_in, self.dtype = projector, projector.width_in, projector.dtype
+        self.dims = 3 if passages else 2
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        order = list(range(vectors.shape[-2]))
-        random.Random(str(len(order))).shuffle(order)
-        projected: torch.Tensor = self.inner(vectors[..., order, :])
+        if vectors.dim() == self.dims:
+            order = list(range(vectors.shape[-2]))
+            if self.dims == 3:
+                random.Random(str(len(order))).shuffle(order)
+            else:
+                order = [*order[1:], *order[:1]]
+            vectors = vectors[..., order, :]
+        projected: torch.Tensor = self.inner(vectors)
         return projected
 
 
@@ -77,17 +86,17 @@ def measured(saved: SavedModel, suite: Any) -> list[ResultRow]:
     systems = {
         "anchors alone": (found.prompts, "anchors"),
         "PE-Rank+": (found.prompts, None),
-        "PE-Rank+, one forward": (found.prompts, "single_pass"),
         "control: another query's words": (OtherWords(found.prompts, texts), None),
     }
     ranked = {}
     for name, (prompts, decoder) in systems.items():
         ranker = saved.suites.reranker(found.model, prompts, suite, decoder)
         ranked[name] = evaluate_ranker(ranker, suite, system=name, batch_size=64, progress=False)
-    projector, found.model.projector = found.model.projector, OtherPassages(found.model.projector)
-    name = "control: other passages' vectors for the LLM"
-    ranker = saved.suites.reranker(found.model, found.prompts, suite)
-    ranked[name] = evaluate_ranker(ranker, suite, system=name, batch_size=64, progress=False)
+    projector = found.model.projector
+    for name, passages in (("control: another query's vector", False), ("control: other passages' vectors", True)):
+        found.model.projector = Others(projector, passages=passages)
+        ranker = saved.suites.reranker(found.model, found.prompts, suite)
+        ranked[name] = evaluate_ranker(ranker, suite, system=name, batch_size=64, progress=False)
     found.model.projector = projector
     against = [encoder, fusion, ranked["anchors alone"]]
     labels = {"study": "box", "scale": "embedded", "collection": suite.name}

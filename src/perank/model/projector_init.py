@@ -107,23 +107,6 @@ def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> No
             model.projector.fit_(sample.vectors_XE, centred_XE @ map_ED, scale=scale)
 
 
-def fit_reader(model: PERank, prompts: PromptBuilder, sample: Sample) -> None:
-    """Fit the projector and `score_scale` so that score_scale * h . E_M(e) estimates (t - mean t) . (e - mean e).
-
-    The sample's query vectors are the targets t of a trained reader (`perank.training.read`).
-    """
-    _fit(model, prompts, "queries", sample)
-    queries, passages_XE = sample.queries[:256], sample.vectors_XE[:1024]
-    slot_BE = None if sample.slot_QE is None else sample.slot_QE[:256]
-    drawn_BN = torch.arange(20).expand(len(queries), 20)
-    hidden_BD = first_hidden(model, prompts, queries, passages_XE[drawn_BN], slot_BE)
-    with torch.no_grad():
-        scores_BX = hidden_BD @ model.project(passages_XE.to(_device_of(model))).float().cpu().T
-        targets_BX = (sample.vectors_QE[: len(queries)] - sample.vectors_QE.mean(0)) @ passages_XE.T
-        scores_BX, targets_BX = (values - values.mean(1, keepdim=True) for values in (scores_BX, targets_BX))
-        model.score_scale.fill_((scores_BX * targets_BX).sum() / scores_BX.square().sum())
-
-
 def _token_means(texts: Sequence[str], tokenizer: Any, embedding_VD: Tensor) -> Tensor:
     """[X, D]: per text the mean embedding of its distinct tokens, weighted by inverse document frequency."""
     encoded = tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=256)["input_ids"]
