@@ -128,9 +128,11 @@ class ReadAssembly(Assembly):
         sample, passages_XE = self.sample, self.sample.vectors_XE
         with torch.no_grad():
             projected_XD = self.model.project(passages_XE)
-        share = even_start(self.model.llm, lambda: self._read()[1], sample.vectors_QE, passages_XE, projected_XD)
+        there = self.make("target").cosine * sample.slot_QE if self.prompts.query_slot == "last" else 0.0  # h_1 begins as this
+        missing_QE = sample.vectors_QE - there
+        share = even_start(self.model.llm, lambda: self._read()[1], missing_QE, passages_XE, projected_XD)
         explained = even_scores(self.model, lambda: self._read()[0], sample.vectors_QE, passages_XE[:_SCORED])
-        log.info("the even average explains %.3f of the scores' variance, the model %.3f at the start", share, explained)
+        log.info("the even average explains %.3f of what is to be read, the model %.3f of the scores' variance at the start", share, explained)
 
     def after_fit(self) -> None:
         """The projector, frozen in this stage, is part of the model that is saved."""

@@ -3,7 +3,7 @@
 A language model's last position predicts the next token; a reader's has to collect the whole text and to say a target
 vector t, so that h . E_M(e) estimates t . e. With queries and rotary positions out of the way (q = 0) attention is an
 even average; v takes the directions of its inputs that predict the target best (ridge regression, then the largest
-singular directions of the scores that it gives passages), o writes them where the projector has the passages.
+singular directions of the scores that it gives passages), o writes what they say of t as the projector would.
 From there training is short: without it, thousands of rows go into finding the average.
 """
 
@@ -18,7 +18,6 @@ from torch import Tensor
 from perank.errors import BadInput
 from perank.model.projector import ridge
 
-_GAIN = 2.0  # what o writes, beside the residual stream, whose entries are about 1
 _FLOOR = 1e-3  # of the passages' largest variance: directions below it don't tell passages apart
 
 
@@ -50,7 +49,8 @@ def even_start(
     attention.q_proj.weight.zero_()
     attention.v_proj.weight.zero_()
     attention.v_proj.weight[: values_DW.shape[1]].copy_((values_DW / scale).T)
-    _write_out(attention, right_EW.T @ inverse_EE @ ridge(_centred(passages_XE), _centred(projected_XD), strength=1e-3))
+    map_ED = ridge(_centred(passages_XE), _centred(projected_XD), strength=1e-3)
+    _write_out(attention, scale * right_EW.T @ inverse_EE @ map_ED)
     share = 1 - (fitted_QE - wanted_QE).square().sum() / wanted_QE.square().sum()
     return float(share)
 
@@ -87,12 +87,12 @@ def _mean_inputs(attention: Any, run: Callable[[], Tensor]) -> Tensor:
 
 
 def _write_out(attention: Any, written_WD: Tensor) -> None:
-    """Let o write value w as row w; query heads that use the same values share the work."""
+    """Let o write row w for value w; query heads that use the same values share the work."""
     size, width = attention.head_dim, attention.v_proj.out_features
     heads, values = attention.o_proj.in_features // size, width // size
     shared = heads // values
     rows_WD = torch.zeros(width, written_WD.shape[1], dtype=written_WD.dtype, device=written_WD.device)
-    rows_WD[: len(written_WD)] = written_WD * (_GAIN / shared / written_WD.square().sum(0).mean().sqrt())
+    rows_WD[: len(written_WD)] = written_WD / shared
     for head in range(heads):
         block_WD = rows_WD[head // shared * size : (head // shared + 1) * size]
         attention.o_proj.weight[:, head * size : (head + 1) * size].copy_(block_WD.T)

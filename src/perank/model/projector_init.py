@@ -50,12 +50,15 @@ class Sample:
 class ProjectorSettings:
     """The config group `projector`: `init` applies if no `path` is given, `sample` is the number of texts used.
 
-    A `score_deviation` of None leaves `score_scale` at 1. Raises `BadInput` for values out of range.
+    `scale` times the RMS of the LLM's token embeddings is that of projected vectors at first. Layers normalise what they
+    read, so it decides how much of a vector stays in the residual stream at its own position. A `score_deviation` of
+    None leaves `score_scale` at 1. Raises `BadInput` for values out of range.
     """
 
     init: str
     path: str | None
     score_deviation: float | None
+    scale: float = 1.0
     sample: int = 2048
 
     def __post_init__(self) -> None:
@@ -65,6 +68,8 @@ class ProjectorSettings:
         if self.score_deviation is not None and self.score_deviation <= 0:
             remedy = "use a number above 0, or null for no scaling"
             raise BadInput(f"a deviation of {self.score_deviation}", remedy=remedy, id="projector.score_deviation")
+        if not 0 < self.scale < math.inf:
+            raise BadInput(f"a scale of {self.scale}", remedy="use a number above 0", id="projector.scale")
         if self.sample < 1:
             raise BadInput(f"a sample of {self.sample} texts", remedy="use 1 or more", id="projector.sample")
 
@@ -89,15 +94,15 @@ def started_model(
     if settings.path is not None:
         load_projector(projector, settings.path)
     elif settings.init != "default":
-        _fit(model, prompts, settings.init, sample())
+        _fit(model, prompts, settings, sample())
     if settings.score_deviation is not None:
         _calibrate(model, prompts, sample(), settings.score_deviation)
     return model
 
 
-def _fit(model: PERank, prompts: PromptBuilder, init: str, sample: Sample) -> None:
+def _fit(model: PERank, prompts: PromptBuilder, settings: ProjectorSettings, sample: Sample) -> None:
     embedding_VD = model.llm.get_input_embeddings().weight.detach().float().cpu()
-    scale = float(embedding_VD.square().mean().sqrt())
+    scale, init = settings.scale * float(embedding_VD.square().mean().sqrt()), settings.init
     targets_XD = _token_means(sample.texts, prompts.tokenizer, embedding_VD) if init == "tokens" else None
     model.projector.fit_(sample.vectors_XE, targets_XD, scale=scale)
     if init == "queries":

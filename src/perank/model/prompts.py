@@ -43,7 +43,8 @@ class PromptBuilder:
 
     `text_tokens` limits each passage's text in prompts with texts; texts are truncated further, evenly, if the prompt
     would exceed `max_length`. The instruction and the slots are never truncated. Raises `BadInput` if they alone are
-    too long, and for lengths below 1.
+    too long, and for lengths below 1. `query_slot` adds a slot for the query's vector, an extension: True before the
+    query's words, "last" at the end of the prompt, where the first rank's hidden state is read.
     """
 
     def __init__(
@@ -51,10 +52,13 @@ class PromptBuilder:
         tokenizer: Any,
         version: str = "paper",
         *,
-        query_slot: bool = False,
+        query_slot: bool | str = False,
         max_length: int = 4096,
         text_tokens: int | None = None,
     ) -> None:
+        if query_slot not in (False, True, "last"):
+            remedy = "choose false, true (before the query's words) or last"
+            raise BadInput(f"the query's slot is {query_slot!r}", remedy=remedy, id="prompt.query_slot")
         for name, value in {"max_length": max_length, "text_tokens": text_tokens}.items():
             if value is not None and value < 1:
                 raise BadInput(f"{value} tokens", remedy="use 1 or more", id=f"prompt.{name}")
@@ -137,8 +141,10 @@ class PromptBuilder:
         if not query:
             raise BadInput("the query is empty", remedy="give it a text")
         texts = None if texts is None else [clean(text) for text in texts]
-        user = shape.message(query, n, slot=SLOT, texts=texts, query_slot=QUERY_SLOT if self.query_slot else "")
-        return self.in_chat(user) if shape.chat else [(user, False)]
+        before = QUERY_SLOT if self.query_slot is True else ""
+        user = shape.message(query, n, slot=SLOT, texts=texts, query_slot=before)
+        pieces = self.in_chat(user) if shape.chat else [(user, False)]
+        return [*pieces, (QUERY_SLOT, False)] if self.query_slot == "last" else pieces
 
     def _checked(self, prompt: Prompt, query: str) -> Prompt:
         if len(prompt) > self.max_length:

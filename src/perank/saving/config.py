@@ -91,7 +91,7 @@ class SavedEncoder:
 @dataclass(frozen=True, kw_only=True)
 class SavedPrompt:
     version: str
-    query_slot: bool
+    query_slot: bool | str
     max_length: int
     text_tokens: int | None
 
