@@ -37,6 +37,7 @@ TABLE_9 = (
     "Rank the 2 passages above based on their relevance to the search query in descending order. "
     "Only output the 2 unique special token in the ranking. [/INST]"
 )
+SLOTS = (False, True, "last")
 
 
 def builder(version: str = "paper", template: str = MISTRAL, **options: Any) -> PromptBuilder:
@@ -88,14 +89,14 @@ def test_the_reference_version_rewrites_numbers_in_brackets() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(TEXT.filter(clean), st.integers(0, 7), st.sampled_from(VERSIONS), st.booleans())
+@given(TEXT.filter(clean), st.integers(0, 7), st.sampled_from(VERSIONS), st.sampled_from(SLOTS))
 def test_there_is_one_slot_per_passage_and_its_id_is_a_stand_in(
-    query: str, n: int, version: str, query_slot: bool
+    query: str, n: int, version: str, query_slot: bool | str
 ) -> None:
     prompt = builder(version, query_slot=query_slot).rank(query, n)
     assert len(prompt.slots) == n
     assert list(prompt.slots) == sorted(set(prompt.slots))
-    assert (prompt.query_slot is not None) == query_slot
+    assert (prompt.query_slot is not None) == bool(query_slot)
     assert {prompt.ids[slot] for slot in prompt.slots} <= {chat_tokenizer().unk_token_id}
 
 
@@ -127,6 +128,18 @@ def test_the_query_slot_stands_before_the_query_where_it_is_asked_last() -> None
     prompt = builder(query_slot=True).rank("cats", 1)
     assert "Search Query: <q> cats\n\n" in spelled(prompt)
     assert "relevance to the search query: cats." in spelled(prompt)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_last_query_slot_is_where_the_first_rank_is_read(version: str) -> None:
+    with_slot, without = (builder(version, query_slot=slot).rank("cats", 2) for slot in ("last", False))
+    assert with_slot.query_slot == len(with_slot) - 1
+    assert with_slot.ids[:-1] == without.ids and with_slot.slots == without.slots
+
+
+def test_an_unknown_place_of_the_query_slot_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"prompt\.query_slot.*'first'.*choose false, true .* or last"):
+        builder(query_slot="first")
 
 
 def test_a_query_that_spells_a_field_of_the_template_stays_what_it_is() -> None:
@@ -170,10 +183,10 @@ def test_a_prompt_that_fits_tokenises_every_text_once() -> None:
     st.lists(st.lists(TEXT | st.just("[12] </s>" + SLOT), max_size=4), max_size=3),
     st.sampled_from(VERSIONS),
     st.sampled_from([MISTRAL, CHATML]),
-    st.booleans(),
+    st.sampled_from(SLOTS),
 )
 def test_lengths_are_counted_together_as_the_prompts_have_them(
-    rows: list[list[str]], version: str, template: str, query_slot: bool
+    rows: list[list[str]], version: str, template: str, query_slot: bool | str
 ) -> None:
     asked = [(f"cats {number}", texts) for number, texts in enumerate(rows)]
     tokenizer: Any = Watched(chat_tokenizer(template))

@@ -150,10 +150,10 @@ def test_the_bill_adds_up_what_each_window_costs_alone(model: PERank) -> None:
     assert min(bill.seconds_encode, bill.seconds_prefill, bill.seconds_decode) > 0
 
 
-@pytest.mark.parametrize("extension", ["query_slot", "cosine"])
+@pytest.mark.parametrize("extension", ["query_slot", "last", "cosine"])
 def test_extensions_read_the_querys_vector_from_the_encoder_or_the_user(extension: str) -> None:
     model = tiny.tiny_model(5, anchors=AnchorSettings(cosine=30.0) if extension == "cosine" else None)
-    prompts = tiny.tiny_prompts(query_slot=extension == "query_slot")
+    prompts = tiny.tiny_prompts(query_slot={"query_slot": True, "last": "last", "cosine": False}[extension])
     given = candidates(6)
     vectors = made(model).encoder.encode_passages([p.contents for p in given.passages])
     text = given.query.text

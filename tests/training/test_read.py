@@ -13,10 +13,12 @@ from perank.app.assembly import Assembly
 from perank.app.reading import ReadAssembly
 from perank.errors import BadInput
 from perank.model.batches import PromptBatch
+from perank.model.projector_init import hidden_of
 from perank.preparation.judged_map import judged_map
 from perank.ranking.reranker import Reranker
 from perank.saving.hub import from_pretrained, save_pretrained, saved_weights
 from perank.train import train
+from perank.training.read import read_scores
 from support import tiny, toy
 
 pytestmark = toy.QUIET
@@ -66,15 +68,16 @@ def test_reading_explains_the_targets_and_the_saved_model_scores_as_they_say(
     saved = Reranker.from_pretrained(tmp_path / "model", dtype="float32")
     sample = assembly._sample(100)
     scores, targets = [], []
-    for text, target_E in zip(sample.queries, sample.vectors_QE, strict=True):
+    assert sample.slot_QE is not None
+    for text, own_E, target_E in zip(sample.queries, sample.slot_QE, sample.vectors_QE, strict=True):
         prompt = saved.prompts.rank(text, 5)
-        h_1D = saved.model.read(PromptBatch.of([prompt]), sample.vectors_XE[None, :5])
+        h_1D = saved.model.read(PromptBatch.of([prompt]), sample.vectors_XE[None, :5], own_E[None])
         scores.append(saved.model.score_scale * (saved.model.project(sample.vectors_XE) @ h_1D[0]))
         targets.append(sample.vectors_XE @ target_E)
     estimate, truth = (torch.stack(rows) for rows in (scores, targets))
     estimate, truth = (rows - rows.mean(0) for rows in (estimate, truth))  # what all queries share is left out
     estimate, truth = (rows - rows.mean(1, keepdim=True) for rows in (estimate, truth))
-    assert torch.corrcoef(torch.stack([estimate.flatten(), truth.flatten()]))[0, 1] > 0.7
+    assert torch.corrcoef(torch.stack([estimate.flatten(), truth.flatten()]))[0, 1] > 0.9
 
 
 def test_stage_2_starts_from_the_saved_reader(world: Path, teacher: Path, tmp_path: Path) -> None:
@@ -177,6 +180,22 @@ def test_the_querys_vector_reaches_its_slot(world: Path, teacher: Path, tmp_path
         )
     assert not torch.allclose(own, other)
     assert reading(world, teacher, tmp_path, "prompt.query_slot=false").data.query_vectors is None
+
+
+def test_what_is_read_where_the_prompt_ends_with_the_querys_vector_begins_as_it(
+    world: Path, teacher: Path, wide: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for slot in ("true", "last"):
+        more = [f"backbone.name={wide}", "target.judged=null", "projector.scale=100", f"prompt.query_slot={slot}"]
+        begun = reading(world, teacher, tmp_path, *more)
+        sample = begun._sample(40)
+        assert sample.slot_QE is not None
+        places_QN = torch.arange(len(sample.queries) * 5).view(-1, 5) % len(sample.vectors_XE)
+        hidden_QD = hidden_of(begun.model, begun.prompts, sample, places_QN, batch=8)
+        pairs = read_scores(begun.model, hidden_QD, sample.vectors_XE, sample.slot_QE)
+        found[slot] = float(torch.corrcoef(torch.stack([scores_QX.flatten() for scores_QX in pairs]))[0, 1])
+    assert found["last"] > 0.95 and found["true"] < 0.5
 
 
 def test_reading_on_keeps_the_projector_and_explains_more_of_the_scores(

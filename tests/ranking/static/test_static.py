@@ -73,9 +73,10 @@ def test_every_family_of_llms_ranks_alike(family: str) -> None:
     assert Static().decode(model, windows).orders == brute_force(model, windows)[0]
 
 
-def test_the_querys_vector_is_read_where_a_model_wants_it() -> None:
+@pytest.mark.parametrize("slot", [True, "last"])
+def test_the_querys_vector_is_read_where_a_model_wants_it(slot: bool | str) -> None:
     model = tiny.tiny_model(3, anchors=AnchorSettings(cosine=2.0))
-    prompts = tiny.tiny_prompts(query_slot=True)
+    prompts = tiny.tiny_prompts(query_slot=slot)
     batch = PromptBatch.of([prompts.rank("sea otter", 9), prompts.rank("rain falls on the sun", 12)])
     query_BE = tiny.unit_vectors(2, 8, seed=5, dtype=torch.float64)
     windows = replace(tiny.windows([9, 12]), prompts=batch, query_BE=query_BE)
