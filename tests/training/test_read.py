@@ -196,7 +196,7 @@ def test_what_is_read_where_the_prompt_ends_with_the_querys_vector_begins_as_it(
         with torch.no_grad():
             pairs = read_scores(begun.model, hidden_QD, sample.vectors_XE, sample.slot_QE)
         found[slot] = float(torch.corrcoef(torch.stack([scores_QX.flatten() for scores_QX in pairs]))[0, 1])
-    assert found["last"] > 0.95 and found["true"] < 0.5
+    assert found["last"] > 0.85 and found["true"] < 0.5
 
 
 def test_reading_on_keeps_the_projector_and_explains_more_of_the_scores(
