@@ -53,7 +53,7 @@ test sets below was trained on.
 
 {tables}
 
-**What the LLM adds** over the anchors alone is not significant on any one of these collections.
+**What the LLM adds** over the anchors alone: {added}. The other differences can be chance.
 
 **Give it candidates in the first stage's order**, or say `first_stage_order=False`: their ranks count.
 
@@ -77,6 +77,7 @@ def main() -> None:
         read=config.target.passages,
         passages=f"{len(instantiate(config.collection).passages):,}",
         tables="\n\n".join(tables(results)),
+        added=added(results),
         **asdict(anchors),
     )
     card = "\n\n".join(map(wrapped, card.split("\n\n")))
@@ -101,6 +102,18 @@ def tables(paths: list[str]) -> list[str]:
     return [
         table([row for row in rows if row.collection == name]) for name in dict.fromkeys(r.collection for r in rows)
     ]
+
+
+def added(paths: list[str]) -> str:
+    """The collections on which PE-Rank+ differs from the anchors alone with p < 0.05."""
+    rows = [row for path in paths for row in read_results_csv(Path(path)) if row.metric == "ndcg@10"]
+    anchors = {row.collection: row.value for row in rows if row.system == "anchors alone"}
+    found = [
+        f"{100 * (row.value - anchors[row.collection]):+.1f} points of NDCG@10 on {row.collection} (p = {row.p_value:.3f})"
+        for row in rows
+        if row.system == "PE-Rank+" and row.baseline == "anchors alone" and (row.p_value or 0) < 0.05
+    ]
+    return ", ".join(found) or "nothing with p < 0.05 on any one of these collections"
 
 
 def table(rows: list[ResultRow]) -> str:
