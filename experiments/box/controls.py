@@ -84,13 +84,13 @@ def measured(saved: SavedModel, suite: Any) -> list[ResultRow]:
     found = saved.pe_rank
     texts = [suite.collection.queries[id].text for id in suite.query_ids]
     systems = {
-        "anchors alone": (found.prompts, "anchors"),
-        "PE-Rank+": (found.prompts, None),
-        "control: another query's words": (OtherWords(found.prompts, texts), None),
+        "anchors alone": (found.prompts, {"decoder": "anchors"}),
+        "PE-Rank+": (found.prompts, {}),
+        "control: another query's words": (OtherWords(found.prompts, texts), {}),
     }
     ranked = {}
-    for name, (prompts, decoder) in systems.items():
-        ranker = saved.suites.reranker(found.model, prompts, suite, decoder)
+    for name, (prompts, options) in systems.items():
+        ranker = saved.suites.reranker(found.model, prompts, suite, **options)
         ranked[name] = evaluate_ranker(ranker, suite, system=name, batch_size=64, progress=False)
     projector = found.model.projector
     for name, passages in (("control: another query's vector", False), ("control: other passages' vectors", True)):
