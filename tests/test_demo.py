@@ -46,7 +46,7 @@ def demo(
     (tmp_path / "here").mkdir()
     settings = {
         "ALIGN": toy.overrides(world, "align"),
-        "RANK": [*toy.overrides(world, "rank"), "start=box", "loss.distil=1.0"],
+        "RANK": [*toy.overrides(world, "rank"), "loss.distil=1.0"],
         "SAMPLE": [],
         "HERE": tmp_path / "here",
         "OUTPUT": tmp_path / "outputs",
@@ -84,9 +84,9 @@ def test_record_renews_the_committed_example_and_settings_hold_for_both_stages(
     assert max(toy.losses(tmp_path / "outputs" / "rank")) == 5
 
 
-@pytest.mark.parametrize(("stage", "start"), [("ALIGN", None), ("RANK", "box")])
-def test_its_own_settings_compose(script: ModuleType, tmp_path: Path, stage: str, start: str | None) -> None:
+@pytest.mark.parametrize("stage", ["ALIGN", "RANK"])
+def test_its_own_settings_compose(script: ModuleType, tmp_path: Path, stage: str) -> None:
     config = script.composed([*getattr(script, stage), *script.SAMPLE], tmp_path)
     assert config.collection.collection.limit == config.suite.pydocs.collection.limit == 4000
-    assert config.start == start
+    assert config.start is None and config.projector.scale == 20
     assert Path(script.OUTPUT).relative_to(PACKAGE_DIR.parent.parent).parts[0] == "outputs"

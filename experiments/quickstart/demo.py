@@ -46,16 +46,17 @@ SAMPLE = [
     "suite.pydocs.collection.limit=4000",
     "suite.pydocs.max_queries=400",
 ]
-ALIGN = ["+experiment=align", "data.rows=400", "data.text_tokens=32"]
-# The packaged model's LLM has learnt to read queries.
-READER = ["backbone=smollm2_first2", "start=box", "prompt.query_slot=true"]
+# Vectors large beside token embeddings, and the query's at the end of the prompt: what is read there begins as it.
+VECTORS = ["projector.init=isometry", "projector.scale=20"]
+ALIGN = ["+experiment=align", *VECTORS, "data.rows=400", "data.text_tokens=32"]
+MODEL = ["backbone=smollm2_first2", "prompt.query_slot=last", *VECTORS, "decoding=single_pass"]
 SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10", "data.shuffle=false"]
-RANK = ["+experiment=rank", *READER, "loss.distil=1.0", "optimizer.lr=1e-3", "optimizer.projector_lr=1e-4", *SIZE]
+RANK = ["+experiment=rank", *MODEL, "loss.distil=1.0", "optimizer.lr=1e-4", "optimizer.projector_lr=1e-4", *SIZE]
 ALIGNED, RANKED, PLUS, CONTROL = "PE-Rank, aligned only", "PE-Rank", "PE-Rank+", "control: vectors shuffled"
 NOTE = """\
 - {ALIGNED}: stage 1, just now, on {aligned:,} passages; the LLM is as it was published.
-- {RANKED}: stage 2, just now, on {ranked:,} rows, without anchors. Its LLM starts from the packaged model, which has
-  learnt to read queries. Scores come from the LLM alone, which sees one vector per passage, and the query's.
+- {RANKED}: stage 2, just now, on {ranked:,} rows, from what stage 1 left and the LLM as it was published, without
+  anchors. Its scores are the LLM's alone, which sees one vector per passage, and the query's; one forward a query.
 - {PLUS}: the packaged model, not trained here. The encoder's similarity and BM25's rank are added to the LLM's scores.
 - {CONTROL}: {RANKED} with every passage shown by another candidate's vector."""
 
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with phase("align", "the projector learns to make the LLM say what a vector stands for", console, spent):
         align = run("align", [*ALIGN, *SAMPLE, "evaluate=false", *options.overrides])
     with phase("rank", "LLM and projector learn to order passages by their vectors", console, spent):
-        rank = run("rank", [*RANK, *SAMPLE, "evaluate=false", *options.overrides])
+        left = f"projector.path={align.paths.output}/projector.safetensors"
+        rank = run("rank", [*RANK, left, *SAMPLE, "evaluate=false", *options.overrides])
     with phase("evaluate", "on test queries: BM25's top 20, one window", console, spent):
         suite, evaluations = evaluate(align, rank)
     report(align, rank, suite, evaluations, console)

@@ -121,18 +121,19 @@ class ReadAssembly(Assembly):
         return self._sample(_SAMPLE)
 
     def before_fit(self) -> None:
-        """Begin the last layer as an even average, and the final norm and `score_scale` at its scores; not of a reader."""
+        """Begin the last layer as an even average, then the final norm and `score_scale`; not for `start`."""
         if self.config.get("start") is not None:
             return
         self.model.eval()
         sample, passages_XE = self.sample, self.sample.vectors_XE
         with torch.no_grad():
             projected_XD = self.model.project(passages_XE)
-        there = self.make("target").cosine * sample.slot_QE if self.prompts.query_slot == "last" else 0.0  # h_1 begins as this
-        missing_QE = sample.vectors_QE - there
+        missing_QE = sample.vectors_QE
+        if self.prompts.query_slot == "last":  # h_1 begins as the query's own vector
+            missing_QE = missing_QE - self.make("target").cosine * sample.slot_QE
         share = even_start(self.model.llm, lambda: self._read()[1], missing_QE, passages_XE, projected_XD)
         explained = even_scores(self.model, lambda: self._read()[0], sample.vectors_QE, passages_XE[:_SCORED])
-        log.info("the even average explains %.3f of what is to be read, the model %.3f of the scores' variance at the start", share, explained)
+        log.info("at the start the even average explains %.3f of what is to be read, the model %.3f", share, explained)
 
     def after_fit(self) -> None:
         """The projector, frozen in this stage, is part of the model that is saved."""

@@ -50,9 +50,9 @@ class Sample:
 class ProjectorSettings:
     """The config group `projector`: `init` applies if no `path` is given, `sample` is the number of texts used.
 
-    `scale` times the RMS of the LLM's token embeddings is that of projected vectors at first. Layers normalise what they
-    read, so it decides how much of a vector stays in the residual stream at its own position. A `score_deviation` of
-    None leaves `score_scale` at 1. Raises `BadInput` for values out of range.
+    `scale` times the RMS of the LLM's token embeddings is that of projected vectors at first. Layers normalise what
+    they read, so it decides how much of a vector stays in the residual stream at its own position. A `score_deviation`
+    of None leaves `score_scale` at 1. Raises `BadInput` for values out of range.
     """
 
     init: str

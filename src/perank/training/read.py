@@ -2,7 +2,7 @@
 
 What costs stage 2 its rows is that a language model's last position has to learn to collect a text. Here a row is one
 short prompt and its target vector t: h_1 . E_M(e) has to be t . e among the passages of the whole batch. The projector
-is frozen. It also fills the prompt's slots, so what an LLM reads whose prompt has the query's vector stays the same too.
+is frozen. It also fills the prompt's slots, so what an LLM reads there stays the same.
 """
 
 from __future__ import annotations
