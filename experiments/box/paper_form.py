@@ -3,7 +3,7 @@
     python experiments/box/paper_form.py language-model=<run> reader=<reader run>,<rank run that started from it>
 
 Every checkpoint of the runs is measured on DL19 and pydocs' test queries (BM25's candidates); a curve's runs follow one
-another. Writes paper_form.csv and paper_form.png beside this file.
+another. Writes paper_form.csv and paper_form.png beside this file; curves that aren't named keep their rows.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def main() -> None:
                 print(*rows[-1], flush=True)
             before = max(row[3] for row in rows if row[0] == name)
     table = pd.DataFrame(rows, columns=COLUMNS)
+    if (HERE / "paper_form.csv").is_file():
+        before = pd.read_csv(HERE / "paper_form.csv")
+        table = pd.concat([table, before[~before["curve"].isin(table["curve"])]])
     table.to_csv(HERE / "paper_form.csv", index=False)
     draw(table)
 
@@ -51,7 +54,7 @@ def points(run: Path) -> Iterator[tuple[str, int, float, str, float]]:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         suites = compose("evaluate", overrides=[f"suite=[{','.join(SUITES)}]"]).suite
     with open_dict(config):
-        config.suite, config.paths.output = suites, str(run)
+        config.suite, config.suites, config.max_queries, config.paths.output = suites, None, None, str(run)
     assembly = TrainingRun(config).assembly
     for path in sorted((run / "checkpoints").glob("*.ckpt")):
         held = read_checkpoint(path)
