@@ -137,9 +137,10 @@ def test_the_last_query_slot_is_where_the_first_rank_is_read(version: str) -> No
     assert with_slot.ids[:-1] == without.ids and with_slot.slots == without.slots
 
 
-def test_an_unknown_place_of_the_query_slot_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"prompt\.query_slot.*'first'.*choose false, true .* or last"):
-        builder(query_slot="first")
+@pytest.mark.parametrize("slot", ["first", 1, None])
+def test_an_unknown_place_of_the_query_slot_is_refused(slot: Any) -> None:
+    with pytest.raises(BadInput, match=rf"prompt\.query_slot.*{slot!r}.*choose false, true .* or last"):
+        builder(query_slot=slot)
 
 
 def test_a_query_that_spells_a_field_of_the_template_stays_what_it_is() -> None:

@@ -56,7 +56,7 @@ class PromptBuilder:
         max_length: int = 4096,
         text_tokens: int | None = None,
     ) -> None:
-        if query_slot not in (False, True, "last"):
+        if not isinstance(query_slot, bool) and query_slot != "last":
             remedy = "choose false, true (before the query's words) or last"
             raise BadInput(f"the query's slot is {query_slot!r}", remedy=remedy, id="prompt.query_slot")
         for name, value in {"max_length": max_length, "text_tokens": text_tokens}.items():
