@@ -50,7 +50,7 @@ SAMPLE = [
 VECTORS = ["projector.init=isometry", "projector.scale=20"]
 ALIGN = ["+experiment=align", *VECTORS, "data.rows=400", "data.text_tokens=32"]
 MODEL = ["backbone=smollm2_first2", "prompt.query_slot=last", *VECTORS, "decoding=single_pass"]
-SIZE = ["data.rows=8000", "data.batch_size=32", "data.steps=10", "data.shuffle=false"]
+SIZE = ["data.rows=4000", "data.batch_size=32", "data.steps=10", "data.shuffle=false"]
 RANK = ["+experiment=rank", *MODEL, "loss.distil=1.0", "optimizer.lr=1e-4", "optimizer.projector_lr=1e-4", *SIZE]
 ALIGNED, RANKED, PLUS, CONTROL = "PE-Rank, aligned only", "PE-Rank", "PE-Rank+", "control: vectors shuffled"
 NOTE = """\
