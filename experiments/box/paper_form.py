@@ -41,8 +41,8 @@ def main() -> None:
             before = max(row[3] for row in rows if row[0] == name)
     table = pd.DataFrame(rows, columns=COLUMNS)
     if (HERE / "paper_form.csv").is_file():
-        before = pd.read_csv(HERE / "paper_form.csv")
-        table = pd.concat([table, before[~before["curve"].isin(table["curve"])]])
+        kept = pd.read_csv(HERE / "paper_form.csv")
+        table = pd.concat([table, kept[~kept["curve"].isin(table["curve"])]])
     table.to_csv(HERE / "paper_form.csv", index=False)
     draw(table)
 

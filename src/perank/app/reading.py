@@ -132,7 +132,7 @@ class ReadAssembly(Assembly):
         if self.prompts.query_slot == "last":  # h_1 begins as the query's own vector
             missing_QE = missing_QE - self.make("target").cosine * sample.slot_QE
         share = even_start(self.model.llm, lambda: self._read()[1], missing_QE, passages_XE, projected_XD)
-        explained = even_scores(self.model, lambda: self._read()[0], sample.vectors_QE, passages_XE[:_SCORED])
+        explained = even_scores(self.model, self._read()[0], sample.vectors_QE, passages_XE[:_SCORED])
         log.info("at the start the even average explains %.3f of what is to be read, the model %.3f", share, explained)
 
     def after_fit(self) -> None:

@@ -7,7 +7,6 @@ is frozen. It also fills the prompt's slots, so what an LLM reads there stays th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,13 +58,12 @@ def read_scores(model: PERank, hidden_BD: Tensor, vectors_XE: Tensor, target_BE:
 
 
 @torch.no_grad()
-def even_scores(model: PERank, run: Callable[[], Tensor], targets_QE: Tensor, passages_XE: Tensor) -> float:
-    """Scale the final norm, then `score_scale`, to begin at what `run()`, h_1 [Q, D], says; return the share explained.
+def even_scores(model: PERank, hidden_QD: Tensor, targets_QE: Tensor, passages_XE: Tensor) -> float:
+    """Scale the final norm, then `score_scale`, to begin at what h_1 [Q, D] says; return the share explained.
 
     The norm makes h vary about equally in all dimensions: a few have a hundred times the mean and deviation of the
     others, and one learning rate fits them all only afterwards.
     """
-    hidden_QD = run()
     mean_D, deviation_D = hidden_QD.mean(0), hidden_QD.std(0)
     scale_D = deviation_D / (deviation_D.square() + 0.1 * mean_D.square()).clamp(min=1e-12)
     scale_D = scale_D / (hidden_QD * scale_D).std(0).square().mean().sqrt()
