@@ -42,27 +42,41 @@ class OtherWords:
         return prompt
 
 
-class Others(torch.nn.Module):
-    """E_M of other vectors for the LLM: of passages [.., N, E] in another order, or of the batch's next query [B, E].
+class Exchanged(torch.nn.Module):
+    """E_M, for the LLM alone, of vectors in another order; the anchors have the true ones."""
 
-    The anchors have the true ones.
-    """
-
-    def __init__(self, projector: Any, *, passages: bool) -> None:
+    def __init__(self, projector: Any) -> None:
         super().__init__()
         self.inner, self.width_in, self.dtype = projector, projector.width_in, projector.dtype
-        self.dims = 3 if passages else 2
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        if vectors.dim() == self.dims:
-            order = list(range(vectors.shape[-2]))
-            if self.dims == 3:
-                random.Random(str(len(order))).shuffle(order)
-            else:
-                order = [*order[1:], *order[:1]]
-            vectors = vectors[..., order, :]
-        projected: torch.Tensor = self.inner(vectors)
+        """Map passages' vectors [.., N, E] or queries' [B, E]."""
+        projected: torch.Tensor = self.inner(vectors[..., self.order(vectors), :])
         return projected
+
+    def order(self, vectors: torch.Tensor) -> list[int]:
+        """The places from which the vectors are taken."""
+        raise NotImplementedError
+
+
+class OtherPassages(Exchanged):
+    """Passages' vectors shuffled among a query's candidates."""
+
+    def order(self, vectors: torch.Tensor) -> list[int]:
+        """See `Exchanged.order`."""
+        order = list(range(vectors.shape[-2]))
+        if vectors.dim() == 3:
+            random.Random(str(len(order))).shuffle(order)
+        return order
+
+
+class OtherQuery(Exchanged):
+    """The vector of the batch's next query in place of a query's own."""
+
+    def order(self, vectors: torch.Tensor) -> list[int]:
+        """See `Exchanged.order`."""
+        order = list(range(vectors.shape[-2]))
+        return [*order[1:], *order[:1]] if vectors.dim() == 2 else order
 
 
 def main() -> None:
@@ -93,8 +107,9 @@ def measured(saved: SavedModel, suite: Any) -> list[ResultRow]:
         ranker = saved.suites.reranker(found.model, prompts, suite, **options)
         ranked[name] = evaluate_ranker(ranker, suite, system=name, batch_size=64, progress=False)
     projector = found.model.projector
-    for name, passages in (("control: another query's vector", False), ("control: other passages' vectors", True)):
-        found.model.projector = Others(projector, passages=passages)
+    exchanges = {"control: another query's vector": OtherQuery, "control: other passages' vectors": OtherPassages}
+    for name, exchanged in exchanges.items():
+        found.model.projector = exchanged(projector)
         ranker = saved.suites.reranker(found.model, found.prompts, suite)
         ranked[name] = evaluate_ranker(ranker, suite, system=name, batch_size=64, progress=False)
     found.model.projector = projector

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from perank.app.assembly import Assembly
 from perank.errors import BadInput
@@ -24,6 +25,21 @@ def test_a_run_starts_from_the_newest_weights_of_another(world: Path, whole: Pat
     left = read_checkpoint(newest)["state_dict"]
     assert {f"model.{name}" for name in started} == left.keys()
     assert all(torch.equal(started[name.removeprefix("model.")], value) for name, value in left.items())
+
+
+def test_a_projector_file_replaces_the_one_of_the_run_that_is_started_from(
+    world: Path, whole: Path, tmp_path: Path
+) -> None:
+    own = load_file(whole / "projector.safetensors")
+    other = {name: value + 1 for name, value in own.items()}
+    save_file(other, tmp_path / "other.safetensors")
+    settings = [f"start={whole}", f"projector.path={tmp_path}/other.safetensors"]
+    started = Assembly(toy.composed(world, tmp_path / "run", "rank", *settings)).model
+    assert all(torch.equal(started.projector.state_dict()[name], value) for name, value in other.items())
+    left = trained_state(Assembly(toy.composed(world, tmp_path / "run", "rank", settings[0])).model)
+    kept = {name: value for name, value in trained_state(started).items() if not name.startswith("projector.")}
+    assert kept
+    assert all(torch.equal(left[name], value) for name, value in kept.items())
 
 
 def test_a_checkpoint_file_starts_a_run_whose_steps_count_from_zero(world: Path, whole: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from perank.app.run_suites import RunSuites
 from perank.app.settings import import_target
 from perank.app.training_data import align_data, listwise_data, rank_data, read_data
 from perank.baselines.text_listwise import TextListwise
-from perank.model import TextRanker, load_trained_state, trained_state, without_anchors
+from perank.model import TextRanker, load_projector, load_trained_state, trained_state, without_anchors
 from perank.model.projector_init import ProjectorSettings, Sample, started_model
 from perank.records import Vectors
 from perank.saving.hub import save_pretrained, saved_folder, saved_weights
@@ -43,7 +43,8 @@ class Assembly(Inputs):
     def model(self) -> Any:
         """`PERank`: the LLM with the configured projector, or with all trained weights of the model `start`.
 
-        Anchors are added to the weights of a model without them, and left out if the config has none.
+        `projector.path` replaces the projector of `start`. Anchors are added to the weights of a model without them,
+        and left out if the config has none.
         """
         settings: ProjectorSettings = self.make("projector")
         anchors, start = self.anchors, self.config.get("start")
@@ -61,6 +62,8 @@ class Assembly(Inputs):
                 own = trained_state(model.anchors)
                 weights = {f"anchors.{name}": value for name, value in own.items()} | weights
             load_trained_state(model, weights)
+            if self.config.projector.path is not None:
+                load_projector(model.projector, self.config.projector.path)
         return model
 
     @cached_property
