@@ -2,9 +2,9 @@
 
     python experiments/box/ship.py <run> "<how long, on what>" [<results.csv of perank.evaluate> ...]
 
-Takes the saved model of a run of `+experiment=reader` and the weights of conf/anchors/box.yaml, writes the LLM's layers
-and the projector in bf16 to src/perank/box, and a model card made of the run's config and log and of the evaluations'
-numbers.
+Takes the saved model of a run of `+experiment=reader`, or of one started from another, and the weights of
+conf/anchors/box.yaml, writes the LLM's layers and the projector in bf16 to src/perank/box, and a model card made of the
+run's config and log and of the evaluations' numbers.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ encoder's vector.
 def main() -> None:
     """Write src/perank/box."""
     reader, took, results = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    config, log = run_config(reader), logged(reader)
+    config, logs = run_config(reader), [logged(run) for run in runs(reader)]
     found = from_pretrained(reader / "model", merge=False, dtype="float32")
     anchors = instantiate(OmegaConf.load(CONF_DIR / "anchors" / "box.yaml"))
     found.model.anchors = Anchors(anchors)
     card = CARD.format(
         layers=config.backbone.num_layers,
         took=took,
-        texts=f"{int(log[-1][0]):,}",
-        explained=mean(explained for _, explained in log[-8:]),
+        texts=f"{sum(int(log[-1][0]) for log in logs):,}",
+        explained=mean(explained for _, explained in logs[-1][-8:]),
         read=config.target.passages,
         passages=f"{len(instantiate(config.collection).passages):,}",
         tables="\n\n".join(tables(results)),
@@ -84,6 +84,12 @@ def main() -> None:
     card = "\n\n".join(map(wrapped, card.split("\n\n")))
     made_of = {"llm": found.llm, "prompts": found.prompts, "encoder": found.encoder}
     save_pretrained(BOX, found.model, **made_of, dtype="bfloat16", whole_llm=True, card=card)
+
+
+def runs(reader: Path) -> list[Path]:
+    """A run and those it was started from, the first one first."""
+    start = run_config(reader).start
+    return [reader] if start is None else [*runs(Path(start).parent), reader]
 
 
 def logged(run: Path) -> list[tuple[float, float]]:
