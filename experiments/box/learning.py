@@ -1,6 +1,6 @@
 """How reading is learned: the share of the targets' variance that the LLM explains, by rows seen.
 
-    python experiments/box/learning.py <reader run>
+    python experiments/box/learning.py <reader run> [<the run started from it> ...]
 
 Writes learning.csv and learning.png beside this file, as means over steps: a step's texts are of one length, and long
 ones are harder.
@@ -19,9 +19,12 @@ STEPS = 8  # logged steps a point
 
 
 def main() -> None:
-    """Read the run's log, average, draw."""
-    with (Path(sys.argv[1]) / "metrics.csv").open() as file:
-        lines = [(float(line["rows"]), float(line["train/explained"])) for line in csv.DictReader(file)]
+    """Read the runs' logs, average, draw."""
+    lines: list[tuple[float, float]] = []
+    for run in map(Path, sys.argv[1:]):
+        before = lines[-1][0] if lines else 0.0
+        with (run / "metrics.csv").open() as file:
+            lines += [(before + float(line["rows"]), float(line["train/explained"])) for line in csv.DictReader(file)]
     table = pd.DataFrame(lines, columns=["rows", "explained"])
     points = table.groupby(table.index // STEPS).mean().round({"rows": 0, "explained": 4})
     points.to_csv(HERE / "learning.csv", index=False)
@@ -38,7 +41,7 @@ def draw(points: pd.DataFrame) -> None:
     fig, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     axes.plot(points["rows"], points["explained"], marker="o", color="#4477aa")
     axes.set(xlabel="texts read", ylabel="share of the targets' variance explained", ylim=(0, 1))
-    axes.set_title("Training texts, each seen for the first or second time")
+    axes.set_title("Training texts, each seen up to three times")
     fig.savefig(HERE / "learning.png", dpi=150)
 
 
